@@ -1,0 +1,1 @@
+"""One run of semantic image synthesis: config -> data -> model -> training -> evaluation -> record."""

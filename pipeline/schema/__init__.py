@@ -1,0 +1,1 @@
+"""Validated config sections; importing this package never imports torch."""
