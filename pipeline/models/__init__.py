@@ -1,0 +1,1 @@
+"""Model families behind one contract, their parts, their discriminator, and the import of released weights."""

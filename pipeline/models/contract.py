@@ -1,0 +1,77 @@
+"""The generator contract: the one shape every model family has for training, evaluation and editing.
+
+A family encodes a style from (image, mask) and synthesises an image from (mask, style). What else it can do is declared as
+capabilities; callers ask for capabilities, never for family names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor, nn
+
+StyleKind = Literal["per_class", "per_instance", "global", "none"]
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a family can do, beyond the two methods every family has."""
+
+    style: StyleKind  # per_class: (N,K,S); per_instance: family's own (N,...); global: (N,Z); none: (N,0)
+    sampling: bool = False  # styles can be drawn from noise: `sample_style` works
+    attention: bool = False  # `synthesize` returns per-layer class attention logits
+    shape_embedding: bool = False  # the shape enters through `embed_shape`, so shapes can be interpolated
+    noise_width: int = 0  # length of the noise vector `sample_style` takes, 0 without sampling
+    learned: bool = True  # False for rules without parameters (the region-mean painter): nothing to train
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """One synthesised batch."""
+
+    image: Tensor  # (N,3,H,W) float32 in [-1, 1]
+    attention: list[Tensor] = field(default_factory=list)  # per layer (N,K,h,w): head-averaged pre-softmax logits
+
+
+@dataclass(frozen=True)
+class GeneratorPass:
+    """What one training pass of a generator yields."""
+
+    synthesis: Synthesis
+    style: Tensor
+    regularisers: dict[str, Tensor] = field(default_factory=dict)  # unweighted scalar terms by loss name, e.g. "kl"
+
+
+class Generator(nn.Module):
+    """Base of all families. Sizes are fixed at construction; height and width may be any multiple of `stride`."""
+
+    capabilities: Capabilities
+    num_classes: int
+    stride: int  # height and width must be divisible by it
+
+    def encode_style(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Style of `image` (N,3,H,W float32 [-1,1]) under `mask` (N,K,H,W one-hot float32); deterministic."""
+        raise NotImplementedError
+
+    def synthesize(self, mask: Tensor, style: Tensor, *, attention: bool = True) -> Synthesis:
+        """Image of layout `mask` (N,K,H,W one-hot) in `style`; logits only if asked for, the image is the same."""
+        raise NotImplementedError
+
+    def sample_style(self, mask: Tensor, noise: Tensor) -> Tensor:
+        """Style drawn from `noise` (N, noise_width) standard normal, for families whose capabilities say so."""
+        raise NotImplementedError(f"{type(self).__name__} does not sample styles")
+
+    def embed_shape(self, mask: Tensor) -> Tensor:
+        """Shape embedding of `mask`, for families with `capabilities.shape_embedding`."""
+        raise NotImplementedError(f"{type(self).__name__} has no shape embedding")
+
+    def synthesize_embedded(self, mask: Tensor, shape: Tensor, style: Tensor, *, attention: bool = True) -> Synthesis:
+        """As `synthesize`, with the layout given by the shape embedding `shape` (of `embed_shape`); `mask` serves what else
+        a family takes from the layout."""
+        raise NotImplementedError(f"{type(self).__name__} has no shape embedding")
+
+    def forward(self, image: Tensor, mask: Tensor, *, attention: bool) -> GeneratorPass:
+        """Training pass: reconstruct `image` from its own style; stochastic families draw from torch's generator."""
+        style = self.encode_style(image, mask)
+        return GeneratorPass(self.synthesize(mask, style, attention=attention), style)
