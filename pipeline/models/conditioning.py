@@ -1,0 +1,202 @@
+"""Spatially-adaptive conditioning layers: normalise without affine, then scale and shift from the layout (and its styles).
+
+`SpadeNorm` is the SPADE layer (SPADE, CVPR 2019, section 3: gamma and beta are 3x3 convolutions of the label map). `SeanNorm` is
+the SEAN block (SEAN, CVPR 2020, section 3.1; "ACE" in its code): SPADE's modulation blended with one computed from the style codes
+broadcast into their regions. Both serve their own families and, as components, the CA²-SIS decoder (conditioning `spade`, `sean`).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.errors import UserError
+from pipeline.models.kernels import is_naive
+
+NormKind = Literal["batch", "sync_batch", "instance", "group", "layer"]
+NoiseKind = Literal["always", "train", "off"]
+
+_GROUPS = 32  # of `group`: GroupNorm's usual count, reduced to a divisor of the channel count where needed
+
+
+def param_free_norm(kind: NormKind, channels: int) -> nn.Module:
+    """Normalisation of (N,`channels`,h,w) without scale and shift, eps 1e-5.
+
+    `batch` and `sync_batch` keep running statistics (the latter shares batch statistics between processes, and is plain batch
+    norm in a single process); `instance` is per image and channel; `group` per image and group; `layer` per image.
+    """
+    if kind == "batch":
+        return nn.BatchNorm2d(channels, affine=False)
+    if kind == "sync_batch":
+        return nn.SyncBatchNorm(channels, affine=False)
+    if kind == "instance":
+        return nn.InstanceNorm2d(channels, affine=False)
+    if kind == "group":
+        return nn.GroupNorm(math.gcd(_GROUPS, channels), channels, affine=False)
+    if kind == "layer":
+        return nn.GroupNorm(1, channels, affine=False)
+    raise UserError(f"norm is {kind!r}; allowed: {', '.join(get_args(NormKind))}")
+
+
+def resolve_norm(kind: NormKind, world_size: int) -> NormKind:
+    """`sync_batch` becomes `batch` in a single process (the same numbers, and it runs without CUDA); others stay."""
+    return "batch" if kind == "sync_batch" and world_size == 1 else kind
+
+
+def resize_nearest(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """One-hot (N,K,H,W) -> (N,K,h,w) by nearest neighbour, so that it stays one-hot; free when the size is right."""
+    return mask if tuple(mask.shape[-2:]) == tuple(size) else F.interpolate(mask, size=size, mode="nearest")
+
+
+class MaskModulation(nn.Module):
+    """Gamma and beta of the SPADE layer from the label map: 3x3 conv, ReLU, then a 3x3 conv for each."""
+
+    def __init__(self, channels: int, num_classes: int, *, hidden: int, extra_channels: int = 0) -> None:
+        super().__init__()
+        self.extra_channels = extra_channels
+        self.shared = nn.Conv2d(num_classes + extra_channels, hidden, 3, padding=1)
+        self.gamma = nn.Conv2d(hidden, channels, 3, padding=1)
+        self.beta = nn.Conv2d(hidden, channels, 3, padding=1)
+
+    def forward(self, mask: Tensor, size: tuple[int, int], extra: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`mask` (N,K,H,W) one-hot, `extra` (N,extra_channels,H',W') or None -> gamma, beta, each (N,C,*size)."""
+        layout = resize_nearest(mask, size)  # (N,K,h,w) {0,1}
+        if (extra is None) != (self.extra_channels == 0):
+            raise ValueError(f"this layer was built for {self.extra_channels} extra channels; extra is {type(extra).__name__}")
+        if extra is not None:
+            layout = torch.cat([layout.to(extra.dtype), resize_nearest(extra, size)], dim=1)  # (N,K+E,h,w)
+        features = F.relu(self.shared(layout))  # (N,hidden,h,w)
+        return self.gamma(features), self.beta(features)
+
+
+class SpadeNorm(nn.Module):
+    """The SPADE layer: param-free norm of x, times (1 + gamma(mask)), plus beta(mask) (SPADE, equation 1)."""
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        *,
+        hidden: int = 128,
+        norm: NormKind = "batch",
+        extra_channels: int = 0,
+    ) -> None:
+        """`hidden`: width between label map and gamma/beta (release: 128); `extra_channels`: further map channels, if any."""
+        super().__init__()
+        self.norm = param_free_norm(norm, channels)
+        self.modulation = MaskModulation(channels, num_classes, hidden=hidden, extra_channels=extra_channels)
+
+    def forward(self, x: Tensor, mask: Tensor, extra: Tensor | None = None) -> Tensor:
+        """x (N,C,h,w), mask (N,K,H,W) one-hot, extra (N,E,H',W') or None -> (N,C,h,w).
+
+        Mask and extra are resized to x by nearest neighbour; extra is concatenated behind the mask.
+        """
+        gamma, beta = self.modulation(mask, (x.shape[-2], x.shape[-1]), extra)
+        return self.norm(x) * (1 + gamma) + beta
+
+
+class StyleModulation(nn.Module):
+    """Gamma and beta of the SEAN block from style codes: a linear layer a class, ReLU, broadcast into the region, 3x3 convs.
+
+    The published code broadcasts into an S-channel map and convolves that. Because the map is piecewise constant,
+    conv(broadcast(code)) equals a convolution of the K-channel one-hot map with weights folded with the codes, which is cheaper
+    wherever K is small beside S; the cheaper of the two exact forms runs, and the published loop stays under `naive_kernels()`.
+    """
+
+    def __init__(self, channels: int, num_classes: int, style_dim: int) -> None:
+        super().__init__()
+        self.class_weight = nn.Parameter(torch.empty(num_classes, style_dim, style_dim))  # (K, out, in)
+        self.class_bias = nn.Parameter(torch.zeros(num_classes, style_dim))  # (K, out)
+        self.gamma = nn.Conv2d(style_dim, channels, 3, padding=1)
+        self.beta = nn.Conv2d(style_dim, channels, 3, padding=1)
+        bound = 1.0 / math.sqrt(style_dim)  # torch's default for a linear layer
+        nn.init.uniform_(self.class_weight, -bound, bound)
+
+    def forward(self, mask: Tensor, style: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """`mask` (N,K,H,W) one-hot, `style` (N,K,S) -> gamma, beta, each (N,C,*size); pixels of no class get zero codes."""
+        layout = resize_nearest(mask, size)  # (N,K,h,w) {0,1}
+        if is_naive():
+            spread = self._spread_naive(layout, style)
+            return self.gamma(spread), self.beta(spread)
+        codes = F.relu(torch.einsum("nks,kts->nkt", style, self.class_weight) + self.class_bias)  # (N,K,S)
+        num_classes, style_dim = codes.shape[1], codes.shape[2]
+        pixels = size[0] * size[1]
+        if num_classes * (style_dim + pixels) < style_dim * pixels:  # multiply-adds a channel and tap: folded < spread
+            return self._folded(self.gamma, layout, codes), self._folded(self.beta, layout, codes)
+        spread = torch.einsum("nks,nkhw->nshw", codes, layout.to(codes.dtype))  # (N,S,h,w)
+        return self.gamma(spread), self.beta(spread)
+
+    @staticmethod
+    def _folded(conv: nn.Conv2d, layout: Tensor, codes: Tensor) -> Tensor:
+        """conv(broadcast(codes)) as a grouped conv of the one-hot map, one group an image; -> (N,C,h,w)."""
+        images, num_classes, height, width = layout.shape
+        weight = torch.einsum("nks,csyx->nckyx", codes, conv.weight)  # (N,C,K,3,3)
+        flat = layout.to(weight.dtype).reshape(1, images * num_classes, height, width)
+        out = F.conv2d(flat, weight.flatten(0, 1), padding=1, groups=images)  # (1,N*C,h,w)
+        out = out.view(images, conv.out_channels, height, width)
+        return out if conv.bias is None else out + conv.bias.to(out.dtype).view(1, -1, 1, 1)
+
+    def _spread_naive(self, layout: Tensor, style: Tensor) -> Tensor:
+        """The literal loop over images and classes present at this resolution; -> (N,S,h,w)."""
+        spread = style.new_zeros(layout.shape[0], style.shape[-1], *layout.shape[-2:])
+        for image in range(layout.shape[0]):
+            for class_id in range(layout.shape[1]):
+                region = layout[image, class_id] > 0  # (h,w) bool
+                if region.any():
+                    code = F.relu(F.linear(style[image, class_id], self.class_weight[class_id], self.class_bias[class_id]))
+                    spread[image, :, region] = code.to(spread.dtype).unsqueeze(1)
+        return spread
+
+
+class SeanNorm(nn.Module):
+    """The SEAN block: noise, param-free norm, modulation blended from style codes and mask (SEAN, section 3.1, "ACE" in code).
+
+    gamma = a_gamma * gamma_style + (1 - a_gamma) * gamma_mask with a_gamma = sigmoid(learned scalar); beta likewise with its own.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        style_dim: int,
+        *,
+        hidden: int = 128,
+        use_style: bool = True,
+        norm: NormKind = "batch",
+        noise: NoiseKind = "always",
+    ) -> None:
+        """`use_style` False leaves the mask branch alone (the release's last block); `noise`: when the learned noise is added
+        (release: always, also when testing)."""
+        super().__init__()
+        self.noise = noise
+        self.norm = param_free_norm(norm, channels)
+        self.modulation = MaskModulation(channels, num_classes, hidden=hidden)
+        if noise != "off":
+            self.noise_scale = nn.Parameter(torch.zeros(channels))  # (C,) learned strength, starts at no noise
+        self.style_modulation: StyleModulation | None = None
+        if use_style:
+            self.style_modulation = StyleModulation(channels, num_classes, style_dim)
+            self.blend_gamma = nn.Parameter(torch.zeros(1))  # sigmoid(0): both branches count half
+            self.blend_beta = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor, mask: Tensor, style: Tensor) -> Tensor:
+        """x (N,C,h,w), mask (N,K,H,W) one-hot, style (N,K,S) (unused without the style branch) -> (N,C,h,w)."""
+        size = (x.shape[-2], x.shape[-1])
+        gamma, beta = self.modulation(mask, size)
+        if self.style_modulation is not None:
+            style_gamma, style_beta = self.style_modulation(mask, style, size)
+            a_gamma, a_beta = torch.sigmoid(self.blend_gamma), torch.sigmoid(self.blend_beta)
+            gamma = a_gamma * style_gamma + (1 - a_gamma) * gamma
+            beta = a_beta * style_beta + (1 - a_beta) * beta
+        return self.norm(self._with_noise(x)) * (1 + gamma) + beta
+
+    def _with_noise(self, x: Tensor) -> Tensor:
+        """x plus one standard normal map an image, scaled per channel."""
+        if self.noise == "off" or (self.noise == "train" and not self.training):
+            return x
+        noise = torch.randn(x.shape[0], 1, *x.shape[-2:], device=x.device, dtype=x.dtype)  # (N,1,h,w)
+        return x + noise * self.noise_scale.to(x.dtype).view(1, -1, 1, 1)
