@@ -1,0 +1,91 @@
+"""The study manifest: the locked plan of a study, as its driver writes it and its tables read it.
+
+`OUT/<study>/plan.json` holds the newest revision, `OUT/<study>/revisions/<n>.json` every one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.errors import UserError
+from pipeline.records import atomic
+
+
+@dataclass(frozen=True)
+class StudyMetric:
+    """A metric the study is about."""
+
+    name: str
+    role: Literal["primary", "secondary"]
+    direction: Literal["max", "min", "none"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of the study's table: a label and the levels of its factors."""
+
+    name: str  # stable key, e.g. "attention_loss=0"
+    label: str  # what tables print
+    levels: dict[str, str]  # factor -> level
+    overrides: tuple[str, ...]  # Hydra overrides that make the arm out of the base
+    reference: bool = False  # the arm that all others are compared with
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the study: an arm at a seed."""
+
+    arm: str
+    seed: int
+    run_id: str
+    overrides: tuple[str, ...]  # the whole list, base and seed included
+    images_seen: int  # training budget in images
+
+
+@dataclass(frozen=True)
+class StudyManifest:
+    """A study's plan: what is compared, by which metrics, in which runs."""
+
+    name: str
+    question: str
+    revision: int
+    protocol: str  # name of the protocol whose rows the study's tables use
+    split: str
+    metrics: tuple[StudyMetric, ...]
+    arms: tuple[Arm, ...]
+    cells: tuple[Cell, ...]
+    seeds: tuple[int, ...]
+    design: str
+    budget: str  # "equal" or the declared reason for unequal budgets
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the plan without its revision number: equal plans have equal digests."""
+        body = {key: value for key, value in dataclasses.asdict(self).items() if key != "revision"}
+        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+    def save(self, folder: Path) -> None:
+        value = {"schema": 1, "digest": self.digest, **dataclasses.asdict(self)}
+        atomic.write_json(folder / "revisions" / f"{self.revision}.json", value)
+        atomic.write_json(folder / "plan.json", value)
+
+    @classmethod
+    def load(cls, folder: Path) -> StudyManifest:
+        """Read the newest revision; raises UserError when the folder holds no plan."""
+        if not (folder / "plan.json").exists():
+            raise UserError(f"no study in {folder} (run it first: python -m ablations run {folder.name})")
+        return cls.from_json(atomic.read_json(folder / "plan.json"))
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> StudyManifest:
+        body = {key: item for key, item in value.items() if key not in ("schema", "digest")}
+        body["metrics"] = tuple(StudyMetric(**item) for item in body["metrics"])
+        body["arms"] = tuple(Arm(**{**item, "overrides": tuple(item["overrides"])}) for item in body["arms"])
+        body["cells"] = tuple(Cell(**{**item, "overrides": tuple(item["overrides"])}) for item in body["cells"])
+        body["seeds"] = tuple(body["seeds"])
+        return cls(**body)

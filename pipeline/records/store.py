@@ -1,0 +1,214 @@
+"""The run store: `runs/<id>/`, one folder a run, the source of truth for tables.
+
+Layout: `identity.json` (the canonical text whose sha256 is the id), `config.yaml` (the whole resolved config, for people),
+`status.json`, `provenance.json`, `history.jsonl`, `metrics.json`, `per_image.parquet`, `samples/`, `checkpoints/`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import io
+import os
+import socket
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import UserError
+from pipeline.records import atomic
+from pipeline.records.rows import MetricRow
+
+if TYPE_CHECKING:
+    import pandas
+
+SCHEMA_VERSION = 1
+RUN_STATES = ("planned", "running", "finished", "failed", "diverged", "preempted", "pruned")
+SHORT_ID = 10  # characters of an id shown to people; the full id is the name of the folder
+
+
+def now() -> str:
+    """UTC time to the second, ISO 8601. Never enters an identity."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+class RunRecord:
+    """One run's folder. Reading is always safe; writing belongs to the process that holds `writing()`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.id = path.name
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    @property
+    def exists(self) -> bool:
+        return (self.path / "identity.json").exists()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """`{"config": ..., "data": fingerprint, "schema": version}`: what the id is the digest of."""
+        return atomic.read_json(self.path / "identity.json")
+
+    @property
+    def config_yaml(self) -> str:
+        """The whole resolved config as YAML text."""
+        try:
+            return (self.path / "config.yaml").read_text()
+        except OSError as error:
+            raise UserError(f"cannot read {self.path / 'config.yaml'}: {atomic.reason(error)}") from error
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """`{"state", "reason", "attempts": [...], "heartbeat", "progress": {"iteration", "iterations"}, "kind"}`."""
+        try:
+            return atomic.read_json(self.path / "status.json")
+        except UserError:
+            return {"state": "planned", "reason": "", "attempts": [], "heartbeat": None, "progress": {}, "kind": ""}
+
+    @property
+    def state(self) -> str:
+        """The recorded state; "running" without a living process reads as "preempted"."""
+        state = self.status["state"]
+        return "preempted" if state == "running" and not self.is_live else state
+
+    @property
+    def is_live(self) -> bool:
+        return atomic.is_locked(self.path / "run.lock")
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Commit, versions, device, times, costs; empty before the run started."""
+        path = self.path / "provenance.json"
+        return atomic.read_json(path) if path.exists() else {}
+
+    @property
+    def metrics(self) -> list[MetricRow]:
+        path = self.path / "metrics.json"
+        return [MetricRow.from_json(row) for row in atomic.read_json(path)["rows"]] if path.exists() else []
+
+    def history(self) -> list[dict[str, Any]]:
+        """Rows `{"iteration": int, "kind": "train"|"val", ...numbers}` in order of writing."""
+        return atomic.read_json_lines(self.path / "history.jsonl")
+
+    def per_image(self) -> pandas.DataFrame:
+        """Tidy per-image values: key, metric, value, split, fingerprint. Empty frame when there are none."""
+        import pandas as pd
+
+        path = self.path / "per_image.parquet"
+        return pd.read_parquet(path) if path.exists() else pd.DataFrame(columns=PER_IMAGE_COLUMNS)
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the run while the block runs. Raises `Locked` when another process has it."""
+        try:
+            with atomic.exclusive_lock(self.path / "run.lock"):
+                yield
+        except atomic.Locked as error:
+            raise atomic.Locked(f"run {self.id[:SHORT_ID]} is being written by another process ({self.path})") from error
+
+    def create(self, identity_text: str, config_yaml: str) -> None:
+        """Write what the run is. An existing record must have the same identity (a collision or damage otherwise)."""
+        if hashlib.sha256(identity_text.encode()).hexdigest() != self.id:
+            raise ValueError(f"identity text does not hash to {self.id}")
+        atomic.write_text(self.path / "config.yaml", config_yaml)
+        atomic.write_text(self.path / "identity.json", identity_text)  # last: its presence says the record exists
+
+    def begin_attempt(self, kind: str) -> None:
+        """Set state "running" and open an attempt; an attempt that a kill left open is closed as preempted."""
+        status = self.status
+        for attempt in status["attempts"]:
+            if attempt["outcome"] is None:
+                attempt.update(outcome="preempted", reason="the process ended without a word", ended=status["heartbeat"])
+        status["attempts"].append(
+            {"started": now(), "ended": None, "outcome": None, "reason": "", "host": socket.gethostname(), "pid": os.getpid()}
+        )
+        status.update(state="running", reason="", heartbeat=now(), kind=kind)
+        atomic.write_json(self.path / "status.json", status)
+
+    def beat(self, iteration: int, iterations: int) -> None:
+        """Say that the run lives and how far it is."""
+        status = self.status
+        status.update(heartbeat=now(), progress={"iteration": iteration, "iterations": iterations})
+        atomic.write_json(self.path / "status.json", status)
+
+    def end_attempt(self, state: str, reason: str = "") -> None:
+        """Close the open attempt with one of `RUN_STATES`."""
+        if state not in RUN_STATES:
+            raise ValueError(f"unknown run state {state!r}")
+        status = self.status
+        if status["attempts"]:
+            status["attempts"][-1].update(ended=now(), outcome=state, reason=reason)
+        status.update(state=state, reason=reason, heartbeat=now())
+        atomic.write_json(self.path / "status.json", status)
+
+    def update_provenance(self, **facts: Any) -> None:
+        atomic.write_json(self.path / "provenance.json", {**self.provenance, **facts})
+
+    def log(self, row: dict[str, Any]) -> None:
+        atomic.append_json_line(self.path / "history.jsonl", row)
+
+    def truncate_history(self, iteration: int) -> None:
+        """Drop rows after `iteration`: what a killed attempt logged beyond the checkpoint it is resumed from."""
+        path = self.path / "history.jsonl"
+        if path.exists():
+            import json
+
+            kept = [row for row in self.history() if row["iteration"] <= iteration]
+            atomic.write_text(path, "".join(json.dumps(row, sort_keys=True) + "\n" for row in kept))
+
+    def add_metrics(self, rows: Iterable[MetricRow]) -> None:
+        """Add rows; a row with the key of an old one replaces it, all others stay as they are."""
+        merged = {row.key: row for row in self.metrics}
+        merged.update({row.key: row for row in rows})
+        atomic.write_json(
+            self.path / "metrics.json", {"schema": SCHEMA_VERSION, "rows": [merged[key].to_json() for key in sorted(merged)]}
+        )
+
+    def add_per_image(self, frame: pandas.DataFrame) -> None:
+        """Add per-image values; those of the same (metric, split, fingerprint) are replaced."""
+        import pandas as pd
+
+        old = self.per_image()
+        if len(old):
+            groups = ["metric", "split", "fingerprint"]
+            replaced = set(frame[groups].itertuples(index=False, name=None))
+            keep = [key not in replaced for key in old[groups].itertuples(index=False, name=None)]
+            frame = pd.concat([old[keep], frame], ignore_index=True)
+        buffer = io.BytesIO()
+        frame[list(PER_IMAGE_COLUMNS)].to_parquet(buffer, index=False)
+        atomic.write_bytes(self.path / "per_image.parquet", buffer.getvalue())
+
+
+PER_IMAGE_COLUMNS = ("key", "metric", "value", "split", "fingerprint")
+
+
+class RunStore:
+    """All runs below one folder (`OUT/runs`)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def record(self, run_id: str) -> RunRecord:
+        """The record with this full id, whether or not it exists yet."""
+        return RunRecord(self.root / run_id)
+
+    def ids(self) -> list[str]:
+        """Ids of all existing records, sorted."""
+        try:
+            with os.scandir(self.root) as entries:
+                names = [entry.name for entry in entries if len(entry.name) == 64 and entry.is_dir()]
+        except FileNotFoundError:
+            return []
+        return sorted(names)
+
+    def find(self, prefix: str) -> RunRecord:
+        """The one record whose id starts with `prefix`; raises UserError when none or several do."""
+        matches = [run_id for run_id in self.ids() if run_id.startswith(prefix)] if prefix else []
+        if len(matches) != 1:
+            found = "no run" if not matches else f"{len(matches)} runs"
+            raise UserError(f"{found} in {self.root} with an id starting with {prefix!r}")
+        return self.record(matches[0])
