@@ -1,0 +1,131 @@
+"""Config: Hydra composes YAML rows, the schema validates them before any heavy work, the identity is taken from the result.
+
+`compose(overrides)` is the only way to a `RunConfig`; everything that is a default stands in `conf/`. Never imports torch.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.errors import UserError, nearest
+from pipeline.identity import digest, identity_text
+from pipeline.records.store import SCHEMA_VERSION
+from pipeline.schema.run import RunConfig, validate
+
+CONF = Path(__file__).parent / "conf"
+
+
+@dataclass(frozen=True)
+class ResolvedRun:
+    """A validated config with its identity."""
+
+    config: RunConfig
+    run_id: str
+    identity: str  # canonical text whose sha256 is `run_id`
+    data: dict[str, Any]  # data fingerprint: digest and description
+
+
+def compose(overrides: Sequence[str] = ()) -> RunConfig:
+    """Compose `conf/config.yaml` with Hydra overrides and validate it.
+
+    Raises UserError, one line: unknown key (with the nearest ones), unknown choice, wrong value.
+    """
+    return validate(_plain(tuple(overrides)))
+
+
+def resolve(overrides: Sequence[str] = ()) -> ResolvedRun:
+    """Compose, read the data fingerprint (the data must be there), and derive the run id."""
+    return identify(compose(overrides))
+
+
+def identify(config: RunConfig) -> ResolvedRun:
+    """The identity of a validated config."""
+    from pipeline.data import data_fingerprint
+
+    fingerprint = data_fingerprint(config.data)
+    text = identity_text(config.model_dump(mode="json"), fingerprint, SCHEMA_VERSION)
+    return ResolvedRun(config, digest(text), text, fingerprint)
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The resolved config as YAML, keys in the order of the schema."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def from_yaml(text: str) -> RunConfig:
+    """Read back what `to_yaml` wrote (a record's `config.yaml`)."""
+    return validate(yaml.safe_load(text))
+
+
+def choices(group: str) -> list[str]:
+    """Names a config group offers, for instance `choices("model")`."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` -> `{"a.b": 1}`."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            result.update(flat(value, f"{prefix}{key}."))
+        else:
+            result[f"{prefix}{key}"] = value
+    return result
+
+
+@functools.lru_cache(maxsize=4096)
+def _compose_text(overrides: tuple[str, ...]) -> str:
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    _reject_misspelt(overrides)
+    if not GlobalHydra.instance().is_initialized():
+        initialize_config_dir(config_dir=str(CONF), version_base="1.3")
+    try:
+        composed = hydra_compose("config", overrides=list(overrides))
+        return OmegaConf.to_yaml(composed, resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_hydra_message(error, overrides)) from error
+
+
+def _plain(overrides: tuple[str, ...]) -> dict[str, Any]:
+    values = yaml.safe_load(_compose_text(overrides))
+    if not isinstance(values, dict):
+        raise UserError("config: composition gave no mapping")
+    return values
+
+
+def _reject_misspelt(overrides: Iterable[str]) -> None:
+    for override in overrides:
+        if not re.match(r"^(\+{1,2}|~)?[A-Za-z_][\w@./]*(=|$)", override):
+            raise UserError(f"config: {override!r} is not an override; write key=value, for instance train.batch_size=4")
+        key, equals, choice = override.lstrip("+~").partition("=")
+        if equals and (CONF / key).is_dir() and re.fullmatch(r"[\w-]+", choice):
+            offered = choices(key)
+            if key != "recipe" and choice not in offered:
+                raise UserError(
+                    f"config: unknown {key} {choice!r}{nearest(choice, offered)}; there are: {', '.join(offered)}"
+                )
+
+
+def _hydra_message(error: Exception, overrides: Sequence[str]) -> str:
+    """Hydra's multi-line message as one line that names the key and its nearest neighbours."""
+    text = " ".join(str(error).split())
+    missing = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
+    if missing:
+        key = missing.group(1)
+        without = tuple(item for item in overrides if item.lstrip("+~").partition("=")[0] != key)
+        known = list(flat(_plain(without))) if without != tuple(overrides) else []
+        return f"config: unknown key {key}{nearest(key, known)}"
+    return f"config: {text}"

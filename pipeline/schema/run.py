@@ -1,0 +1,70 @@
+"""The root of a run's config."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
+
+from pipeline.errors import UserError
+from pipeline.models.registry import schema_for
+from pipeline.schema.base import Section
+from pipeline.schema.data import DataConfig
+from pipeline.schema.discriminator import DiscriminatorConfig
+from pipeline.schema.evaluation import ProtocolConfig
+from pipeline.schema.losses import LossConfig
+from pipeline.schema.training import TrackingConfig, TrainConfig
+
+
+def _model_section(value: Any) -> Any:
+    """Validate `model` by the schema its `family` is registered with."""
+    if isinstance(value, Section):
+        return value
+    if not isinstance(value, dict) or not isinstance(value.get("family"), str):
+        raise ValueError("needs a family, for instance model=ca2sis")
+    return schema_for(value["family"]).model_validate_json(_json(value))
+
+
+def _json(value: Any) -> str:
+    import json
+
+    return json.dumps(value)
+
+
+class RunConfig(Section):
+    """One run, whole and resolved."""
+
+    preset: str  # display name of the row the sizes came from
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    size: Annotated[int, Field(ge=8)]  # short side of the images, pixels
+    model: Annotated[SerializeAsAny[Section], BeforeValidator(_model_section)]
+    data: DataConfig
+    discriminator: DiscriminatorConfig
+    loss: LossConfig
+    train: TrainConfig
+    protocol: ProtocolConfig
+    tracking: TrackingConfig
+    device: Literal["auto", "cpu", "cuda"]  # cuda:N is chosen by CUDA_VISIBLE_DEVICES
+    threads: Annotated[int, Field(ge=0)]  # CPU threads of torch; 0 leaves torch's choice
+    notes: str
+
+
+def validate(values: dict[str, Any]) -> RunConfig:
+    """Turn composed plain values into a `RunConfig`; raises UserError with one line for the first mistakes."""
+    try:
+        return RunConfig.model_validate_json(_json(values))
+    except ValidationError as error:
+        problems = [_explain(item) for item in error.errors(include_url=False)]
+        raise UserError("config: " + "; ".join(problems[:3])) from error
+
+
+def _explain(item: Any) -> str:
+    path = ".".join(str(part) for part in item["loc"] if part != "json")
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "missing":
+        return f"{path} is missing"
+    if item["type"] == "extra_forbidden":
+        return f"unknown key {path}"
+    shown = item["input"]
+    value = "" if isinstance(shown, (dict, list)) else f" = {_json(shown)}"
+    return f"{path}{value}: {message[0].lower()}{message[1:]}"
