@@ -1,0 +1,222 @@
+"""From run records to one tidy frame: one row per (study, arm, seed, metric), every number with what it means.
+
+`load_study` reads a study's plan and the records of its cells. Nothing is left out: a cell whose run is missing, failed or
+damaged, and a metric that a run lacks, have a row without a value and with a reason. DESIGN: tables and claims.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis import columns
+from analysis.imported import load_imported
+from pipeline.errors import UserError
+from pipeline.records import Arm, RunStore, StudyManifest, StudyMetric
+from pipeline.records.bulk import RawRecord, read_raw
+
+VALUE_FIELDS = ("name", "value", "n", "unit", "direction", "split", "protocol", "fingerprint", "state", "status", "reason")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study as its tables see it. `frame` and `runs` have the columns that `analysis.columns` documents."""
+
+    out: Path
+    manifest: StudyManifest
+    frame: pd.DataFrame  # one row per (arm, seed, metric, split, protocol, state)
+    runs: pd.DataFrame  # one row per planned run
+    imported: pd.DataFrame  # published or imported numbers, columns `analysis.columns.IMPORTED`
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def folder(self) -> Path:
+        """Where the study's tables and figures lie."""
+        return self.out / self.manifest.name
+
+    @property
+    def store(self) -> RunStore:
+        return RunStore(self.out / "runs")
+
+    @property
+    def reference(self) -> Arm | None:
+        """The arm that others are compared with, if the plan declares one."""
+        return next((arm for arm in self.manifest.arms if arm.reference), None)
+
+    @property
+    def primary(self) -> StudyMetric | None:
+        """The first primary metric, which ranks arms and picks images."""
+        return next((metric for metric in self.manifest.metrics if metric.role == "primary"), None)
+
+    @cached_property
+    def _per_image_of_run(self) -> dict[str, pd.DataFrame]:
+        return {}
+
+    def per_image(self, metric: str, *, protocol_fingerprint: str | None = None) -> pd.DataFrame:
+        """Per-image values of a metric on the study's split: columns arm, seed, key, value.
+
+        Only finished runs; `protocol_fingerprint` restricts to one version of the metric. Empty where nothing was recorded.
+        """
+        parts = []
+        finished = self.runs[self.runs["run_state"] == "finished"]
+        for arm, seed, run_id in finished[["arm", "seed", "run_id"]].itertuples(index=False, name=None):
+            values = self._values_of(str(run_id))
+            chosen = values[(values["metric"] == metric) & (values["split"] == self.manifest.split)]
+            if protocol_fingerprint is not None:
+                chosen = chosen[chosen["fingerprint"] == protocol_fingerprint]
+            parts.append(chosen[["key", "value"]].assign(arm=arm, seed=seed))
+        empty = pd.DataFrame({"arm": [], "seed": [], "key": [], "value": []})
+        return pd.concat(parts, ignore_index=True)[["arm", "seed", "key", "value"]] if parts else empty
+
+    def _values_of(self, run_id: str) -> pd.DataFrame:
+        if run_id not in self._per_image_of_run:
+            path = self.store.record(run_id).path / "per_image.parquet"
+            try:
+                self._per_image_of_run[run_id] = self.store.record(run_id).per_image()
+            except (OSError, ValueError) as error:
+                raise UserError(f"{path} is damaged ({type(error).__name__}): evaluate the run again") from error
+        return self._per_image_of_run[run_id]
+
+
+def load_study(out: Path, study: str) -> Study:
+    """Read the study `study` below the folder `out` (`OUT/<study>/plan.json`, `OUT/runs/`).
+
+    Raises UserError when there is no such study, its plan is damaged, or an arm has two runs at one seed.
+    """
+    manifest = _load_manifest(out / study)
+    _refuse_duplicates(manifest)
+    raw = {cell.run_id: read_raw(out / "runs", cell.run_id) for cell in manifest.cells}
+    runs = _runs_frame(manifest, raw)
+    frame = _metric_frame(manifest, raw, runs)
+    return Study(out, manifest, frame, runs, load_imported(out / study))
+
+
+def _load_manifest(folder: Path) -> StudyManifest:
+    try:
+        return StudyManifest.load(folder)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder / 'plan.json'} is not a study plan of this version: {error}") from error
+
+
+def _refuse_duplicates(manifest: StudyManifest) -> None:
+    seen: dict[tuple[str, int], str] = {}
+    for cell in manifest.cells:
+        key = (cell.arm, cell.seed)
+        if key in seen:
+            raise UserError(
+                f"study {manifest.name!r}: arm {cell.arm!r} has two runs at seed {cell.seed} "
+                f"({seen[key][:10]}, {cell.run_id[:10]}); a seed counts once"
+            )
+        seen[key] = cell.run_id
+    unknown = sorted({cell.arm for cell in manifest.cells} - {arm.name for arm in manifest.arms})
+    if unknown:
+        raise UserError(f"study {manifest.name!r}: cells of an arm that the plan does not name: {', '.join(unknown)}")
+
+
+def _runs_frame(manifest: StudyManifest, raw: dict[str, RawRecord]) -> pd.DataFrame:
+    arms = {arm.name: arm for arm in manifest.arms}
+    rows = []
+    for cell in manifest.cells:
+        record, arm = raw[cell.run_id], arms[cell.arm]
+        provenance = record.provenance
+        versions = provenance.get("versions")
+        data = provenance.get("data")
+        rows.append(
+            {
+                "study": manifest.name,
+                "arm": cell.arm,
+                "arm_label": arm.label,
+                "reference": arm.reference,
+                "seed": cell.seed,
+                "run_id": cell.run_id,
+                "run_state": "damaged" if record.damage else record.state,
+                "run_reason": "; ".join(record.damage) or str(record.status.get("reason") or ""),
+                "kind": str(record.status.get("kind") or ""),
+                "attempts": len(record.status.get("attempts") or []),
+                "budget_images": cell.images_seen,
+                "commit": provenance.get("commit"),
+                "dirty": provenance.get("dirty"),
+                "torch": versions.get("torch") if isinstance(versions, dict) else None,
+                "device": provenance.get("device"),
+                "data_digest": data.get("digest") if isinstance(data, dict) else None,
+                "data_description": data.get("description") if isinstance(data, dict) else None,
+                **{name: _number(provenance.get(name)) for name in columns.PROVENANCE_NUMBERS},
+            }
+        )
+    return columns.typed(pd.DataFrame(rows, columns=list(columns.RUNS)), columns.RUNS)
+
+
+def _metric_frame(manifest: StudyManifest, raw: dict[str, RawRecord], runs: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the records, then a row without value for each declared metric that a planned run lacks."""
+    intern = sys.intern
+    columns_of: dict[str, list[Any]] = {field: [] for field in VALUE_FIELDS}
+    position: list[int] = []  # row of `runs` each metric row belongs to
+    states, reasons = runs["run_state"].tolist(), runs["run_reason"].tolist()
+    for index, cell in enumerate(manifest.cells):
+        rows = raw[cell.run_id].metrics if states[index] != "damaged" else []
+        present = set()
+        for row in rows:
+            value, status, reason = _checked(row)
+            columns_of["value"].append(value)
+            columns_of["n"].append(row.get("n", 0))
+            columns_of["status"].append(status)
+            columns_of["reason"].append(reason)
+            for field in ("name", "unit", "direction", "split", "protocol", "fingerprint"):
+                columns_of[field].append(intern(str(row.get(field, ""))))
+            columns_of["state"].append(intern(str(row.get("state", "trained"))))
+            position.append(index)
+            if row.get("split") == manifest.split and row.get("protocol") == manifest.protocol:
+                if row.get("state", "trained") == "trained":
+                    present.add(row["name"])
+        for metric in manifest.metrics:
+            if metric.name not in present:
+                reason = _absence(states[index], reasons[index], manifest)
+                filler = (metric.name, None, 0, "", metric.direction, manifest.split, manifest.protocol, "", "trained")
+                for field, item in zip(VALUE_FIELDS, (*filler, "missing", reason), strict=True):
+                    columns_of[field].append(item)
+                position.append(index)
+    frame = pd.DataFrame(columns_of).rename(columns={"name": "metric"})
+    cells = runs[["study", "arm", "arm_label", "reference", "seed", "run_id", "run_state", "kind"]]
+    frame = pd.concat([cells.iloc[position].reset_index(drop=True), frame], axis=1)
+    frame.insert(0, "schema", columns.FRAME_SCHEMA)
+    frame = columns.typed(frame[list(columns.FRAME)], columns.FRAME)
+    levels = {arm.name: arm.levels for arm in manifest.arms}
+    for factor in sorted({factor for arm in manifest.arms for factor in arm.levels}):
+        by_arm = {arm: level.get(factor) for arm, level in levels.items()}
+        frame[f"factor:{factor}"] = frame["arm"].map(by_arm).astype("string")
+    return frame
+
+
+def _checked(row: dict[str, Any]) -> tuple[float | None, str, str]:
+    """Value, status and reason of a stored row; a value that is no finite number never passes as one."""
+    status, reason = str(row.get("status", "ok")), str(row.get("reason") or "")
+    value = row.get("value")
+    if status != "ok":
+        return None, status, reason or "no reason recorded"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None, "invalid", f"the recorded value {value!r} is not a finite number"
+    return float(value), status, reason
+
+
+def _absence(state: str, reason: str, manifest: StudyManifest) -> str:
+    if state == "finished":
+        return (
+            f"the run has no such metric under protocol {manifest.protocol} on split {manifest.split} "
+            f"(python -m pipeline evaluate RUN --protocol {manifest.protocol})"
+        )
+    return f"the run is {state}: {reason}" if reason else f"the run is {state}"
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)

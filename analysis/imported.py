@@ -1,0 +1,36 @@
+"""Numbers that no run record of ours holds: published in papers, or logged by other code. Kept apart in every table.
+
+They lie as `OUT/<study>/imported/*.json`, one file an import, each row with its source. They are never ranked with or tested against the
+study's own runs: their protocol is only as good as their source says.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis import columns
+from pipeline.errors import UserError
+from pipeline.records.atomic import read_json, write_json
+
+SCHEMA = 1
+
+
+def load_imported(folder: Path) -> pd.DataFrame:
+    """All imported rows of the study in `folder`, columns `columns.IMPORTED`, in order of file name and row."""
+    rows: list[dict[str, Any]] = []
+    for path in sorted((folder / "imported").glob("*.json")):
+        document = read_json(path)
+        if not isinstance(document, dict) or document.get("schema") != SCHEMA or not isinstance(document.get("rows"), list):
+            raise UserError(f"{path} is not an import of this version: import it again")
+        rows += document["rows"]
+    return columns.typed(pd.DataFrame(rows, columns=list(columns.IMPORTED)), columns.IMPORTED)
+
+
+def save_imported(folder: Path, name: str, origin: str, rows: list[dict[str, Any]]) -> Path:
+    """Write one import; one of the same name is replaced. Returns the file."""
+    path = folder / "imported" / f"{name}.json"
+    write_json(path, {"schema": SCHEMA, "origin": origin, "rows": rows})
+    return path

@@ -1,0 +1,80 @@
+"""Reading many run records at once: plain values, no objects a row, damage reported instead of raised.
+
+Tables over thousands of runs must show a damaged record as a damaged cell, not die of it; `RunRecord` is for one run at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.records.atomic import is_locked
+from pipeline.records.store import SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class RawRecord:
+    """What a record's files hold, unvalidated. `damage` lists, in words, what could not be read."""
+
+    run_id: str
+    exists: bool
+    state: str  # one of RUN_STATES, "missing" (no record) or "damaged" (status unreadable)
+    status: dict[str, Any]
+    provenance: dict[str, Any]
+    metrics: list[dict[str, Any]]  # rows as `MetricRow.to_json` writes them
+    damage: tuple[str, ...]
+
+
+def read_raw(root: Path | str, run_id: str) -> RawRecord:
+    """Read the status, provenance and metric rows of `root/run_id`; never raises for what the files hold.
+
+    A record without any file reads as state "missing"; one that has been planned only as "planned".
+    """
+    folder = os.path.join(root, run_id)
+    damage: list[str] = []
+    status = _read(os.path.join(folder, "status.json"), damage)
+    provenance = _read(os.path.join(folder, "provenance.json"), damage) or {}
+    document = _read(os.path.join(folder, "metrics.json"), damage)
+    if status is None and not damage:
+        exists = os.path.exists(os.path.join(folder, "identity.json"))
+        return RawRecord(run_id, exists, "planned" if exists else "missing", {}, provenance, [], ())
+    status = status or {}
+    state = status.get("state", "damaged")
+    if state == "running" and not is_locked(Path(folder) / "run.lock"):
+        state = "preempted"
+    return RawRecord(run_id, True, str(state), status, provenance, _rows(document, damage), tuple(damage))
+
+
+def _read(path: str, damage: list[str]) -> dict[str, Any] | None:
+    try:
+        with open(path, "rb") as file:
+            value = json.loads(file.read())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        damage.append(f"{os.path.basename(path)} cannot be read: {(error.strerror or str(error)).lower()}")
+        return None
+    except ValueError:
+        damage.append(f"{os.path.basename(path)} is cut off or not JSON")
+        return None
+    if not isinstance(value, dict):
+        damage.append(f"{os.path.basename(path)} does not hold an object")
+        return None
+    return value
+
+
+def _rows(document: dict[str, Any] | None, damage: list[str]) -> list[dict[str, Any]]:
+    if document is None:
+        return []
+    schema = document.get("schema")
+    if schema != SCHEMA_VERSION:
+        damage.append(f"metrics.json has schema {schema}, this version reads {SCHEMA_VERSION}: evaluate the run again")
+        return []
+    rows = document.get("rows")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and "name" in row for row in rows):
+        damage.append("metrics.json has rows without a name")
+        return []
+    return rows
