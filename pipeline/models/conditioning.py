@@ -96,7 +96,8 @@ class SpadeNorm(nn.Module):
         Mask and extra are resized to x by nearest neighbour; extra is concatenated behind the mask.
         """
         gamma, beta = self.modulation(mask, (x.shape[-2], x.shape[-1]), extra)
-        return self.norm(x) * (1 + gamma) + beta
+        modulated: Tensor = self.norm(x) * (1 + gamma) + beta
+        return modulated
 
 
 class StyleModulation(nn.Module):
@@ -192,7 +193,8 @@ class SeanNorm(nn.Module):
             a_gamma, a_beta = torch.sigmoid(self.blend_gamma), torch.sigmoid(self.blend_beta)
             gamma = a_gamma * style_gamma + (1 - a_gamma) * gamma
             beta = a_beta * style_beta + (1 - a_beta) * beta
-        return self.norm(self._with_noise(x)) * (1 + gamma) + beta
+        modulated: Tensor = self.norm(self._with_noise(x)) * (1 + gamma) + beta
+        return modulated
 
     def _with_noise(self, x: Tensor) -> Tensor:
         """x plus one standard normal map an image, scaled per channel."""

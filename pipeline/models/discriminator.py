@@ -1,0 +1,89 @@
+"""The multi-scale patch discriminator on [label map, image] (pix2pixHD's, as SPADE, SEAN and CA²-SIS use it)."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.models.conditioning import NormKind, param_free_norm
+from pipeline.models.trunk import LEAK, apply_spectral_norm, initialise
+from pipeline.schema.discriminator import DiscriminatorConfig
+
+Features = list[list[Tensor]]  # per scale: features after each layer's activation, and last the patch scores
+
+KERNEL, PADDING = 4, 2  # of every conv in the release
+
+
+class PatchDiscriminator(nn.Module):
+    """One scale: `layers` convs with kernel 4 (all but the last stride 2), leaky ReLU after each; a score conv to one channel."""
+
+    def __init__(self, cfg: DiscriminatorConfig, in_channels: int) -> None:
+        super().__init__()
+        widths = [in_channels, *[cfg.width * 2 ** min(layer, 3) for layer in range(cfg.layers)]]  # release: 64 128 256 512
+        # A bias before a param-free norm would be cancelled by it, so the release drops it there.
+        self.convs = nn.ModuleList(
+            nn.Conv2d(
+                widths[layer],
+                widths[layer + 1],
+                KERNEL,
+                stride=1 if layer == cfg.layers - 1 else 2,
+                padding=PADDING,
+                bias=layer == 0 or cfg.norm == "none",
+            )
+            for layer in range(cfg.layers)
+        )
+        self.norms = nn.ModuleList(
+            nn.Identity() if layer == 0 or cfg.norm == "none" else param_free_norm(_norm_kind(cfg.norm), widths[layer + 1])
+            for layer in range(cfg.layers)
+        )
+        self.score = nn.Conv2d(widths[-1], 1, KERNEL, padding=PADDING)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """x (N,K+3,H,W) -> features after each activation, then the scores (N,1,h,w)."""
+        features: list[Tensor] = []
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.leaky_relu(norm(conv(x)), LEAK)
+            features.append(x)
+        return [*features, self.score(x)]
+
+
+class Discriminator(nn.Module):
+    """`scales` patch discriminators; each sees the input average-pooled once more than the one before."""
+
+    def __init__(self, cfg: DiscriminatorConfig, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.scales = nn.ModuleList(PatchDiscriminator(cfg, num_classes + 3) for _ in range(cfg.scales))
+        initialise(self, cfg.init_gain)
+        if cfg.spectral_norm:
+            apply_spectral_norm(conv for scale in self.scales for conv in list(scale.get_submodule("convs").children())[1:])
+
+    def forward(self, mask: Tensor, image: Tensor) -> Features:
+        """mask (N,K,H,W) one-hot, image (N,3,H,W) [-1,1] -> per scale (full size first) a list of features, the scores last."""
+        x = torch.cat([mask.to(image.dtype), image], dim=1)  # (N,K+3,H,W)
+        outputs: Features = []
+        for number, scale in enumerate(self.scales):
+            if number > 0:
+                x = F.avg_pool2d(x, kernel_size=3, stride=2, padding=1, count_include_pad=False)
+            outputs.append(scale(x))
+        return outputs
+
+
+def discriminate(discriminator: nn.Module, mask: Tensor, fake: Tensor, real: Tensor) -> tuple[Features, Features]:
+    """Features of `fake` and `real` (N,3,H,W each) under the same `mask`, run as one batch, fake first, as the release does."""
+    both: Features = discriminator(torch.cat([mask, mask]), torch.cat([fake, real]))
+    count = fake.shape[0]
+    return [[x[:count] for x in scale] for scale in both], [[x[count:] for x in scale] for scale in both]
+
+
+def build_discriminator(cfg: DiscriminatorConfig, num_classes: int) -> Discriminator:
+    """Discriminator of `cfg` for label maps of `num_classes` classes."""
+    return Discriminator(cfg, num_classes)
+
+
+def _norm_kind(name: str) -> NormKind:
+    kinds: dict[str, NormKind] = {kind: kind for kind in get_args(NormKind)}
+    return kinds[name]

@@ -1,0 +1,98 @@
+"""The model families by name: where each one's config schema, builder and released-weights importer live.
+
+A new family is one module, one schema and one line here. Nothing is imported until it is asked for, so that config validation
+never loads torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
+
+from pipeline.errors import UserError, nearest
+from pipeline.schema.base import Section
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pipeline.models.contract import Generator
+
+
+@dataclass(frozen=True)
+class FamilySpec:
+    """Where a family lives, as `module:attribute` names."""
+
+    schema: str  # a Section with a `family` field
+    builder: str  # (cfg, num_classes, size) -> Generator
+    importer: str | None = None  # (state dict of the release [, encoder's]) -> Generator; None: no released weights known
+    importer_takes_encoder: bool = False  # the release keeps an image encoder in a second file
+
+
+FAMILIES: dict[str, FamilySpec] = {
+    "ca2sis": FamilySpec(
+        "pipeline.schema.model_ca2sis:Ca2sisModel",
+        "pipeline.models.ca2sis:build",
+        "pipeline.models.interop.ca2sis:import_state",
+    ),
+    "spade": FamilySpec(
+        "pipeline.schema.model_spade:SpadeModel",
+        "pipeline.models.spade:build",
+        "pipeline.models.interop.spade:import_state",
+        importer_takes_encoder=True,
+    ),
+    "sean": FamilySpec(
+        "pipeline.schema.model_sean:SeanModel",
+        "pipeline.models.sean:build",
+        "pipeline.models.interop.sean:import_state",
+    ),
+    "painter": FamilySpec("pipeline.schema.model_painter:PainterModel", "pipeline.models.painter:build"),
+}
+
+
+def register(name: str, spec: FamilySpec) -> None:
+    """Add a family at run time (plug-ins, tests); a name that is taken is refused."""
+    if name in FAMILIES:
+        raise UserError(f"model family {name!r} is registered already")
+    FAMILIES[name] = spec
+
+
+def family_spec(family: str) -> FamilySpec:
+    """The spec of `family`; an unknown name is a UserError that lists what exists."""
+    if family not in FAMILIES:
+        raise UserError(
+            f"model.family is {family!r}{nearest(family, list(FAMILIES))}; allowed: {', '.join(sorted(FAMILIES))}"
+        )
+    return FAMILIES[family]
+
+
+def schema_for(family: str) -> type[Section]:
+    """Config schema of `family`; loads no torch."""
+    return cast("type[Section]", _resolve(family_spec(family).schema))
+
+
+def build_generator(cfg: Section, num_classes: int, size: tuple[int, int]) -> Generator:
+    """Generator of `cfg` (the model section, validated) for `num_classes` classes at `size` = (height, width) pixels."""
+    builder = cast("Callable[[Section, int, tuple[int, int]], Generator]", _resolve(family_spec(family_of(cfg)).builder))
+    return builder(cfg, num_classes, size)
+
+
+def importer_for(family: str) -> tuple[Callable[..., Generator], bool]:
+    """The importer of the family's released weights, and whether it takes a second state dict (image encoder)."""
+    spec = family_spec(family)
+    if spec.importer is None:
+        known = ", ".join(name for name, other in sorted(FAMILIES.items()) if other.importer is not None)
+        raise UserError(f"model family {family!r} has no released weights to import; families that have: {known}")
+    importer = cast("Callable[[Mapping[str, Tensor]], Generator]", _resolve(spec.importer))
+    return importer, spec.importer_takes_encoder
+
+
+def family_of(cfg: Section) -> str:
+    """The `family` field of a model section."""
+    return str(cfg.model_dump(include={"family"})["family"])
+
+
+def _resolve(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)
