@@ -1,0 +1,205 @@
+"""Building blocks of the (CA)²-SIS decoder: residual block, gated feed-forward, transformer block with its conditioning sub-layer.
+
+A decoder stage is a residual block followed by a transformer block; the sub-layer between self-attention and feed-forward is
+where class styles enter: cross-attention as published, or one of the ablation's stand-ins (see `StyleModulated`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from pipeline.models.attention import Attention
+from pipeline.models.conditioning import NormKind, SeanNorm, SpadeNorm, resize_nearest
+from pipeline.models.kernels import is_naive
+from pipeline.schema.model_ca2sis import Conditioning
+
+NORM_GROUPS = 32  # group count of the decoder's group norms; source: release
+
+
+def group_norm(channels: int, eps: float) -> nn.GroupNorm:
+    """Group norm with 32 groups, or the largest common divisor where the channels are fewer or not a multiple."""
+    return nn.GroupNorm(math.gcd(NORM_GROUPS, channels), channels, eps=eps)
+
+
+class ResidualBlock(nn.Module):
+    """Norm, SiLU, [nearest upsampling x2], 3x3 conv, norm, SiLU, 3x3 conv, plus the [upsampled] input (1x1 conv on a width change)."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, upsample: bool) -> None:
+        super().__init__()
+        self.upsample = upsample
+        self.norm1 = group_norm(in_channels, eps=1e-5)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm2 = group_norm(out_channels, eps=1e-5)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.skip: nn.Module = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N,C,h,w) -> (N,C',h,w), or (N,C',2h,2w) when upsampling."""
+        h = F.silu(self.norm1(x))
+        if self.upsample:
+            h = F.interpolate(h, scale_factor=2.0, mode="nearest")
+            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+        h = self.conv1(h)
+        h = self.conv2(F.silu(self.norm2(h)))
+        return self.skip(x) + h
+
+
+class GatedFeedForward(nn.Module):
+    """One projection to twice the hidden width; its first half times GELU (exact) of the second; projection back."""
+
+    def __init__(self, dim: int, multiplier: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(dim, 2 * multiplier * dim)
+        self.out = nn.Linear(multiplier * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N,P,dim) -> (N,P,dim)."""
+        value, gate = self.project(x).chunk(2, dim=-1)
+        return self.out(value * F.gelu(gate))
+
+
+class StyleModulated(nn.Module):
+    """The `spade` and `sean` conditionings of the CA²-SIS decoder: spatially-adaptive modulation in place of cross-attention.
+
+    Style codes are first projected to `style_channels`. `sean` then is the SEAN block. `spade` is the SPADE layer computed from
+    the label map concatenated with the projected codes broadcast into their regions: published SPADE has one global style, which
+    would leave this arm unable to reconstruct and the comparison silent on conditioning. With `style_channels` 0, `spade` is
+    modulation by the label map alone, and no style enters.
+    """
+
+    def __init__(
+        self,
+        kind: Conditioning,
+        dim: int,
+        *,
+        num_classes: int,
+        style_dim: int,
+        style_channels: int,
+        hidden: int,
+        norm: NormKind,
+    ) -> None:
+        super().__init__()
+        self.project = nn.Linear(style_dim, style_channels) if style_channels else None
+        self.norm: SpadeNorm | SeanNorm
+        if kind == "spade":
+            self.norm = SpadeNorm(dim, num_classes, hidden=hidden, norm=norm, extra_channels=style_channels)
+        else:
+            # noise off: the decoder is deterministic under every conditioning, so arms differ in conditioning alone
+            self.norm = SeanNorm(dim, num_classes, style_channels, hidden=hidden, norm=norm, noise="off")
+        self.to_out = nn.Linear(dim, dim)
+
+    def forward(self, tokens: Tensor, size: tuple[int, int], style: Tensor, mask: Tensor) -> Tensor:
+        """tokens (N,h*w,dim), style (N,K,S), mask (N,K,H,W) one-hot -> (N,h*w,dim), to be added to the tokens."""
+        x = tokens.transpose(1, 2).unflatten(2, size)  # (N,dim,h,w)
+        codes = self.project(style) if self.project is not None else None  # (N,K,E)
+        if isinstance(self.norm, SeanNorm):
+            assert codes is not None, "the config section refuses sean without style channels"
+            x = self.norm(x, mask, codes)
+        elif codes is None:
+            x = self.norm(x, mask)
+        else:
+            layout = resize_nearest(mask, size)
+            spread = torch.einsum("nke,nkhw->nehw", codes, layout.to(codes.dtype))  # (N,E,h,w)
+            x = self.norm(x, mask, spread)
+        return self.to_out(x.flatten(2).transpose(1, 2))
+
+
+@dataclass(frozen=True)
+class TransformerOptions:
+    """What the transformer block of one stage is made of."""
+
+    heads: int
+    head_width: int
+    depth: int  # layers
+    feed_forward: int  # multiple of the inner width
+    self_attention: bool
+    conditioning: Conditioning
+    num_classes: int
+    style_dim: int  # width of a class's style code
+    modulation_hidden: int
+    modulation_style_channels: int
+    modulation_norm: NormKind
+    checkpointing: bool
+
+    @property
+    def inner(self) -> int:
+        """Token width."""
+        return self.heads * self.head_width
+
+
+class TransformerLayer(nn.Module):
+    """Pre-norm layer with residuals: [self-attention], conditioning, gated feed-forward."""
+
+    def __init__(self, options: TransformerOptions) -> None:
+        super().__init__()
+        dim = options.inner
+        heads = {"heads": options.heads, "head_width": options.head_width}
+        self.norm1 = nn.LayerNorm(dim) if options.self_attention else None
+        self.self_attention = Attention(dim, dim, **heads) if options.self_attention else None
+        attends = options.conditioning == "cross_attention"
+        self.norm2 = nn.LayerNorm(dim) if attends else None
+        self.cross_attention = Attention(dim, options.style_dim, **heads) if attends else None
+        self.modulation: StyleModulated | None = None
+        if options.conditioning in ("spade", "sean"):  # brings its own normalisation
+            self.modulation = StyleModulated(
+                options.conditioning,
+                dim,
+                num_classes=options.num_classes,
+                style_dim=options.style_dim,
+                style_channels=options.modulation_style_channels,
+                hidden=options.modulation_hidden,
+                norm=options.modulation_norm,
+            )
+        self.norm3 = nn.LayerNorm(dim)
+        self.feed_forward = GatedFeedForward(dim, options.feed_forward)
+
+    def forward(
+        self, tokens: Tensor, size: tuple[int, int], style: Tensor, mask: Tensor, logits: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """tokens (N,h*w,dim), style (N,K,S), mask (N,K,H,W) -> tokens, and logits (N,h*w,K) of cross-attention if asked for."""
+        scores: Tensor | None = None
+        if self.self_attention is not None and self.norm1 is not None:
+            tokens = tokens + self.self_attention(self.norm1(tokens))[0]
+        if self.cross_attention is not None and self.norm2 is not None:
+            update, scores = self.cross_attention(self.norm2(tokens), style, logits=logits)
+            tokens = tokens + update
+        if self.modulation is not None:
+            tokens = tokens + self.modulation(tokens, size, style, mask)
+        return tokens + self.feed_forward(self.norm3(tokens)), scores
+
+
+class TransformerBlock(nn.Module):
+    """Group norm, 1x1 conv to the inner width, layers over pixel tokens, zero-initialised 1x1 conv back, plus the input."""
+
+    def __init__(self, channels: int, options: TransformerOptions) -> None:
+        super().__init__()
+        self.checkpointing = options.checkpointing
+        self.norm = group_norm(channels, eps=1e-6)
+        self.project_in = nn.Conv2d(channels, options.inner, 1)
+        self.layers = nn.ModuleList(TransformerLayer(options) for _ in range(options.depth))
+        self.project_out = nn.Conv2d(options.inner, channels, 1)
+        nn.init.zeros_(self.project_out.weight)
+        if self.project_out.bias is not None:
+            nn.init.zeros_(self.project_out.bias)
+
+    def forward(self, x: Tensor, style: Tensor, mask: Tensor, *, attention: bool) -> tuple[Tensor, list[Tensor]]:
+        """x (N,C,h,w), style (N,K,S), mask (N,K,H,W) -> x (N,C,h,w), and per layer logits (N,K,h,w) if `attention`."""
+        if torch.is_grad_enabled() and (self.checkpointing or is_naive()):
+            return checkpoint(self._run, x, style, mask, attention, use_reentrant=False)
+        return self._run(x, style, mask, attention)
+
+    def _run(self, x: Tensor, style: Tensor, mask: Tensor, attention: bool) -> tuple[Tensor, list[Tensor]]:
+        size = (x.shape[2], x.shape[3])
+        tokens = self.project_in(self.norm(x)).flatten(2).transpose(1, 2)  # (N,h*w,inner), pixels row by row
+        maps: list[Tensor] = []
+        for layer in self.layers:
+            tokens, scores = layer(tokens, size, style, mask, attention)
+            if scores is not None:
+                maps.append(scores.transpose(1, 2).unflatten(2, size))  # (N,K,h,w)
+        return x + self.project_out(tokens.transpose(1, 2).unflatten(2, size)), maps

@@ -1,0 +1,148 @@
+"""The (CA)²-SIS generator: grouped style encoder, mask embedder, and a decoder conditioned by class-adaptive cross-attention.
+
+Semantic Image Synthesis via Class-Adaptive Cross-Attention (arXiv 2308.16071). The class maps of the mask embedder, mixed by a 1x1
+convolution, go through stages of residual block + transformer block; each stage's pixels attend to the K class style codes. Which
+conditioning a stage uses is a config value, so that cross-attention, SPADE and SEAN are compared in one and the same decoder.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import UserError
+from pipeline.models.blocks import ResidualBlock, TransformerBlock, TransformerOptions
+from pipeline.models.contract import Capabilities, Generator, Synthesis
+from pipeline.models.mapping import MappingNetwork
+from pipeline.models.mask_embedder import MaskEmbedder
+from pipeline.models.style_encoder import build_style_encoder
+from pipeline.schema.model_ca2sis import Ca2sisModel
+
+
+class DecoderStage(nn.Module):
+    """One resolution of the decoder: residual block (upsampling except in the first stage), then transformer block."""
+
+    def __init__(self, in_channels: int, out_channels: int, options: TransformerOptions, *, upsample: bool) -> None:
+        super().__init__()
+        self.residual = ResidualBlock(in_channels, out_channels, upsample=upsample)
+        self.transformer = TransformerBlock(out_channels, options)
+
+    def forward(self, x: Tensor, style: Tensor, mask: Tensor, *, attention: bool) -> tuple[Tensor, list[Tensor]]:
+        """x (N,C,h,w), style (N,K,S), mask (N,K,H,W) -> features (N,C',h',w') and per layer logits (N,K,h',w')."""
+        return self.transformer(self.residual(x), style, mask, attention=attention)
+
+
+class Ca2sisGenerator(Generator):
+    """(CA)²-SIS. Height and width are fixed at construction and divisible by `stride` = 2^(stages-1)."""
+
+    def __init__(self, cfg: Ca2sisModel, num_classes: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.num_classes, self.size, self.stride = num_classes, size, cfg.stride
+        if num_classes < 2:
+            raise UserError(f"data has {num_classes} classes; ca2sis needs at least 2")
+        if size[0] % cfg.stride or size[1] % cfg.stride or min(size) < cfg.stride:
+            raise UserError(
+                f"size {size[0]}x{size[1]} (height x width) is not divisible by {cfg.stride}, the stride of model.stages={cfg.stages}"
+            )
+        self.exclude_background = cfg.exclude_background
+        self.encoder = build_style_encoder(cfg.encoder, num_classes)
+        self.embedder = MaskEmbedder(cfg.mask_embedder, size, cfg.stride)
+        self.mapping: MappingNetwork | None = None
+        if cfg.mapping.enabled:
+            self.mapping = MappingNetwork(
+                num_classes,
+                self.encoder.code_width,
+                noise_width=cfg.mapping.noise_width,
+                hidden=cfg.mapping.hidden,
+                shared_layers=cfg.mapping.shared_layers,
+                head_layers=cfg.mapping.head_layers,
+            )
+        widths = cfg.stage_widths
+        self.mix = nn.Conv2d(num_classes - int(cfg.exclude_background), 2 * widths[0], 1)
+        self.stages = nn.ModuleList(
+            DecoderStage(
+                2 * widths[0] if index == 0 else widths[index - 1],
+                width,
+                self._options(cfg, index),
+                upsample=index > 0,
+            )
+            for index, width in enumerate(widths)
+        )
+        self.to_rgb = nn.Conv2d(widths[-1], 3, 1)
+        self.capabilities = Capabilities(
+            style="per_class",
+            sampling=cfg.mapping.enabled,
+            attention="cross_attention" in cfg.stage_conditioning,
+            shape_embedding=True,
+            noise_width=cfg.mapping.noise_width if cfg.mapping.enabled else 0,
+        )
+
+    def _options(self, cfg: Ca2sisModel, index: int) -> TransformerOptions:
+        last = index == cfg.stages - 1
+        return TransformerOptions(
+            heads=cfg.attention.last_heads if last else cfg.attention.heads,
+            head_width=cfg.attention.last_head_width if last else cfg.attention.head_width,
+            depth=cfg.depth,
+            feed_forward=cfg.feed_forward,
+            self_attention=index in cfg.attention.self_attention,
+            conditioning=cfg.stage_conditioning[index],
+            num_classes=self.num_classes,
+            style_dim=self.encoder.code_width,
+            modulation_hidden=cfg.modulation.hidden,
+            modulation_style_channels=cfg.modulation.style_channels,
+            modulation_norm=cfg.modulation.norm,
+            checkpointing=cfg.checkpointing,
+        )
+
+    def encode_style(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Style codes (N,K,S) in (-1,1) of `image` (N,3,H,W float32 [-1,1]) under `mask` (N,K,H,W one-hot).
+
+        S = style_dim x pooled levels (release: 1280), coarsest level first. The code of an absent class is tanh(bias), a learned
+        default that is not zero. Raises UserError on another mask size or class count than the generator was built for.
+        """
+        self._check(mask)
+        return self.encoder(image, mask)
+
+    def embed_shape(self, mask: Tensor) -> Tensor:
+        """Mask embedding (N,K',h*w) of `mask` (N,K,H,W one-hot): one first-stage map a class, row by row; K' excludes the
+        background (class 0) if the config says so."""
+        self._check(mask)
+        return self.embedder(mask[:, 1:] if self.exclude_background else mask)
+
+    def synthesize(self, mask: Tensor, style: Tensor, *, attention: bool = True) -> Synthesis:
+        """Image (N,3,H,W) in [-1,1] of layout `mask` (N,K,H,W one-hot) in `style` (N,K,S).
+
+        With `attention`, also the head-averaged pre-softmax logits (N,K,h,w) of every cross-attention layer, coarsest stage
+        first; without, none are computed. The image is the same.
+        """
+        return self.synthesize_embedded(mask, self.embed_shape(mask), style, attention=attention)
+
+    def synthesize_embedded(self, mask: Tensor, shape: Tensor, style: Tensor, *, attention: bool = True) -> Synthesis:
+        """As `synthesize` from a mask embedding `shape` (N,K',h*w); `mask` is read by `spade` and `sean` conditioning alone."""
+        x = self.mix(shape.unflatten(2, self.embedder.side))  # (N,16*base_width,h,w) in the release
+        maps: list[Tensor] = []
+        for stage in self.stages:
+            x, logits = stage(x, style, mask, attention=attention)
+            maps += logits
+        return Synthesis(torch.tanh(self.to_rgb(x).float()), maps)
+
+    def sample_style(self, mask: Tensor, noise: Tensor) -> Tensor:
+        """Style codes (N,K,S) drawn from `noise` (N,noise_width) standard normal; zero for classes absent in `mask`."""
+        if self.mapping is None:
+            raise UserError("model.mapping.enabled is false: this generator has no mapping network to draw styles with")
+        self._check(mask)
+        return self.mapping(noise, mask)
+
+    def _check(self, mask: Tensor) -> None:
+        if tuple(mask.shape[1:]) != (self.num_classes, *self.size):
+            raise UserError(
+                f"mask is {tuple(mask.shape)}; this generator takes (N, {self.num_classes}, {self.size[0]}, {self.size[1]})"
+            )
+
+
+def build(cfg: Ca2sisModel, num_classes: int, size: tuple[int, int]) -> Ca2sisGenerator:
+    """The generator of a config section for K = `num_classes` at `size` (height, width).
+
+    Raises UserError for a size the stages do not divide, and for a grouping the classes do not allow.
+    """
+    return Ca2sisGenerator(cfg, num_classes, size)

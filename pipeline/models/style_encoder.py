@@ -1,0 +1,192 @@
+"""The Multi-Resolution Grouped Style Encoder of (CA)²-SIS: image and mask -> one style code a class.
+
+A shared first convolution, a stride-2 encoder and a bilinear decoder with skip concatenation. Every further convolution is grouped
+by class; at each pooled level the features of class k are averaged inside mask k and projected to a code. The grouping is an
+ablation switch. In the release a skip feature is stacked behind the decoder feature before a convolution with K groups, so from the
+second level on groups and classes drift apart; `class` interleaves the two by class first, at the same size and cost.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.errors import UserError
+from pipeline.models.conditioning import resize_nearest
+from pipeline.models.kernels import is_naive
+from pipeline.schema.model_ca2sis import Pooling, StyleEncoderSection
+
+COUNT_EPS = 1e-5  # added to a region's pixel count; source: release
+
+
+def _conv(in_channels: int, out_channels: int, groups: int, norm_groups: int, stride: int = 1) -> nn.Sequential:
+    """3x3 conv, group norm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, groups=groups),
+        nn.GroupNorm(norm_groups, out_channels, eps=1e-5),
+        nn.ReLU(inplace=True),
+    )
+
+
+class CodeProjection(nn.Module):
+    """Pooled features -> tanh(W_g x + b_k): one matrix a feature group, one bias (the code of an absent class) a class."""
+
+    def __init__(self, features: int, groups: int, num_classes: int, style_dim: int) -> None:
+        super().__init__()
+        bound = features**-0.5  # torch's default for a kernel-1 convolution
+        self.weight = nn.Parameter(torch.empty(groups, style_dim, features).uniform_(-bound, bound))  # (G,S,c)
+        self.bias = nn.Parameter(torch.empty(num_classes, style_dim).uniform_(-bound, bound))  # (K,S)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(N,K,c) float32 -> (N,K,S) in (-1, 1)."""
+        num_classes, groups = self.bias.shape[0], self.weight.shape[0]
+        if is_naive():
+            codes = [F.linear(pooled[:, k], self.weight[k * groups // num_classes], self.bias[k]) for k in range(num_classes)]
+            return torch.stack(codes, dim=1).tanh()
+        if groups == num_classes:
+            return (torch.einsum("nkc,ksc->nks", pooled, self.weight) + self.bias).tanh()
+        parts = [F.linear(pooled[:, own], self.weight[g]) for g, own in enumerate(group_slices(num_classes, groups))]
+        return (torch.cat(parts, dim=1) + self.bias).tanh()
+
+
+def group_slices(num_classes: int, groups: int) -> list[slice]:
+    """The classes of each of `groups` feature groups: class k belongs to group floor(k * groups / num_classes)."""
+    firsts = [-(-g * num_classes // groups) for g in range(groups + 1)]  # ceil(g K / G)
+    return [slice(first, last) for first, last in itertools.pairwise(firsts)]
+
+
+def region_mean(features: Tensor, mask: Tensor, groups: int) -> Tensor:
+    """Mean of each class's own feature group inside its mask, sum / (pixels + 1e-5); zero for an absent class.
+
+    features (N,groups*c,h,w); mask (N,K,h,w) one-hot -> (N,K,c), float32 also under autocast.
+    """
+    num_classes = mask.shape[1]
+    with torch.autocast(features.device.type, enabled=False):
+        x = features.float().unflatten(1, (groups, -1)).flatten(3)  # (N,G,c,P)
+        m = mask.float().flatten(2)  # (N,K,P)
+        if is_naive():
+            sums = [(x[:, k * groups // num_classes] * m[:, k : k + 1]).sum(dim=2) for k in range(num_classes)]
+            total = torch.stack(sums, dim=1)
+        elif groups == num_classes:
+            total = torch.einsum("nkcp,nkp->nkc", x, m)
+        else:
+            slices = group_slices(num_classes, groups)
+            total = torch.cat([torch.einsum("ncp,nkp->nkc", x[:, g], m[:, own]) for g, own in enumerate(slices)], dim=1)
+        return total / (m.sum(dim=2, keepdim=True) + COUNT_EPS)
+
+
+class StyleEncoder(nn.Module):
+    """Image (N,3,H,W) and mask (N,K,H,W) -> codes (N,K,levels*style_dim), coarsest level first."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        channels: int,  # of the first layer, over all groups; doubling per level
+        groups: int,  # feature groups, G <= K
+        interleave: bool,  # skips are put beside the decoder features of their group; False: stacked behind all of them
+        depth: int,
+        pooled_strides: tuple[int, ...],
+        style_dim: int,
+        pooling: Pooling,
+    ) -> None:
+        super().__init__()
+        self.num_classes, self.groups, self.interleave, self.pooling = num_classes, groups, interleave, pooling
+        self.code_width = style_dim * len(pooled_strides)
+        self.parameter_ratio = 1.0  # of this encoder to the grouped one of its config section; set by `build_style_encoder`
+        self.first = _conv(3, channels, 1, groups)
+        self.down = nn.ModuleList(
+            _conv(channels * 2**i, channels * 2 ** (i + 1), groups, groups, stride=2) for i in range(depth)
+        )
+        self.strides = [2**i for i in range(depth - 1, -1, -1) if 2**i >= min(pooled_strides)]  # of the decoder levels
+        self.up = nn.ModuleList(
+            _conv(channels * 2 * stride, channels * stride, groups, groups)
+            if level == 0
+            else _conv(channels * 4 * stride, channels * stride, groups, groups)
+            for level, stride in enumerate(self.strides)
+        )
+        self.codes = nn.ModuleDict(
+            {str(stride): CodeProjection(channels * stride // groups, groups, num_classes, style_dim) for stride in pooled_strides}
+        )
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        """image (N,3,H,W) float32 [-1,1], mask (N,K,H,W) one-hot -> (N,K,code_width) float32 in (-1,1)."""
+        return torch.cat(self.level_codes(self.first(image), mask), dim=-1)
+
+    def level_codes(self, features: Tensor, mask: Tensor) -> list[Tensor]:
+        """Codes (N,K,S) of every pooled level, coarsest first, from the first layer's output (N,C,H,W)."""
+        skips = [features]
+        for layer in self.down:
+            skips.append(layer(skips[-1]))
+        x = skips.pop()  # coarsest
+        codes: list[Tensor] = []
+        for level, (stride, layer) in enumerate(zip(self.strides, self.up, strict=True)):
+            if level > 0:
+                x = self._join(x, skips.pop())
+            x = F.interpolate(x, size=skips[-1].shape[-2:], mode="bilinear", align_corners=False)  # x2 where sizes are even
+            x = layer(x)
+            if str(stride) in self.codes:
+                layout = resize_nearest(mask, (x.shape[2], x.shape[3]))
+                if self.pooling == "global":
+                    layout = torch.ones_like(layout)
+                codes.append(self.codes[str(stride)](region_mean(x, layout, self.groups)))
+        return codes
+
+    def _join(self, x: Tensor, skip: Tensor) -> Tensor:
+        """Concatenate decoder feature and skip, both (N,C,h,w) -> (N,2C,h,w)."""
+        if not self.interleave:
+            return torch.cat([x, skip], dim=1)
+        both = [part.unflatten(1, (self.groups, -1)) for part in (x, skip)]  # (N,G,c,h,w)
+        return torch.cat(both, dim=2).flatten(1, 2)
+
+
+def build_style_encoder(section: StyleEncoderSection, num_classes: int) -> StyleEncoder:
+    """The encoder of a config section.
+
+    `release`, `class`: one feature group a class. An integer G: classes share G groups of neighbours, at equal total width.
+    `shared`: one group. `shared_matched`: one group, with the width whose parameter count is closest to the grouped encoder's
+    (`parameter_ratio` says how close). Raises UserError for a group count the classes or channels do not allow.
+    """
+    channels = num_classes * section.width
+    if section.grouping in ("release", "class"):
+        groups = num_classes
+    elif section.grouping in ("shared", "shared_matched"):
+        groups = 1
+    else:
+        groups = int(section.grouping)
+        if groups > num_classes or channels % groups:
+            raise UserError(
+                f"model.encoder.grouping={groups}: allowed are divisors of {channels} (classes x width) up to {num_classes} (classes)"
+            )
+
+    def make(total_channels: int, group_count: int) -> StyleEncoder:
+        return StyleEncoder(
+            num_classes,
+            channels=total_channels,
+            groups=group_count,
+            interleave=section.grouping != "release",
+            depth=section.depth,
+            pooled_strides=section.pooled_strides,
+            style_dim=section.style_dim,
+            pooling=section.pooling,
+        )
+
+    if section.grouping != "shared_matched":
+        return make(channels, groups)
+    with torch.device("meta"):
+        target = _parameters(make(channels, num_classes))
+        low, high = 1, channels  # parameter counts grow with the width: bisect to the last width at or below the target
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if _parameters(make(middle, 1)) <= target else (low, middle)
+        width = min((low, high), key=lambda candidate: abs(_parameters(make(candidate, 1)) - target))
+    encoder = make(width, 1)
+    encoder.parameter_ratio = _parameters(encoder) / target
+    return encoder
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
