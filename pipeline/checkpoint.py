@@ -1,0 +1,92 @@
+"""Checkpoints: tensors and plain types only, written atomically, verified by digest, loadable with `weights_only=True`.
+
+`checkpoints/<iteration>.pt` are for resuming (networks, optimisers, EMA), `checkpoints/final.pt` holds the networks of a
+finished run. `checkpoints/index.json` lists each file with its sha256; a file that does not match is skipped with a word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from pipeline.config import from_yaml
+from pipeline.errors import UserError
+from pipeline.models.contract import Generator
+from pipeline.records import RunRecord, atomic
+from pipeline.schema.run import RunConfig
+
+FINAL = "final.pt"
+
+
+def save(record: RunRecord, name: str, state: dict[str, Any], *, keep: int | None = None) -> None:
+    """Write `state` as `checkpoints/<name>`; with `keep`, only the newest `keep` numbered files stay."""
+    folder = record.path / "checkpoints"
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    data = buffer.getvalue()
+    index = _index(record)
+    atomic.write_bytes(folder / name, data)
+    index[name] = hashlib.sha256(data).hexdigest()
+    dropped = sorted(item for item in index if item != FINAL)[: -keep or None] if keep is not None else []
+    for item in dropped:
+        del index[item]
+    atomic.write_json(folder / "index.json", index)
+    for item in dropped:
+        (folder / item).unlink(missing_ok=True)
+
+
+def load(record: RunRecord, name: str) -> dict[str, Any]:
+    """Read one checkpoint onto the CPU; raises UserError naming the file when it is missing, damaged or unsafe."""
+    path = record.path / "checkpoints" / name
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {atomic.reason(error)}") from error
+    expected = _index(record).get(name)
+    if expected != hashlib.sha256(data).hexdigest():
+        raise UserError(f"{path} is damaged: its sha256 is not the recorded one")
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+def newest(record: RunRecord, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """The newest sound checkpoint to resume from, or None. Damaged ones are passed over, and `say` is told."""
+    for name in sorted((item for item in _index(record) if item != FINAL), reverse=True):
+        try:
+            return load(record, name)
+        except UserError as error:
+            say(f"{error}; falling back to the checkpoint before it")
+    return None
+
+
+def finish(record: RunRecord, state: dict[str, Any]) -> None:
+    """Write the final networks and remove what was only for resuming."""
+    save(record, FINAL, state)
+    index = _index(record)
+    atomic.write_json(record.path / "checkpoints" / "index.json", {FINAL: index[FINAL]})
+    for name in index:
+        if name != FINAL:
+            (record.path / "checkpoints" / name).unlink(missing_ok=True)
+
+
+def load_generator(record: RunRecord, device: torch.device) -> tuple[Generator, RunConfig]:
+    """The evaluated generator of a finished run, in eval mode on `device`, with the run's config."""
+    from pipeline.models.registry import build_generator
+
+    if not record.exists:
+        raise UserError(f"no run at {record.path}")
+    config = from_yaml(record.config_yaml)
+    from pipeline.data.label_spaces import num_classes_of
+
+    generator = build_generator(config.model, num_classes_of(config.data), config.data.hw)
+    if generator.capabilities.learned:
+        generator.load_state_dict(load(record, FINAL)["generator"])
+    return generator.to(device).eval(), config
+
+
+def _index(record: RunRecord) -> dict[str, str]:
+    path = record.path / "checkpoints" / "index.json"
+    return atomic.read_json(path) if path.exists() else {}

@@ -1,0 +1,169 @@
+"""Adversarial training, one update at a time: two networks, two optimisers, the objective, EMA (paper section III-D).
+
+One generator pass serves both updates of an iteration (the releases run the generator a second time for the discriminator).
+All randomness of update `i` is drawn after reseeding from (seed, i), so a resumed run repeats an undisturbed one bit by bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.data.batch import Batch
+from pipeline.objective import Objective
+from pipeline.models.contract import Generator
+from pipeline.models.discriminator import discriminate
+from pipeline.schema.run import RunConfig
+
+
+class Trainer:
+    """The training state of one run and the step that advances it."""
+
+    def __init__(
+        self, cfg: RunConfig, generator: Generator, discriminator: nn.Module, *, iterations: int, device: torch.device
+    ) -> None:
+        self.cfg = cfg
+        self.device = device
+        self.iterations = iterations
+        self.iteration = 0
+        memory_format = torch.channels_last if cfg.train.channels_last else torch.contiguous_format
+        self.generator: Generator = generator.to(device, memory_format=memory_format)  # type: ignore[call-overload]
+        self.discriminator = discriminator.to(device, memory_format=memory_format)  # type: ignore[call-overload]
+        self.averaged = copy.deepcopy(self.generator).eval().requires_grad_(False) if cfg.train.ema_decay else None
+        self.objective = Objective(cfg.loss).to(device)
+        factor_g, factor_d = (0.5, 2.0) if cfg.train.ttur else (1.0, 1.0)  # TTUR as the releases do it
+        trained = [parameter for parameter in self.generator.parameters() if parameter.requires_grad]
+        self.optimiser_g = torch.optim.Adam(trained, lr=cfg.train.lr * factor_g, betas=cfg.train.betas)
+        self.optimiser_d = torch.optim.Adam(
+            self.discriminator.parameters(), lr=cfg.train.lr * factor_d, betas=cfg.train.betas
+        )
+        self._run_generator: nn.Module = torch.compile(self.generator) if cfg.train.compile else self.generator  # type: ignore[assignment]
+        self._run_discriminator: nn.Module = (
+            torch.compile(self.discriminator) if cfg.train.compile else self.discriminator  # type: ignore[assignment]
+        )
+
+    @property
+    def evaluated(self) -> Generator:
+        """The generator that is evaluated: the averaged one where EMA is on."""
+        return self.averaged if self.averaged is not None else self.generator
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """One update of both networks on `batch`; returns the unweighted loss terms as detached scalars."""
+        torch.manual_seed(step_seed(self.cfg.seed, self.iteration))
+        self._set_learning_rates()
+        self.generator.train()
+        self.discriminator.train()
+        self.optimiser_g.zero_grad(set_to_none=True)
+        self.optimiser_d.zero_grad(set_to_none=True)
+        parts = self.cfg.train.accumulate
+        terms: dict[str, Tensor] = {}
+        fakes: list[Tensor] = []
+        micro = [batch] if parts == 1 else _split(batch, parts)
+        self.discriminator.requires_grad_(False)
+        for part in micro:
+            with self._autocast():
+                made = self._run_generator(part.image, part.mask, attention=self.objective.wants_attention)
+                fake = made.synthesis.image
+                features_fake, features_real = discriminate(self._run_discriminator, part.mask, fake, part.image)
+                losses = self.objective.generator_terms(made, part.image, part.mask, features_fake, features_real)
+                total = self.objective.total(losses) / parts
+            total.backward()  # type: ignore[no-untyped-call]
+            fakes.append(fake.detach())
+            _accumulate(terms, losses, parts)
+        self.optimiser_g.step()
+        self.discriminator.requires_grad_(True)
+        for part, fake in zip(micro, fakes, strict=True):
+            with self._autocast():
+                features_fake, features_real = discriminate(self._run_discriminator, part.mask, fake, part.image)
+                losses = self.objective.discriminator_terms(features_fake, features_real)
+                total = sum(losses.values(), torch.zeros((), device=self.device)) / parts
+            total.backward()  # type: ignore[no-untyped-call]
+            _accumulate(terms, losses, parts)
+        self.optimiser_d.step()
+        self.iteration += 1
+        if self.averaged is not None and self.iteration % self.cfg.train.ema_every == 0:
+            self._average()
+        return terms
+
+    def state(self) -> dict[str, Any]:
+        """Everything the next update depends on, as tensors and plain types."""
+        return {
+            "iteration": self.iteration,
+            "generator": self.generator.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "averaged": self.averaged.state_dict() if self.averaged is not None else None,
+            "optimiser_g": self.optimiser_g.state_dict(),
+            "optimiser_d": self.optimiser_d.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from what `state()` returned."""
+        self.iteration = state["iteration"]
+        self.generator.load_state_dict(state["generator"])
+        self.discriminator.load_state_dict(state["discriminator"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+        self.optimiser_g.load_state_dict(state["optimiser_g"])
+        self.optimiser_d.load_state_dict(state["optimiser_d"])
+
+    def final_state(self) -> dict[str, Any]:
+        """What a finished run keeps: the evaluated generator and the discriminator."""
+        return {
+            "iteration": self.iteration,
+            "generator": self.evaluated.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+        }
+
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
+        if self.cfg.train.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _set_learning_rates(self) -> None:
+        """Constant, then linear to zero over the last `decay_fraction` of the budget."""
+        decayed = self.cfg.train.decay_fraction * self.iterations
+        left = self.iterations - self.iteration
+        factor = 1.0 if left >= decayed else left / decayed
+        factor_g, factor_d = (0.5, 2.0) if self.cfg.train.ttur else (1.0, 1.0)
+        for group in self.optimiser_g.param_groups:
+            group["lr"] = self.cfg.train.lr * factor_g * factor
+        for group in self.optimiser_d.param_groups:
+            group["lr"] = self.cfg.train.lr * factor_d * factor
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        assert self.averaged is not None and self.cfg.train.ema_decay is not None, "only called with EMA on"
+        for mean, raw in zip(self.averaged.parameters(), self.generator.parameters(), strict=True):
+            mean.lerp_(raw, 1.0 - self.cfg.train.ema_decay)
+        for mean, raw in zip(self.averaged.buffers(), self.generator.buffers(), strict=True):
+            mean.copy_(raw)
+
+
+def step_seed(seed: int, iteration: int) -> int:
+    """Seed of update `iteration`: distinct streams for neighbouring seeds and iterations."""
+    return int(np.random.SeedSequence([seed, iteration]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _accumulate(terms: dict[str, Tensor], losses: dict[str, Tensor], parts: int) -> None:
+    for name, value in losses.items():
+        terms[name] = terms.get(name, torch.zeros((), device=value.device)) + value.detach() / parts
+
+
+def _split(batch: Batch, parts: int) -> list[Batch]:
+    size = len(batch.keys) // parts
+    cuts = [slice(i * size, (i + 1) * size) for i in range(parts)]
+    return [
+        Batch(
+            batch.image[cut],
+            batch.label[cut],
+            batch.mask[cut],
+            batch.keys[cut],
+            None if batch.instance is None else batch.instance[cut],
+        )
+        for cut in cuts
+    ]

@@ -1,0 +1,344 @@
+"""The way of one run: record -> data -> networks -> training -> evaluation -> record.
+
+`execute` starts, resumes or recognises as finished the run that a resolved config names. A kill at any instant leaves a record
+that reads; calling `execute` again continues from the newest sound checkpoint and, on CPU, gives bit-identical results.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from pipeline import checkpoint, provenance
+from pipeline.config import ResolvedRun, to_yaml
+from pipeline.data import Dataset, build_dataset
+from pipeline.data.loader import batches
+from pipeline.errors import RunFailed, UserError
+from pipeline.evaluation import Evaluation, evaluate, quick_validation
+from pipeline.models.discriminator import build_discriminator
+from pipeline.models.registry import build_generator
+from pipeline.progress import Progress
+from pipeline.records import MetricRow, RunRecord, RunStore
+from pipeline.records.store import SHORT_ID, now
+from pipeline.schema.run import RunConfig
+from pipeline.tracking import Mirror
+from pipeline.trainer import Trainer, step_seed
+
+EXIT_PREEMPTED = 75  # EX_TEMPFAIL: stopped at a checkpoint, start again to continue
+HEARTBEAT_S = 5.0
+
+# Called after each validation with (iteration, its numbers); True ends the run as "pruned".
+OnValidation = Callable[[int, dict[str, float]], bool]
+
+
+class Preempted(RunFailed):
+    """The run was asked to stop, has saved a checkpoint, and can be started again."""
+
+    exit_status = EXIT_PREEMPTED
+
+
+def execute(
+    resolved: ResolvedRun, store: RunStore, *, progress: Progress, on_validation: OnValidation | None = None
+) -> RunRecord:
+    """Run, resume or reuse the run of `resolved` and return its record.
+
+    Raises `Locked` when another process is running it, UserError for what the user can mend, RunFailed when the run failed on
+    its own (diverged), Preempted when SIGTERM or SIGUSR1 stopped it at a checkpoint.
+    """
+    record = store.record(resolved.run_id)
+    if record.state == "finished" and _has_protocol(record, resolved.config):
+        progress.say(f"run {record.id[:SHORT_ID]} is finished already: reused")
+        return record
+    with record.writing():
+        record.create(resolved.identity, to_yaml(resolved.config))
+        if record.state == "finished":
+            _evaluate_again(record, resolved.config, progress)
+            return record
+        with _stop_signals() as stop:
+            try:
+                Run(resolved, record, progress, on_validation, stop).go()
+            except Preempted as error:
+                record.end_attempt("preempted", str(error))
+                raise
+            except KeyboardInterrupt:
+                record.end_attempt("preempted", "interrupted from the keyboard")
+                raise
+            except (UserError, RunFailed) as error:
+                record.end_attempt("diverged" if isinstance(error, Diverged) else "failed", str(error))
+                raise
+            except Exception as error:
+                record.end_attempt("failed", f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
+                raise
+    return record
+
+
+class Diverged(RunFailed):
+    """A loss is not finite any more."""
+
+
+class Run:
+    """One attempt at one run."""
+
+    def __init__(
+        self,
+        resolved: ResolvedRun,
+        record: RunRecord,
+        progress: Progress,
+        on_validation: OnValidation | None,
+        stop: StopRequest,
+    ) -> None:
+        self.cfg = cfg = resolved.config
+        self.record = record
+        self.progress = progress
+        self.on_validation = on_validation
+        self.stop = stop
+        self.device = choose_device(cfg.device)
+        _set_numerics(cfg, self.device)
+        self.train_data = build_dataset(cfg.data, "train")
+        self.val_data = build_dataset(cfg.data, "val")
+        space = self.train_data.label_space
+        torch.manual_seed(step_seed(cfg.seed, 0) ^ 1)  # initial weights: a function of the seed alone
+        generator = build_generator(cfg.model, space.num_classes, cfg.data.hw)
+        discriminator = build_discriminator(cfg.discriminator, space.num_classes)
+        self.learned = generator.capabilities.learned
+        self.iterations = cfg.train.total_iterations(len(self.train_data)) if self.learned else 0
+        self.trainer = Trainer(cfg, generator, discriminator, iterations=self.iterations, device=self.device)
+        self.data_facts = {**resolved.data, "class_names": list(space.classes), "train_images": len(self.train_data)}
+        self.step_seconds = 0.0
+        self.mirror: Mirror | None = None
+
+    def go(self) -> None:
+        """The whole attempt; leaves the record finished (or pruned)."""
+        record, cfg = self.record, self.cfg
+        record.begin_attempt("trained" if self.learned else "rule")
+        began = time.monotonic()
+        earlier_s = float(record.provenance.get("wall_seconds", 0.0))
+        self._record_start()
+        state = checkpoint.newest(record, self._say)
+        if state is not None:
+            self.trainer.load_state(state)
+            self.step_seconds = state["step_seconds"]
+            self._say(f"resuming run {record.id[:SHORT_ID]} at iteration {self.trainer.iteration} of {self.iterations}")
+        elif self.learned:
+            self._keep(evaluate_run(record, cfg, self.trainer.evaluated, self.device, "untrained", self.progress))
+        record.truncate_history(self.trainer.iteration)
+        attempt = len(record.status["attempts"])
+        self.mirror = Mirror(cfg.tracking, record, record.identity["config"], attempt=attempt, group=record.id[:24])
+        try:
+            pruned = self._train()
+            if not pruned:
+                self._keep(evaluate_run(record, cfg, self.trainer.evaluated, self.device, "trained", self.progress))
+                record.add_metrics(self._cost_rows())
+            self.mirror.summarise(record.metrics)
+        finally:
+            self.progress.stop()
+            problem = self.mirror.finish()
+            record.update_provenance(
+                ended=now(),
+                wall_seconds=earlier_s + time.monotonic() - began,
+                device_seconds=self.step_seconds,
+                images_seen=self.trainer.iteration * cfg.train.batch_size,
+                peak_mem_gib=provenance.peak_memory_gib(self.device.type),
+                tracking={"mode": cfg.tracking.mode, "problem": problem},
+            )
+        checkpoint.finish(record, self.trainer.final_state())
+        record.end_attempt("pruned" if pruned else "finished")
+
+    def _train(self) -> bool:
+        """Advance to the end of the budget; True when `on_validation` asked to prune."""
+        cfg, trainer = self.cfg.train, self.trainer
+        if trainer.iteration >= self.iterations:
+            return False
+        self.progress.start(f"train {self.record.id[:SHORT_ID]}", self.iterations)
+        last_beat = 0.0
+        totals: dict[str, float] = {}
+        for batch in self._batches():
+            began = time.monotonic()
+            terms = trainer.step(batch.to(self.device))
+            i = trainer.iteration
+            boundary = [i % every == 0 for every in (cfg.log_every, cfg.validate_every, cfg.checkpoint_every)]
+            if self.device.type == "cpu" or any(boundary) or i == self.iterations or self.stop.asked:
+                totals = {name: float(value) for name, value in terms.items()}  # waits for the device
+                self._refuse_divergence(totals)
+            self.step_seconds += time.monotonic() - began
+            if boundary[0] or i == self.iterations:
+                self._log({"iteration": i, "kind": "train", **totals, "seconds": round(self.step_seconds, 3)})
+            if time.monotonic() - last_beat > HEARTBEAT_S:
+                self.record.beat(i, self.iterations)
+                last_beat = time.monotonic()
+            self.progress.update(i, loss=totals.get("pixel", totals.get("gan", 0.0)))
+            pruned = False
+            if boundary[1] or i == self.iterations:
+                pruned = self._validate()
+            if (boundary[2] and i < self.iterations) or self.stop.asked or pruned:
+                self._checkpoint()
+            if pruned:
+                return True
+            if self.stop.asked and i < self.iterations:
+                raise Preempted(f"stopped by {self.stop.name} at iteration {i}; run again to continue")
+        return False
+
+    def _batches(self) -> Iterator[Any]:
+        """Batches from the current iteration on: their order is a function of (seed, epoch) alone."""
+        cfg, size = self.cfg, self.cfg.train.batch_size
+        per_epoch = max(1, len(self.train_data) // size)
+        epoch, within = divmod(self.trainer.iteration, per_epoch)
+        left = self.iterations - self.trainer.iteration
+        while left > 0:
+            for batch in batches(
+                self.train_data, batch_size=size, seed=cfg.seed, epoch=epoch, start=within, augment=cfg.data.augment
+            ):
+                yield batch
+                left -= 1
+                if left == 0:
+                    return
+            epoch, within = epoch + 1, 0
+
+    def _validate(self) -> bool:
+        numbers = quick_validation(
+            self.trainer.evaluated, self.val_data, self.cfg.train.validate_images, self.cfg.train.batch_size, self.device
+        )
+        self._log({"iteration": self.trainer.iteration, "kind": "val", **numbers})
+        return self.on_validation is not None and self.on_validation(self.trainer.iteration, numbers)
+
+    def _refuse_divergence(self, totals: dict[str, float]) -> None:
+        bad = [name for name, value in totals.items() if not abs(value) < float("inf")]
+        if bad:
+            raise Diverged(
+                f"run {self.record.id[:SHORT_ID]} diverged at iteration {self.trainer.iteration}: loss {', '.join(bad)} is not "
+                f"finite; the last good checkpoint is kept in {self.record.path / 'checkpoints'}"
+            )
+
+    def _checkpoint(self) -> None:
+        state = {**self.trainer.state(), "step_seconds": self.step_seconds}
+        checkpoint.save(
+            self.record, f"{self.trainer.iteration:08d}.pt", state, keep=self.cfg.train.keep_checkpoints
+        )
+
+    def _record_start(self) -> None:
+        self.record.update_provenance(
+            **provenance.code_version(),
+            started=self.record.provenance.get("started", now()),
+            versions=provenance.versions(),
+            host=provenance.host_facts(),
+            device=device_name(self.device),
+            threads=torch.get_num_threads(),
+            data=self.data_facts,
+            iterations=self.iterations,
+            losses=self.cfg.loss.weights(),
+        )
+
+    def _cost_rows(self) -> list[MetricRow]:
+        """Training throughput and device-hours, as metric rows of no split."""
+        if not self.learned or self.step_seconds == 0.0:
+            return []
+        images = self.trainer.iteration * self.cfg.train.batch_size
+        common: dict[str, Any] = {"split": "", "protocol": self.cfg.protocol.name, "n": self.trainer.iteration}
+        return [
+            MetricRow("train_images_per_s", images / self.step_seconds, unit="images/s", direction="max",
+                      fingerprint="training-clock-1", **common),
+            MetricRow("train_device_hours", self.step_seconds / 3600.0, unit="h", direction="min",
+                      fingerprint="training-clock-1", **common),
+        ]  # fmt: skip
+
+    def _keep(self, evaluation: Evaluation) -> None:
+        self.record.add_metrics(evaluation.rows)
+        if len(evaluation.per_image):
+            self.record.add_per_image(evaluation.per_image)
+
+    def _log(self, row: dict[str, Any]) -> None:
+        self.record.log(row)
+        if self.mirror is not None:
+            self.mirror.log(row)
+
+    def _say(self, text: str) -> None:
+        self.progress.say(text)
+
+
+def evaluate_run(
+    record: RunRecord, cfg: RunConfig, generator: Any, device: torch.device, state: Any, progress: Progress
+) -> Evaluation:
+    """Evaluate a generator under the run's protocol, with the caches all runs of a store share."""
+    data: Dataset = build_dataset(cfg.data, cfg.protocol.split)
+    samples: Path | None = record.path / "samples" / cfg.protocol.name if state == "trained" else None
+    cache = record.path.parent.parent / "cache"
+    return evaluate(generator, data, cfg.protocol, device=device, state=state, cache=cache, samples=samples, progress=progress)
+
+
+def _evaluate_again(record: RunRecord, cfg: RunConfig, progress: Progress) -> None:
+    """Add another protocol's rows to a finished run."""
+    device = choose_device(cfg.device)
+    generator, _ = checkpoint.load_generator(record, device)
+    evaluation = evaluate_run(record, cfg, generator, device, "trained", progress)
+    record.add_metrics(evaluation.rows)
+    if len(evaluation.per_image):
+        record.add_per_image(evaluation.per_image)
+
+
+def _has_protocol(record: RunRecord, cfg: RunConfig) -> bool:
+    return any(row.protocol == cfg.protocol.name and row.state == "trained" for row in record.metrics)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device a config names; "auto" is CUDA where there is one."""
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise UserError("device = cuda: torch finds no CUDA device here; use device=cpu or device=auto")
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and available) else "cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """What numbers were made on, for people."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({provenance.host_facts()['processor']})"
+
+
+def _set_numerics(cfg: RunConfig, device: torch.device) -> None:
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
+    # TF32 would make float32 runs differ between GPU generations; bf16 is asked for by train.precision.
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = device.type == "cuda" and cfg.train.deterministic == "off"
+    if cfg.train.deterministic != "off":
+        torch.use_deterministic_algorithms(True, warn_only=cfg.train.deterministic == "warn")
+
+
+class StopRequest:
+    """Set by SIGTERM or SIGUSR1 (preemption): the loop stops at the next iteration, after a checkpoint."""
+
+    def __init__(self) -> None:
+        self.name = ""
+
+    @property
+    def asked(self) -> bool:
+        return bool(self.name)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.name = signal.Signals(number).name
+
+
+@contextmanager
+def _stop_signals() -> Iterator[StopRequest]:
+    """Catch the preemption signals while the block runs; only a main thread can."""
+    import threading
+
+    stop = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    numbers = (signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
