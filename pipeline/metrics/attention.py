@@ -1,0 +1,89 @@
+"""Agreement of a generator's class attention with the mask (paper: attention loss and attention maps).
+
+A level's attention is the head-averaged, pre-softmax logit of every class at every pixel. Three questions: does the argmax
+reproduce the mask (mIoU), how much probability leaks into other classes, and how undecided is it (entropy).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.metrics.segmentation import Confusion
+
+
+@dataclass
+class AttentionAgreement:
+    """Running sums over batches; nothing of the images is kept."""
+
+    num_classes: int
+    names: list[str] = field(default_factory=list)  # one a level: its height, "_2" appended where a height repeats
+    confusions: list[Confusion] = field(default_factory=list)
+    leakage: list[float] = field(default_factory=list)  # sums over images of per-image means
+    entropy: list[float] = field(default_factory=list)
+    images: int = 0
+
+    def update(self, attention: list[Tensor], label: Tensor) -> None:
+        """Add one batch: `attention` per level (N,K,h,w) float logits, `label` (N,H,W) int64."""
+        if not attention:
+            raise ValueError("attention agreement of a generator that returned no attention")
+        if not self.names:
+            self.names = level_names(attention)
+            self.confusions = [Confusion(self.num_classes) for _ in attention]
+            self.leakage, self.entropy = [0.0] * len(attention), [0.0] * len(attention)
+        for level, logits in enumerate(attention):
+            target = nearest_label(label, logits.shape[-2], logits.shape[-1])
+            self.confusions[level].update(logits.argmax(dim=1), target)
+            leak, entropy = leakage_and_entropy(logits, target)
+            self.leakage[level] += float(leak.sum())
+            self.entropy[level] += float(entropy.sum())
+        self.images += int(label.shape[0])
+
+    def values(self) -> dict[str, float]:
+        """`attention_{miou,leakage,entropy}` as means over levels, and each with `_<level name>` appended."""
+        if not self.images:
+            return {}
+        per_level = {
+            "attention_miou": [confusion.mean_iou() for confusion in self.confusions],
+            "attention_leakage": [value / self.images for value in self.leakage],
+            "attention_entropy": [value / self.images for value in self.entropy],
+        }
+        result: dict[str, float] = {}
+        for name, numbers in per_level.items():
+            result[name] = sum(numbers) / len(numbers)
+            result.update({f"{name}_{level}": value for level, value in zip(self.names, numbers, strict=True)})
+        return result
+
+
+def leakage_and_entropy(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Per-image leakage and entropy of the softmax over classes.
+
+    logits (N,K,h,w), label (N,h,w) int64. Leakage = mean over pixels of 1 - p(own class), in [0, 1]; entropy = mean over
+    pixels of -sum p ln p / ln K, in [0, 1]. Both (N,) float64; lower is sharper.
+    """
+    log_p = F.log_softmax(logits.double(), dim=1)
+    own = log_p.gather(1, label.unsqueeze(1)).exp().squeeze(1)
+    classes = logits.shape[1]
+    entropy = -(log_p.exp() * log_p).sum(dim=1) / math.log(classes) if classes > 1 else torch.zeros_like(own)
+    return (1.0 - own).mean(dim=(1, 2)), entropy.mean(dim=(1, 2))
+
+
+def nearest_label(label: Tensor, height: int, width: int) -> Tensor:
+    """(N,H,W) int64 -> (N,height,width) int64, nearest: the resize the attention loss uses."""
+    if tuple(label.shape[-2:]) == (height, width):
+        return label
+    return F.interpolate(label.unsqueeze(1).to(torch.float32), size=(height, width), mode="nearest").squeeze(1).long()
+
+
+def level_names(attention: list[Tensor]) -> list[str]:
+    """Names of the levels: the height, with a running number where several levels share it."""
+    names: list[str] = []
+    for logits in attention:
+        height = str(logits.shape[-2])
+        repeats = sum(name == height or name.startswith(f"{height}_") for name in names)
+        names.append(height if repeats == 0 else f"{height}_{repeats + 1}")
+    return names

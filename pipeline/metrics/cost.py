@@ -1,0 +1,88 @@
+"""What a generator costs: parameters, FLOPs, latency, throughput, memory."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline.models.contract import Generator
+
+GIB = 2.0**30
+
+
+def parameter_count(generator: Generator) -> int:
+    """Number of parameters, buffers not counted, shared ones once."""
+    return sum(parameter.numel() for parameter in generator.parameters())
+
+
+def flops_per_image(generator: Generator, image: Tensor, mask: Tensor) -> int:
+    """FLOPs of encoding and synthesising one image (1,3,H,W), (1,K,H,W): matrix products and convolutions, a multiply-add
+    counted as two. Elementwise work is not counted."""
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        generator.synthesize(mask[:1], generator.encode_style(image[:1], mask[:1]), attention=False)
+    return int(counter.get_total_flops())
+
+
+def latency_ms(generator: Generator, image: Tensor, mask: Tensor, *, repeats: int = 5) -> float:
+    """Median wall time in ms of encode and synthesise at batch 1, after one warm-up."""
+    times = []
+    with torch.no_grad():
+        for _ in range(repeats + 1):
+            begin = now(image.device)
+            generator.synthesize(mask[:1], generator.encode_style(image[:1], mask[:1]), attention=False)
+            times.append(now(image.device) - begin)
+    return 1000.0 * median(times[1:])
+
+
+def now(device: torch.device) -> float:
+    """Monotonic seconds, after all work queued on `device` is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def peak_memory_gib(device: torch.device) -> float:
+    """High-water mark of this process so far in GiB: resident memory on the CPU, allocated tensors on CUDA."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / GIB
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1.0 if platform.system() == "Darwin" else 1024.0) / GIB
+
+
+def hardware(device: torch.device) -> str:
+    """Name of what computes: times on different hardware are different measurements."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"cpu {names[0]}" if names else f"cpu {platform.machine()}"
+
+
+@dataclass
+class Throughput:
+    """Images per second over batches; the first batch is a warm-up unless it is the only one."""
+
+    batches: list[tuple[int, float]] = field(default_factory=list)  # (images, seconds)
+
+    def add(self, images: int, seconds: float) -> None:
+        """One timed batch."""
+        self.batches.append((images, seconds))
+
+    def images_per_s(self) -> float | None:
+        """Images per second, None before any batch was timed (all of them came from an earlier, killed attempt)."""
+        counted = self.batches[1:] or self.batches
+        if not counted:
+            return None
+        return sum(images for images, _ in counted) / max(sum(seconds for _, seconds in counted), 1e-9)

@@ -1,0 +1,104 @@
+"""Protocols: what makes two numbers the same measurement, as a fingerprint, and rows that carry it.
+
+A fingerprint covers the metric's definition and version, the digest of the images and labels measured on, their number, and
+whatever settings, weights or reference the metric uses. It leaves out names, paths, batch sizes and devices: invariances that
+the tests hold.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from pipeline.errors import UserError, nearest
+from pipeline.identity import canonical_json, digest
+from pipeline.metrics.registry import spec_of
+from pipeline.records.rows import MetricRow
+from pipeline.schema.evaluation import NUISANCE_FIELDS, ProtocolConfig
+
+CONF = Path(__file__).parent / "conf" / "protocol"
+
+
+def protocol_names() -> list[str]:
+    """Names of the protocols that come with the project."""
+    return sorted(path.stem for path in CONF.glob("*.yaml"))
+
+
+def load_protocol(name: str) -> ProtocolConfig:
+    """The protocol of that name; raises UserError naming the known ones."""
+    names = protocol_names()
+    if name not in names:
+        raise UserError(f"unknown protocol {name!r}{nearest(name, names)}; there are: {', '.join(names)}")
+    values: dict[str, Any] = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+    return ProtocolConfig.model_validate_json(canonical_json(values))
+
+
+def protocol_digest(protocol: ProtocolConfig) -> str:
+    """Digest of everything in a protocol that can change a number (not of its name, batch size or paths)."""
+    values = protocol.model_dump(mode="json")
+    return digest(canonical_json({key: value for key, value in values.items() if key not in NUISANCE_FIELDS}))
+
+
+@dataclass(frozen=True)
+class RowMaker:
+    """Makes the rows of one evaluation: same split, protocol, state and data for all of them."""
+
+    protocol: str
+    split: str
+    state: Literal["trained", "untrained"]
+    data: dict[str, Any]  # digest of the images measured on, label space, size
+    fingerprints: dict[str, str] = field(default_factory=dict)  # by row name, of the rows made so far
+
+    def fingerprint(self, name: str, settings: dict[str, Any]) -> str:
+        """Digest of definition, version, data and settings of metric `name`."""
+        spec = spec_of(name)
+        return digest(
+            canonical_json(
+                {"metric": name, "version": spec.version, "definition": spec.definition, "data": self.data, **settings}
+            )
+        )
+
+    def ok(self, name: str, value: float, n: int, *, split: str | None = None, **settings: Any) -> MetricRow:
+        """A measured row. A value that is not finite becomes `unavailable` and says so: NaN never ranks."""
+        if not math.isfinite(value):
+            return self.unavailable(name, f"the value is {value}", n=n, split=split, **settings)
+        return self._row(name, float(value), n, "ok", "", split, {"n": n, **settings})
+
+    def unavailable(self, name: str, reason: str, *, n: int = 0, split: str | None = None, **settings: Any) -> MetricRow:
+        """A row that could not be measured, with why and how it could be."""
+        return self._row(name, None, n, "unavailable", reason, split, settings)
+
+    def not_applicable(self, name: str, reason: str, *, split: str | None = None, **settings: Any) -> MetricRow:
+        """A row that has no meaning for this family or data set."""
+        return self._row(name, None, 0, "not_applicable", reason, split, settings)
+
+    def _row(
+        self,
+        name: str,
+        value: float | None,
+        n: int,
+        status: Literal["ok", "unavailable", "not_applicable"],
+        reason: str,
+        split: str | None,
+        settings: dict[str, Any],
+    ) -> MetricRow:
+        spec = spec_of(name)
+        fingerprint = self.fingerprint(name, settings)
+        self.fingerprints[name] = fingerprint
+        return MetricRow(
+            name=name,
+            value=value,
+            n=n,
+            unit=spec.unit,
+            direction=spec.direction,
+            split=self.split if split is None else split,
+            protocol=self.protocol,
+            fingerprint=fingerprint,
+            state=self.state,
+            status=status,
+            reason=reason,
+        )
