@@ -1,0 +1,68 @@
+"""A batch of samples as tensors: the only module of the data room, beside the loader, that knows torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.data.types import Sample
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N samples of one size."""
+
+    image: Tensor  # (N,3,H,W) float32 in [-1, 1]: x / 127.5 - 1
+    label: Tensor  # (N,H,W) int64 class index 0..K-1
+    mask: Tensor  # (N,K,H,W) float32 one-hot of label
+    keys: tuple[str, ...]
+    instance: Tensor | None  # (N,H,W) int64 instance ids
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on `device`."""
+        return replace(
+            self,
+            image=self.image.to(device),
+            label=self.label.to(device),
+            mask=self.mask.to(device),
+            instance=None if self.instance is None else self.instance.to(device),
+        )
+
+
+def image_tensor(images: np.ndarray) -> Tensor:
+    """(N,H,W,3) uint8 -> (N,3,H,W) float32 in [-1, 1] by x / 127.5 - 1."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(torch.float32).div(127.5).sub(1.0).contiguous()
+
+
+def image_array(images: Tensor) -> np.ndarray:
+    """(N,3,H,W) float32 in [-1, 1] -> (N,H,W,3) uint8, rounded to nearest and clipped: the inverse of `image_tensor`."""
+    scaled = images.detach().cpu().add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+    return scaled.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def one_hot(label: Tensor, num_classes: int) -> Tensor:
+    """(N,H,W) int64 -> (N,K,H,W) float32; ids outside 0..K-1 raise ValueError with the offending ids."""
+    low, high = int(label.min()), int(label.max())
+    if low < 0 or high >= num_classes:
+        raise ValueError(f"label ids {low}..{high} outside 0..{num_classes - 1}")
+    mask = torch.zeros(label.shape[0], num_classes, *label.shape[1:], dtype=torch.float32, device=label.device)
+    return mask.scatter_(1, label.unsqueeze(1), 1.0)
+
+
+def collate(samples: Sequence[Sample], num_classes: int) -> Batch:
+    """Stack samples of one size into a batch of `num_classes` mask channels."""
+    label = torch.from_numpy(np.stack([sample.label for sample in samples]).astype(np.int64))
+    instances = [sample.instance for sample in samples if sample.instance is not None]
+    if instances and len(instances) != len(samples):
+        raise ValueError("some samples of one batch have instance maps and some have none")
+    return Batch(
+        image=image_tensor(np.stack([sample.image for sample in samples])),
+        label=label,
+        mask=one_hot(label, num_classes),
+        keys=tuple(sample.key for sample in samples),
+        instance=torch.from_numpy(np.stack(instances).astype(np.int64)) if instances else None,
+    )

@@ -1,0 +1,36 @@
+"""The data fingerprint: one digest of what a run's data are, whatever folder they lie in. It enters the run identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pipeline.schema.data import NUISANCE_FIELDS, DataConfig
+
+
+def canonical_digest(value: Any) -> str:
+    """sha256 (hex) of the canonical JSON of plain `value`."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def data_fingerprint(cfg: DataConfig) -> dict[str, Any]:
+    """{"digest": sha256 hex, "description": plain dict}: content of the files (or the renderer's version), split and transform.
+
+    File digests are remembered by (path, size, modification time) in the user's cache, so a second call is fast; the digest
+    itself depends on content alone. Raises UserError as `build_dataset` does.
+    """
+    from pipeline.data.transforms import TRANSFORM_VERSION
+
+    settings = {key: value for key, value in cfg.model_dump(mode="json").items() if key not in NUISANCE_FIELDS}
+    description: dict[str, Any] = {"settings": settings, "transform_version": TRANSFORM_VERSION}
+    if cfg.name == "procfaces":
+        from pipeline.data.procfaces import RENDERER_VERSION
+
+        description |= {"renderer_version": RENDERER_VERSION, "label_space": "celebamask_hq", "split_rule": "indices"}
+    else:
+        from pipeline.data.sources import open_source
+
+        description |= open_source(cfg).describe()
+    return {"digest": canonical_digest(description), "description": description}

@@ -1,0 +1,68 @@
+"""Config section `data`: which data set, at which size, split how, augmented how. Defaults: `pipeline/conf/data/*.yaml`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.schema.base import Section
+
+DataName = Literal["procfaces", "celebamask_hq", "ade20k", "deepfashion", "cityscapes", "coco_stuff", "folder"]
+SplitRule = Literal["auto", "indices", "folders", "prepared", "holdout", "share", "celebamask_28000_2000", "celebamask_official"]
+
+# Fields that change where data lies or how fast it comes, never what it is: not part of the run identity.
+# (The content below `root` enters the identity through the data fingerprint.)
+NUISANCE_FIELDS: tuple[str, ...] = ("root", "cache", "cache_root", "workers")
+
+
+class Augment(Section):
+    """Random changes of training samples; each sample's randomness is a function of (seed, epoch, index)."""
+
+    mirror: bool  # horizontal mirror with probability 1/2, left and right classes exchanged
+    load_scale: float = Field(ge=1.0, le=4.0)  # resize to load_scale * size, then crop size at random; 1.0 = no crop
+
+
+class DataConfig(Section):
+    """One data set as one run sees it."""
+
+    name: DataName
+    root: str | None  # folder of the data set; null only for procfaces
+    label_space: str  # name in pipeline.data.label_spaces, or "classes_file" for `folder`
+    size: int = Field(ge=8, le=4096)  # short side of the training size, pixels
+    aspect: float = Field(gt=0.1, lt=10.0)  # width / height of the training size
+    resize: Literal["stretch", "cover"]  # stretch: ignore the photo's aspect; cover: keep it, cut the middle out
+    split: SplitRule
+    train_images: int | None = Field(ge=0)  # at most so many (null: all); procfaces: exactly so many
+    val_images: int | None = Field(ge=0)
+    test_images: int | None = Field(ge=0)
+    data_seed: int = Field(ge=0)  # seed of the procedural faces, independent of the run's seed
+    instances: bool  # hand out instance maps (files, or connected components where the data set has none)
+    augment: Augment
+    cache: Literal["none", "memory", "mapped"]  # mapped: memory-mapped uint8 file at the training size
+    cache_root: str | None  # folder of the mapped caches; null: `<user cache>/ca2sis`
+    workers: int = Field(ge=0, le=64)  # decoding threads, 0 = in the caller's thread
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DataConfig:
+        counts = (self.train_images, self.val_images, self.test_images)
+        if self.name == "procfaces":
+            if any(count is None for count in counts):
+                raise ValueError("procfaces needs a number for train_images, val_images and test_images (it has no end)")
+            if self.split != "indices":
+                raise ValueError(f"split={self.split}: procfaces knows only split=indices")
+        elif self.split == "indices":
+            raise ValueError(f"split=indices belongs to procfaces, not to {self.name}")
+        if self.name != "celebamask_hq" and self.split.startswith("celebamask"):
+            raise ValueError(f"split={self.split} belongs to celebamask_hq, not to {self.name}")
+        return self
+
+    @property
+    def hw(self) -> tuple[int, int]:
+        """(height, width) of the training size: the short side is `size`, the long side rounds to a multiple of 8 where it
+        differs from the short one."""
+        if self.aspect == 1.0:
+            return self.size, self.size
+        long = max(self.aspect, 1.0 / self.aspect) * self.size
+        long_side = max(self.size, int(round(long / 8.0)) * 8)
+        return (self.size, long_side) if self.aspect > 1.0 else (long_side, self.size)
