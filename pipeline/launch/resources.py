@@ -1,0 +1,73 @@
+"""What a machine has and how it is divided: CPU threads among jobs, GPU slots one job each (or several, when asked)."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+from pipeline.errors import UserError
+from pipeline.launch.job import Job
+
+
+def cpu_count() -> int:
+    """CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """CUDA devices by the names `CUDA_VISIBLE_DEVICES` takes, found without starting CUDA."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return tuple(name.strip() for name in chosen.split(",") if name.strip() not in ("", "-1"))
+    if shutil.which("nvidia-smi") is None:
+        return ()
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(line.strip() for line in listed.stdout.splitlines() if line.strip().isdigit())
+
+
+@dataclass
+class Resources:
+    """Slots of one machine: how many jobs at once, with how many threads, on which GPU."""
+
+    jobs: int
+    threads: int  # a job
+    gpus: tuple[str, ...]  # empty: jobs run without assigned GPU
+    per_gpu: int  # jobs that share one GPU
+
+    def __post_init__(self) -> None:
+        self._taken: dict[str, str] = {}  # run id -> gpu
+
+    @classmethod
+    def divide(cls, jobs: int | None, *, per_gpu: int = 1, gpus: tuple[str, ...] | None = None) -> Resources:
+        """Divide this machine among `jobs` jobs (None: one a GPU slot, or one where there is no GPU)."""
+        if jobs is not None and jobs < 1:
+            raise UserError(f"--jobs {jobs}: must be at least 1")
+        if per_gpu < 1:
+            raise UserError(f"--per-gpu {per_gpu}: must be at least 1")
+        found = visible_gpus() if gpus is None else gpus
+        most = len(found) * per_gpu if found else None
+        if jobs is not None and most is not None and jobs > most:
+            raise UserError(f"--jobs {jobs}: {len(found)} GPU(s) with --per-gpu {per_gpu} take {most} jobs at once")
+        count = jobs if jobs is not None else most or 1
+        return cls(jobs=count, threads=max(1, cpu_count() // count), gpus=found, per_gpu=per_gpu)
+
+    def assign(self, job: Job) -> Job:
+        """`job` with its threads and, where there are GPUs, the least used one."""
+        env = dict(job.env)
+        if self.gpus:
+            taken = list(self._taken.values())
+            gpu = min(self.gpus, key=lambda name: (taken.count(name), self.gpus.index(name)))
+            self._taken[job.run_id] = gpu
+            env["CUDA_VISIBLE_DEVICES"] = gpu
+        return dataclasses.replace(job, threads=self.threads, env=env)
+
+    def release(self, run_id: str) -> None:
+        self._taken.pop(run_id, None)

@@ -1,0 +1,174 @@
+"""Observers of the scheduler: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.launch.scheduler import Outcome, Task
+from pipeline.records.store import RunRecord
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import TaskID
+
+LINE_INTERVAL_S = 10.0  # between two lines about one run
+REFRESH_S = 0.5  # between two looks at the running records
+
+
+@dataclass
+class _Pace:
+    """Iterations seen of one running run, for its rate."""
+
+    name: str
+    began: float
+    first: int | None = None
+    first_at: float = 0.0
+    shown_at: float = 0.0
+
+    def eta_s(self, iteration: int, iterations: int) -> float | None:
+        """Seconds left at the pace since the first look; None before there is a pace."""
+        at = time.monotonic()
+        if self.first is None:
+            self.first, self.first_at = iteration, at
+        if iteration <= self.first:
+            return None
+        return (at - self.first_at) / (iteration - self.first) * (iterations - iteration)
+
+
+class Quiet:
+    """Says nothing."""
+
+    def begin(self, total: int) -> None:
+        pass
+
+    def started(self, task: Task) -> None:
+        pass
+
+    def ended(self, outcome: Outcome) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+    def tick(self, running: Sequence[tuple[Task, RunRecord]]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Lines(Quiet):
+    """A line when a run starts, every ten seconds while it runs, and when it ends."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._paces: dict[str, _Pace] = {}
+        self._total = self._done = 0
+        self._looked = 0.0
+
+    def begin(self, total: int) -> None:
+        self._total = total
+
+    def started(self, task: Task) -> None:
+        at = time.monotonic()
+        self._paces[task.resolved.run_id] = _Pace(task.name, at, shown_at=at)
+        self.note(f"{task.name}: started")
+
+    def ended(self, outcome: Outcome) -> None:
+        self._done += 1
+        self._paces.pop(outcome.task.resolved.run_id, None)
+        if outcome.how == "left":
+            return
+        reason = f": {outcome.reason}" if outcome.reason else ""
+        took = "" if outcome.how == "reused" else f" in {duration(outcome.seconds)}"
+        self.note(f"[{self._done}/{self._total}] {outcome.task.name}: {outcome.how}{took}{reason}")
+
+    def note(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def tick(self, running: Sequence[tuple[Task, RunRecord]]) -> None:
+        at = time.monotonic()
+        if at - self._looked < REFRESH_S:
+            return
+        self._looked = at
+        for task, record in running:
+            self.look(task, record, at)
+
+    def look(self, task: Task, record: RunRecord, at: float) -> None:
+        """Say how far one run is, if it is time to."""
+        pace = self._paces[task.resolved.run_id]
+        iteration, iterations = progress_of(record)
+        eta = pace.eta_s(iteration, iterations)
+        if at - pace.shown_at >= LINE_INTERVAL_S:
+            pace.shown_at = at
+            left = f", about {duration(eta)} left" if eta is not None else ""
+            self.note(f"{task.name}: iteration {iteration}/{iterations}{left}")
+
+
+class Bars(Lines):
+    """A bar for every running run and one for the whole, lines for what has ended."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description:<34}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+        )
+        self._bars: dict[str, TaskID] = {}
+
+    def begin(self, total: int) -> None:
+        super().begin(total)
+        self._all = self._progress.add_task("runs", total=total, left="")
+        self._progress.start()
+
+    def started(self, task: Task) -> None:
+        at = time.monotonic()
+        self._paces[task.resolved.run_id] = _Pace(task.name, at, shown_at=at)
+        self._bars[task.resolved.run_id] = self._progress.add_task(task.name, total=None, left="starting")
+
+    def ended(self, outcome: Outcome) -> None:
+        bar = self._bars.pop(outcome.task.resolved.run_id, None)
+        if bar is not None:
+            self._progress.remove_task(bar)
+        super().ended(outcome)
+        self._progress.update(self._all, completed=self._done)
+
+    def look(self, task: Task, record: RunRecord, at: float) -> None:
+        iteration, iterations = progress_of(record)
+        eta = self._paces[task.resolved.run_id].eta_s(iteration, iterations)
+        left = f"{duration(eta)} left" if eta is not None else ""
+        bar = self._bars[task.resolved.run_id]
+        self._progress.update(bar, completed=iteration, total=iterations or None, left=left)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def observer_for(console: Console) -> Lines:
+    """Bars on a terminal, lines elsewhere."""
+    return Bars(console) if console.is_terminal else Lines(console)
+
+
+def progress_of(record: RunRecord) -> tuple[int, int]:
+    """(iteration, iterations) as the run last said; (0, 0) before it said anything."""
+    progress = record.status["progress"]
+    return (progress["iteration"], progress["iterations"]) if progress else (0, 0)
+
+
+def duration(seconds: float) -> str:
+    """A time for people: 42 s, 3 min 05 s, 2 h 10 min."""
+    whole = int(round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
