@@ -1,0 +1,82 @@
+"""Which figures a study gets: one list, each drawn where the data allow it and named with the reason where they do not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from analysis.figures.comparison import draw_arms, draw_forest
+from analysis.figures.curves import draw_learning
+from analysis.figures.grids import draw_attention, draw_edits, draw_reconstructions
+from analysis.figures.interaction import draw_interaction
+from analysis.figures.model import Drawing, FigureSet, LeftOut, NotDrawable, Picture, render
+from analysis.figures.robustness import draw_robustness
+from analysis.figures.samples import Choice, SampleSet, choose_samples, study_samples
+from analysis.figures.study_data import StudyData
+from analysis.figures.tradeoff import draw_correlation, draw_pareto
+
+MAX_METRICS = 6  # figures a metric: the primary ones and then the first secondary ones
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose about figures."""
+
+    pick: str  # rule that chooses inputs of grids: "spread" | "first" | "seed:N"
+    rows: int  # inputs a grid shows
+
+
+@dataclass(frozen=True)
+class _Planned:
+    name: str
+    title: str
+    draw: Callable[[], Drawing]
+
+
+def build_figures(data: StudyData, options: Options) -> FigureSet:
+    """Draw every figure the study has data for. Raises UserError for unreadable samples or a wrong rule."""
+    pictures: list[Picture] = []
+    left_out: list[LeftOut] = []
+    for plan in _plan(data, options):
+        try:
+            pictures.append(render(plan.name, plan.draw))
+        except NotDrawable as reason:
+            left_out.append(LeftOut(plan.name, plan.title, str(reason)))
+    return FigureSet(tuple(pictures), tuple(left_out))
+
+
+def _plan(data: StudyData, options: Options) -> list[_Planned]:
+    samples = study_samples(data)
+    choice = choose_samples(data, samples, options.pick, options.rows) if samples else None
+    plans = [_Planned("reconstructions", "Reconstructions", lambda: _grid(draw_reconstructions, data, samples, choice))]
+    metrics = [metric for metric in data.outcomes if "@" not in metric.name]
+    metrics.sort(key=lambda metric: metric.role != "primary")
+    for metric in metrics[:MAX_METRICS]:
+        stem = re.sub(r"[^a-z0-9]+", "_", metric.name.lower()).strip("_")
+        plans += [
+            _Planned(f"arms_{stem}", f"{metric.name} by arm", lambda m=metric: draw_arms(data, m)),
+            _Planned(f"deltas_{stem}", f"Change in {metric.name} against the reference", lambda m=metric: draw_forest(data, m)),
+            _Planned(f"learning_{stem}", f"{metric.name} during training", lambda m=metric: draw_learning(data, m)),
+        ]
+    plans += [
+        _Planned("pareto", "Quality against cost", lambda: draw_pareto(data)),
+        _Planned("correlation", "Do the metrics agree?", lambda: draw_correlation(data)),
+        _Planned("robustness", "Robustness to mask noise", lambda: draw_robustness(data)),
+    ]
+    if data.primary is not None:
+        primary = data.primary
+        plans.append(_Planned("interaction", "Interaction of factors", lambda: draw_interaction(data, primary)))
+    plans += [
+        _Planned("attention", "Attention by class", lambda: _grid(draw_attention, data, samples, choice)),
+        _Planned("edits", "Edits", lambda: _grid(draw_edits, data, samples, choice)),
+    ]
+    return plans
+
+
+def _grid(
+    draw: Callable[[StudyData, SampleSet, Choice], Drawing], data: StudyData, samples: SampleSet | None, choice: Choice | None
+) -> Drawing:
+    if samples is None or choice is None:
+        raise NotDrawable(f"no run kept sample images under protocol {data.manifest.protocol}")
+    return draw(data, samples, choice)

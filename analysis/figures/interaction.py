@@ -1,0 +1,100 @@
+"""Interaction plot of a factorial study: does the effect of one factor depend on the level of another?"""
+
+from __future__ import annotations
+
+import itertools
+
+from analysis.figures.model import Drawing, NotDrawable
+from analysis.figures.study_data import MetricInfo, StudyData, interval, seeds_in_words
+from analysis.figures.style import DASHES, MARKERS, PALETTE, axis_label, shorten, wrap
+
+MAX_PANELS = 6
+
+
+def crossed_factors(data: StudyData) -> list[tuple[str, str]]:
+    """Pairs of factors of which at least two levels each occur in all combinations, in the study's order."""
+    levels: dict[str, dict[str, None]] = {}
+    for arm in data.manifest.arms:
+        for factor, level in arm.levels.items():
+            levels.setdefault(factor, {})[level] = None
+    crossed = []
+    for first, second in itertools.combinations(levels, 2):
+        present = {
+            (arm.levels[first], arm.levels[second])
+            for arm in data.manifest.arms
+            if first in arm.levels and second in arm.levels
+        }
+        complete = all(pair in present for pair in itertools.product(levels[first], levels[second]))
+        if complete and len(levels[first]) > 1 and len(levels[second]) > 1:
+            crossed.append((first, second))
+    return crossed
+
+
+def draw_interaction(data: StudyData, metric: MetricInfo) -> Drawing:
+    """One panel a pair of crossed factors: first factor along x, a line a level of the second. Raises NotDrawable else."""
+    import matplotlib.pyplot as plt
+
+    pairs = crossed_factors(data)
+    if not pairs:
+        raise NotDrawable(f"the design is {data.manifest.design}: no two factors are fully crossed")
+    values = data.by_arm(metric.name)
+    if not values:
+        raise NotDrawable(f"no arm has a value of {metric.name}")
+    shown = pairs[:MAX_PANELS]
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    figure, grid = plt.subplots(rows, columns, figsize=(1.2 + 2.9 * columns, 0.5 + 2.7 * rows), sharey=True, squeeze=False)
+    words: list[str] = []
+    counts: list[int] = []
+    for axes, (first, second) in zip(grid.flat, shown, strict=False):
+        along = list(dict.fromkeys(arm.levels[first] for arm in data.manifest.arms if first in arm.levels))
+        lines = list(dict.fromkeys(arm.levels[second] for arm in data.manifest.arms if second in arm.levels))
+        for index, line in enumerate(lines):
+            points = []
+            for place, level in enumerate(along):
+                pool = [
+                    value
+                    for arm in data.manifest.arms
+                    if arm.levels.get(first) == level and arm.levels.get(second) == line
+                    for value in values.get(arm.name, [])
+                ]
+                if pool:
+                    points.append((place, interval(pool)))
+            if not points:
+                continue
+            counts.extend(point.n for _, point in points)
+            colour = PALETTE[index % len(PALETTE)]
+            shift = (index - (len(lines) - 1) / 2) * 0.05  # keeps intervals of one x apart
+            for place, point in points:
+                if point.low is not None and point.high is not None:
+                    axes.plot([place + shift] * 2, [point.low, point.high], color=colour, linewidth=1.8)
+            axes.plot(
+                [place + shift for place, _ in points],
+                [point.mean for _, point in points],
+                color=colour,
+                linestyle=DASHES[index % len(DASHES)],
+                marker=MARKERS[index % len(MARKERS)],
+                label=shorten(line, 24),
+            )
+            words.append(
+                f"{second} {line}: " + ", ".join(f"{first} {along[place]} {point.mean:.4g}" for place, point in points)
+            )
+        axes.set_xticks(range(len(along)), [wrap(level, 12) for level in along])
+        axes.margins(x=0.15)
+        axes.set_xlabel(shorten(first, 30))
+        axes.legend(title=shorten(second, 26), fontsize=7.5, title_fontsize=7.5)
+    for axes in grid.flat[len(shown) :]:
+        axes.set_visible(False)
+    for row in grid:
+        row[0].set_ylabel(axis_label(metric.name, metric.unit, metric.direction))
+    more = f" The first {MAX_PANELS} of {len(pairs)} pairs of factors are drawn." if len(pairs) > MAX_PANELS else ""
+    return Drawing(
+        figure,
+        title=f"Interaction of factors in {metric.name}",
+        caption=(
+            "Parallel lines mean that the factors add up; crossing or fanning lines mean that they interact. Marks are means "
+            f"over seeds and over the other factors' levels, bars 95 % intervals of the mean; {seeds_in_words(counts)} "
+            f"behind a mark, counted as runs.{more}"
+        ),
+        alt="; ".join(words) + ".",
+    )
