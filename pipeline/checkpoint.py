@@ -79,9 +79,9 @@ def load_generator(record: RunRecord, device: torch.device) -> tuple[Generator, 
     if not record.exists:
         raise UserError(f"no run at {record.path}")
     config = from_yaml(record.config_yaml)
-    from pipeline.data.label_spaces import num_classes_of
-
-    generator = build_generator(config.model, num_classes_of(config.data), config.data.hw)
+    # From the record, not the data set: a run can be loaded where its photos are not.
+    num_classes = len(record.provenance["data"]["class_names"])
+    generator = build_generator(config.model, num_classes, config.data.hw)
     if generator.capabilities.learned:
         generator.load_state_dict(load(record, FINAL)["generator"])
     return generator.to(device).eval(), config

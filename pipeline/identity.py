@@ -21,6 +21,7 @@ NUISANCE_KEYS: tuple[str, ...] = (
     "data.root",  # the data fingerprint says what is there
     "data.workers",
     "data.cache",
+    "data.cache_root",
     "train.log_every",
     "train.validate_every",
     "train.validate_images",

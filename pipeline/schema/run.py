@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
@@ -54,17 +55,23 @@ def validate(values: dict[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate_json(_json(values))
     except ValidationError as error:
-        problems = [_explain(item) for item in error.errors(include_url=False)]
-        raise UserError("config: " + "; ".join(problems[:3])) from error
+        problems: dict[str, list[str]] = {}
+        for item in error.errors(include_url=False):
+            path, text = _explain(item)
+            problems.setdefault(path, []).append(text)  # a union reports once for each of its members
+        lines = [f"{path}{', or '.join(dict.fromkeys(texts))}" for path, texts in problems.items()]
+        raise UserError("config: " + "; ".join(lines[:3])) from error
 
 
-def _explain(item: Any) -> str:
-    path = ".".join(str(part) for part in item["loc"] if part != "json")
+def _explain(item: Any) -> tuple[str, str]:
+    """The key's path, and what is wrong with its value."""
+    # Members of a union stand in the path as "literal[...]", "constrained-int" and the like: not keys.
+    path = ".".join(str(part) for part in item["loc"] if not re.search(r"[\[\]()\-]|^(int|float|str|bool|tuple)$", str(part)))
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "missing":
-        return f"{path} is missing"
+        return path, " is missing"
     if item["type"] == "extra_forbidden":
-        return f"unknown key {path}"
+        return path, " is not a known key"
     shown = item["input"]
     value = "" if isinstance(shown, (dict, list)) else f" = {_json(shown)}"
-    return f"{path}{value}: {message[0].lower()}{message[1:]}"
+    return f"{path}{value}: ", f"{message[0].lower()}{message[1:]}"
