@@ -66,6 +66,7 @@ class SeanGenerator(Generator):
         self.trunk = UpsamplingTrunk(
             cfg.base_width,
             cfg.up_blocks,
+            cfg.middle_upsample,
             lambda channels, last: SeanNorm(
                 channels,
                 num_classes,

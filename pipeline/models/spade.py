@@ -52,6 +52,7 @@ class SpadeGenerator(Generator):
         self.trunk = UpsamplingTrunk(
             cfg.base_width,
             cfg.up_blocks,
+            cfg.middle_upsample,
             lambda channels, last: SpadeNorm(channels, num_classes, hidden=cfg.modulation_width, norm=cfg.norm),
         )
         self.stride = self.trunk.stride

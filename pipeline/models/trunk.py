@@ -73,15 +73,20 @@ class ConditionedBlock(nn.Module):
 class UpsamplingTrunk(nn.Module):
     """head, x2, middle_0, middle_1, then x2 and a block that halves the width, `up_blocks` times; leaky ReLU, conv, tanh.
 
+    With `middle_upsample` there is one more x2, between middle_0 and middle_1 (the release's "more" and "most" upsampling).
+
     Widths: base_width * 2**up_blocks in head and middle, base_width at the end (release: 1024 ... 64). Upsampling is nearest.
     """
 
-    def __init__(self, base_width: int, up_blocks: int, make_norm: Callable[[int, bool], nn.Module]) -> None:
+    def __init__(
+        self, base_width: int, up_blocks: int, middle_upsample: bool, make_norm: Callable[[int, bool], nn.Module]
+    ) -> None:
         """`make_norm(channels, last_block)` gives a conditioned norm."""
         super().__init__()
         widths = [base_width * 2 ** (up_blocks - level) for level in range(up_blocks + 1)]  # e.g. 1024 512 256 128 64
         self.start_width = widths[0]
-        self.stride = 2 ** (up_blocks + 1)
+        self.middle_upsample = middle_upsample
+        self.stride = 2 ** (up_blocks + 1 + middle_upsample)
 
         def inner_norm(channels: int) -> nn.Module:
             return make_norm(channels, False)
@@ -106,7 +111,7 @@ class UpsamplingTrunk(nn.Module):
         """start (N,start_width,H/stride,W/stride) -> image (N,3,H,W) in [-1, 1]."""
         x = self.head(start, condition)
         x = self.middle_0(_double(x), condition)
-        x = self.middle_1(x, condition)
+        x = self.middle_1(_double(x) if self.middle_upsample else x, condition)
         for block in self.up:
             x = block(_double(x), condition)
         return torch.tanh(self.to_image(F.leaky_relu(x, LEAK)))

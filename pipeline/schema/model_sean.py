@@ -16,6 +16,7 @@ class SeanModel(Section):
     family: Literal["sean"]
     base_width: int = Field(ge=1)  # channels of the last block ("ngf")
     up_blocks: int = Field(ge=1, le=6)  # blocks that follow an upsampling and halve the width
+    middle_upsample: bool  # one more upsampling, between the two middle blocks
     modulation_width: int = Field(ge=1)  # channels between label map and gamma/beta of the mask branch
     style_dim: int = Field(ge=1)  # width of a class's style code
     encoder_width: int = Field(ge=1)  # channels of the style encoder's first layer; then x2, x4, x8, style_dim

@@ -33,6 +33,7 @@ class SpadeModel(Section):
     family: Literal["spade"]
     base_width: int = Field(ge=1)  # channels of the last block ("nf", "ngf")
     up_blocks: int = Field(ge=1, le=6)  # blocks that follow an upsampling and halve the width
+    middle_upsample: bool  # one more upsampling, between the two middle blocks
     modulation_width: int = Field(ge=1)  # channels between label map and gamma/beta
     norm: NormName
     spectral_norm: bool  # on the three convs of every residual block

@@ -1,0 +1,162 @@
+"""What every importer of released weights does: account for each key, and say by name which is missing, extra or misshapen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import UserError
+from pipeline.models.contract import Generator
+from pipeline.schema.base import Section
+
+_SHOWN = 3  # keys named in one message
+
+
+@dataclass(frozen=True)
+class ReleaseShape:
+    """What a released state dict says about its network."""
+
+    config: Section  # model section that builds the same network here
+    num_classes: int
+    size: tuple[int, int]  # (height, width) pixels
+
+
+class ReleaseState:
+    """A release's state dict, with a ledger: each key is taken, or ignored knowingly, or the import fails."""
+
+    def __init__(self, state: Mapping[str, Tensor], what: str) -> None:
+        """`what` names the file in messages, for instance "SPADE generator". A uniform "module." prefix is dropped."""
+        if not isinstance(state, Mapping) or not state:
+            raise UserError(f"{what}: expected a state dict (key -> tensor), found {type(state).__name__} without keys")
+        for key, value in state.items():
+            if not isinstance(key, str) or not isinstance(value, Tensor):
+                raise UserError(f"{what}: entry {key!r} is a {type(value).__name__}; a state dict holds tensors only")
+        wrapped = all(key.startswith("module.") for key in state)
+        self.what = what
+        self._tensors = {key.removeprefix("module.") if wrapped else key: value for key, value in state.items()}
+        self._open = set(self._tensors)
+
+    def shape(self, key: str, dimensions: int) -> tuple[int, ...]:
+        """Shape of a key from which a size is read; it must exist and have so many dimensions."""
+        if key not in self._tensors:
+            raise UserError(f"{self.what}: key {key} is missing")
+        shape = tuple(self._tensors[key].shape)
+        if len(shape) != dimensions:
+            raise UserError(f"{self.what}: key {key} has shape {shape}; expected {dimensions} dimensions")
+        return shape
+
+    def count(self, pattern: str, first: int = 0) -> int:
+        """Number of consecutive n = first, first + 1, ... for which `pattern.format(n)` is a key."""
+        number = first
+        while pattern.format(number) in self._tensors:
+            number += 1
+        return number - first
+
+    def has(self, key: str) -> bool:
+        """Whether the state dict has `key`."""
+        return key in self._tensors
+
+    def take(self, key: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """A copy of `key`, which must have this shape, as `dtype`."""
+        if key not in self._tensors:
+            raise UserError(f"{self.what}: key {key} is missing")
+        value = self._tensors[key]
+        if tuple(value.shape) != tuple(shape):
+            raise UserError(f"{self.what}: key {key} has shape {tuple(value.shape)}; the other sizes call for {tuple(shape)}")
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise UserError(f"{self.what}: key {key} holds values that are not finite")
+        self._open.discard(key)
+        return value.detach().to(device="cpu", dtype=dtype, copy=True)
+
+    def ignore(self, key: str) -> None:
+        """Account for a key that the network owns but never reads; it must be there."""
+        if key not in self._tensors:
+            raise UserError(f"{self.what}: key {key} is missing")
+        self._open.discard(key)
+
+    def finish(self) -> None:
+        """Fail if any key was neither taken nor ignored."""
+        if self._open:
+            extra = sorted(self._open)
+            more = f" and {len(extra) - _SHOWN} more" if len(extra) > _SHOWN else ""
+            raise UserError(f"{self.what}: extra key {', '.join(extra[:_SHOWN])}{more}; this network has no place for it")
+
+
+class Assembly:
+    """The state dict of one of our networks, filled key by key from a release's."""
+
+    def __init__(self, build: Callable[[], nn.Module]) -> None:
+        """`build` makes the network; it is built without memory for its weights, which are then those of the release."""
+        with torch.device("meta"):
+            self.network = build()
+        self._wanted = {key: (tuple(value.shape), value.dtype) for key, value in self.network.state_dict().items()}
+        self._filled: dict[str, Tensor] = {}
+
+    def copy(self, key: str, source: ReleaseState, source_key: str) -> None:
+        """Our `key` is the release's `source_key`."""
+        shape, dtype = self._wanted[key]
+        self._filled[key] = source.take(source_key, shape, dtype)
+
+    def stack(self, key: str, source: ReleaseState, source_keys: Sequence[str]) -> None:
+        """Our `key` holds the release's `source_keys` along its first dimension."""
+        shape, dtype = self._wanted[key]
+        self._filled[key] = torch.stack([source.take(source_key, shape[1:], dtype) for source_key in source_keys])
+
+    def layer(self, key: str, source: ReleaseState, source_key: str) -> None:
+        """A conv or linear layer: weight, and bias where ours has one; with spectral norm weight_orig, weight_u, weight_v."""
+        if f"{key}.parametrizations.weight.original" in self._wanted:
+            self.copy(f"{key}.parametrizations.weight.original", source, f"{source_key}.weight_orig")
+            self.copy(f"{key}.parametrizations.weight.0._u", source, f"{source_key}.weight_u")
+            self.copy(f"{key}.parametrizations.weight.0._v", source, f"{source_key}.weight_v")
+        else:
+            self.copy(f"{key}.weight", source, f"{source_key}.weight")
+        if f"{key}.bias" in self._wanted:
+            self.copy(f"{key}.bias", source, f"{source_key}.bias")
+
+    def running_statistics(self, key: str, source: ReleaseState, source_key: str) -> None:
+        """The three buffers of a batch norm without affine."""
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            self.copy(f"{key}.{name}", source, f"{source_key}.{name}")
+
+    def finish(self) -> nn.Module:
+        """The network with the release's weights, in eval mode."""
+        self.network.load_state_dict(self._filled, strict=True, assign=True)
+        for parameter in self.network.parameters():
+            parameter.requires_grad_(True)
+        return self.network.eval()
+
+
+def as_generator(network: nn.Module) -> Generator:
+    """Narrow the type of an assembled network."""
+    assert isinstance(network, Generator), "importers of generators build generators"
+    return network
+
+
+def read_trunk(state: ReleaseState) -> tuple[int, int, bool]:
+    """(base_width, up_blocks, middle_upsample) of the trunk SPADE and SEAN share.
+
+    A fifth up block exists with the release's "most" upsampling only, which upsamples between the middle blocks too; whether four
+    up blocks mean "normal" or "more" cannot be read off, and "normal" is the release's default.
+    """
+    base_width = state.shape("conv_img.weight", 4)[1]
+    up_blocks = state.count("up_{}.conv_0.weight_orig")
+    if up_blocks == 0:
+        raise UserError(f"{state.what}: key up_0.conv_0.weight_orig is missing")
+    return base_width, up_blocks, up_blocks > 4
+
+
+def fill_trunk(
+    assembly: Assembly, state: ReleaseState, up_blocks: int, norm_name: str, fill_norm: Callable[[str, str], None]
+) -> None:
+    """Fill the shared trunk; `norm_name` is the release's ("norm" or "ace"), `fill_norm(our prefix, their prefix)` fills one norm."""
+    names = {"head": "head_0", "middle_0": "G_middle_0", "middle_1": "G_middle_1"}
+    names |= {f"up.{level}": f"up_{level}" for level in range(up_blocks)}
+    for ours, theirs in names.items():
+        branches = "01s" if ours.startswith("up") else "01"  # the width changes in up blocks only, so they have a shortcut
+        for branch in branches:
+            assembly.layer(f"trunk.{ours}.conv_{branch}", state, f"{theirs}.conv_{branch}")
+            fill_norm(f"trunk.{ours}.norm_{branch}", f"{theirs}.{norm_name}_{branch}")
+    assembly.layer("trunk.to_image", state, "conv_img")
