@@ -1,8 +1,9 @@
-"""Multi-head self- and cross-attention of the transformer blocks, fused, with the explicit form as oracle ((CA)²-SIS, generator).
+"""Multi-head self- and cross-attention of the (CA)²-SIS transformer blocks: fused, with the explicit form as oracle.
 
-In cross-attention the queries are pixels, keys and values the K class style codes. The attention loss needs the scaled scores
-before softmax, averaged over heads. With heads being contiguous blocks of channels, that average is one dot product over the full
-inner width, mean_h(q_h . k_h) s = (q . k) s / heads, so the fused kernel stays in use and no per-head score map is ever stored.
+In cross-attention the queries are pixels, keys and values the K class style codes. The attention loss needs the scaled
+scores before softmax, averaged over heads. With heads being contiguous blocks of channels, that average is one dot
+product over the full inner width, mean_h(q_h . k_h) s = (q . k) s / heads, so the fused kernel stays in use and no
+per-head score map is ever stored.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(context_dim, inner, bias=False)
         self.to_out = nn.Linear(inner, query_dim)
 
-    def forward(self, x: Tensor, context: Tensor | None = None, *, logits: bool = False) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, x: Tensor, context: Tensor | None = None, *, logits: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
         """Attend from tokens to a context (to themselves without one).
 
         Args:
@@ -48,12 +51,14 @@ class Attention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """(N,P,inner) -> (N,heads,P,head_width)."""
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        batch, tokens, inner = x.shape
+        return x.view(batch, tokens, self.heads, inner // self.heads).transpose(1, 2)
 
     def _mean_logits(self, q: Tensor, k: Tensor) -> Tensor:
         """Head-averaged scaled scores (N,P,K), always float32: a loss is computed from them."""
         with torch.autocast(q.device.type, enabled=False):
-            return (q.float() * (self.scale / self.heads)) @ k.float().transpose(1, 2)
+            logits: Tensor = (q.float() * (self.scale / self.heads)) @ k.float().transpose(1, 2)
+            return logits
 
     def _explicit(self, q: Tensor, k: Tensor, v: Tensor, logits: bool) -> tuple[Tensor, Tensor | None]:
         """The textbook form: per-head scores, softmax, weighted sum."""

@@ -1,7 +1,9 @@
-"""Building blocks of the (CA)²-SIS decoder: residual block, gated feed-forward, transformer block with its conditioning sub-layer.
+"""Building blocks of the (CA)²-SIS decoder: residual block, gated feed-forward, transformer block with its conditioning
+sub-layer.
 
-A decoder stage is a residual block followed by a transformer block; the sub-layer between self-attention and feed-forward is
-where class styles enter: cross-attention as published, or one of the ablation's stand-ins (see `StyleModulated`).
+A decoder stage is a residual block followed by a transformer block; the sub-layer between self-attention and
+feed-forward is where class styles enter: cross-attention as published, or one of the ablation's stand-ins (see
+`StyleModulated`).
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ def group_norm(channels: int, eps: float) -> nn.GroupNorm:
 
 
 class ResidualBlock(nn.Module):
-    """Norm, SiLU, [nearest upsampling x2], 3x3 conv, norm, SiLU, 3x3 conv, plus the [upsampled] input (1x1 conv on a width change)."""
+    """Norm, SiLU, [nearest upsampling x2], 3x3 conv, norm, SiLU, 3x3 conv, plus the [upsampled] input (1x1 conv on a
+    width change)."""
 
     def __init__(self, in_channels: int, out_channels: int, *, upsample: bool) -> None:
         super().__init__()
@@ -47,7 +50,8 @@ class ResidualBlock(nn.Module):
             x = F.interpolate(x, scale_factor=2.0, mode="nearest")
         h = self.conv1(h)
         h = self.conv2(F.silu(self.norm2(h)))
-        return self.skip(x) + h
+        out: Tensor = self.skip(x) + h
+        return out
 
 
 class GatedFeedForward(nn.Module):
@@ -61,16 +65,18 @@ class GatedFeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N,P,dim) -> (N,P,dim)."""
         value, gate = self.project(x).chunk(2, dim=-1)
-        return self.out(value * F.gelu(gate))
+        out: Tensor = self.out(value * F.gelu(gate))
+        return out
 
 
 class StyleModulated(nn.Module):
-    """The `spade` and `sean` conditionings of the CA²-SIS decoder: spatially-adaptive modulation in place of cross-attention.
+    """The `spade` and `sean` conditionings of the CA²-SIS decoder: spatially-adaptive modulation in place of
+    cross-attention.
 
-    Style codes are first projected to `style_channels`. `sean` then is the SEAN block. `spade` is the SPADE layer computed from
-    the label map concatenated with the projected codes broadcast into their regions: published SPADE has one global style, which
-    would leave this arm unable to reconstruct and the comparison silent on conditioning. With `style_channels` 0, `spade` is
-    modulation by the label map alone, and no style enters.
+    Style codes are first projected to `style_channels`. `sean` then is the SEAN block. `spade` is the SPADE layer
+    computed from the label map concatenated with the projected codes broadcast into their regions: published SPADE has
+    one global style, which would leave this arm unable to reconstruct and the comparison silent on conditioning. With
+    `style_channels` 0, `spade` is modulation by the label map alone, and no style enters.
     """
 
     def __init__(
@@ -107,7 +113,8 @@ class StyleModulated(nn.Module):
             layout = resize_nearest(mask, size)
             spread = torch.einsum("nke,nkhw->nehw", codes, layout.to(codes.dtype))  # (N,E,h,w)
             x = self.norm(x, mask, spread)
-        return self.to_out(x.flatten(2).transpose(1, 2))
+        out: Tensor = self.to_out(x.flatten(2).transpose(1, 2))
+        return out
 
 
 @dataclass(frozen=True)
@@ -162,7 +169,8 @@ class TransformerLayer(nn.Module):
     def forward(
         self, tokens: Tensor, size: tuple[int, int], style: Tensor, mask: Tensor, logits: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """tokens (N,h*w,dim), style (N,K,S), mask (N,K,H,W) -> tokens, and logits (N,h*w,K) of cross-attention if asked for."""
+        """tokens (N,h*w,dim), style (N,K,S), mask (N,K,H,W) -> tokens, and logits (N,h*w,K) of cross-attention if asked
+        for."""
         scores: Tensor | None = None
         if self.self_attention is not None and self.norm1 is not None:
             tokens = tokens + self.self_attention(self.norm1(tokens))[0]
@@ -175,7 +183,8 @@ class TransformerLayer(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Group norm, 1x1 conv to the inner width, layers over pixel tokens, zero-initialised 1x1 conv back, plus the input."""
+    """Group norm, 1x1 conv to the inner width, layers over pixel tokens, zero-initialised 1x1 conv back, plus the
+    input."""
 
     def __init__(self, channels: int, options: TransformerOptions) -> None:
         super().__init__()

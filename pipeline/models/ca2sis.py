@@ -1,8 +1,10 @@
-"""The (CA)²-SIS generator: grouped style encoder, mask embedder, and a decoder conditioned by class-adaptive cross-attention.
+"""The (CA)²-SIS generator: grouped style encoder, mask embedder, and a decoder conditioned by class-adaptive
+cross-attention.
 
-Semantic Image Synthesis via Class-Adaptive Cross-Attention (arXiv 2308.16071). The class maps of the mask embedder, mixed by a 1x1
-convolution, go through stages of residual block + transformer block; each stage's pixels attend to the K class style codes. Which
-conditioning a stage uses is a config value, so that cross-attention, SPADE and SEAN are compared in one and the same decoder.
+Semantic Image Synthesis via Class-Adaptive Cross-Attention (arXiv 2308.16071). The class maps of the mask embedder,
+mixed by a 1x1 convolution, go through stages of residual block + transformer block; each stage's pixels attend to the K
+class style codes. Which conditioning a stage uses is a config value, so that cross-attention, SPADE and SEAN are
+compared in one and the same decoder.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ class DecoderStage(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor, mask: Tensor, *, attention: bool) -> tuple[Tensor, list[Tensor]]:
         """x (N,C,h,w), style (N,K,S), mask (N,K,H,W) -> features (N,C',h',w') and per layer logits (N,K,h',w')."""
-        return self.transformer(self.residual(x), style, mask, attention=attention)
+        out: tuple[Tensor, list[Tensor]] = self.transformer(self.residual(x), style, mask, attention=attention)
+        return out
 
 
 class Ca2sisGenerator(Generator):
@@ -42,8 +45,10 @@ class Ca2sisGenerator(Generator):
             raise UserError(f"data has {num_classes} classes; ca2sis needs at least 2")
         if size[0] % cfg.stride or size[1] % cfg.stride or min(size) < cfg.stride:
             raise UserError(
-                f"size {size[0]}x{size[1]} (height x width) is not divisible by {cfg.stride}, the stride of model.stages={cfg.stages}"
+                f"size {size[0]}x{size[1]} (height x width): both must be divisible by {cfg.stride}, the stride of "
+                f"model.stages={cfg.stages}"
             )
+        self.config = cfg
         self.exclude_background = cfg.exclude_background
         self.encoder = build_style_encoder(cfg.encoder, num_classes)
         self.embedder = MaskEmbedder(cfg.mask_embedder, size, cfg.stride)
@@ -97,28 +102,32 @@ class Ca2sisGenerator(Generator):
     def encode_style(self, image: Tensor, mask: Tensor) -> Tensor:
         """Style codes (N,K,S) in (-1,1) of `image` (N,3,H,W float32 [-1,1]) under `mask` (N,K,H,W one-hot).
 
-        S = style_dim x pooled levels (release: 1280), coarsest level first. The code of an absent class is tanh(bias), a learned
-        default that is not zero. Raises UserError on another mask size or class count than the generator was built for.
+        S = style_dim x pooled levels (release: 1280), coarsest level first. The code of an absent class is tanh(bias),
+        a learned default that is not zero. Raises UserError on another mask size or class count than the generator was
+        built for.
         """
         self._check(mask)
-        return self.encoder(image, mask)
+        codes: Tensor = self.encoder(image, mask)
+        return codes
 
     def embed_shape(self, mask: Tensor) -> Tensor:
-        """Mask embedding (N,K',h*w) of `mask` (N,K,H,W one-hot): one first-stage map a class, row by row; K' excludes the
-        background (class 0) if the config says so."""
+        """Mask embedding (N,K',h*w) of `mask` (N,K,H,W one-hot): one first-stage map a class, row by row; K' excludes
+        the background (class 0) if the config says so."""
         self._check(mask)
-        return self.embedder(mask[:, 1:] if self.exclude_background else mask)
+        embedding: Tensor = self.embedder(mask[:, 1:] if self.exclude_background else mask)
+        return embedding
 
     def synthesize(self, mask: Tensor, style: Tensor, *, attention: bool = True) -> Synthesis:
         """Image (N,3,H,W) in [-1,1] of layout `mask` (N,K,H,W one-hot) in `style` (N,K,S).
 
-        With `attention`, also the head-averaged pre-softmax logits (N,K,h,w) of every cross-attention layer, coarsest stage
-        first; without, none are computed. The image is the same.
+        With `attention`, also the head-averaged pre-softmax logits (N,K,h,w) of every cross-attention layer, coarsest
+        stage first; without, none are computed. The image is the same.
         """
         return self.synthesize_embedded(mask, self.embed_shape(mask), style, attention=attention)
 
     def synthesize_embedded(self, mask: Tensor, shape: Tensor, style: Tensor, *, attention: bool = True) -> Synthesis:
-        """As `synthesize` from a mask embedding `shape` (N,K',h*w); `mask` is read by `spade` and `sean` conditioning alone."""
+        """As `synthesize` from a mask embedding `shape` (N,K',h*w); `mask` is read by `spade` and `sean` conditioning
+        alone."""
         x = self.mix(shape.unflatten(2, self.embedder.side))  # (N,16*base_width,h,w) in the release
         maps: list[Tensor] = []
         for stage in self.stages:
@@ -131,12 +140,14 @@ class Ca2sisGenerator(Generator):
         if self.mapping is None:
             raise UserError("model.mapping.enabled is false: this generator has no mapping network to draw styles with")
         self._check(mask)
-        return self.mapping(noise, mask)
+        codes: Tensor = self.mapping(noise, mask)
+        return codes
 
     def _check(self, mask: Tensor) -> None:
         if tuple(mask.shape[1:]) != (self.num_classes, *self.size):
             raise UserError(
-                f"mask is {tuple(mask.shape)}; this generator takes (N, {self.num_classes}, {self.size[0]}, {self.size[1]})"
+                f"mask is {tuple(mask.shape)}; this generator takes "
+                f"(N, {self.num_classes}, {self.size[0]}, {self.size[1]})"
             )
 
 

@@ -1,6 +1,8 @@
-"""The mapping network of (CA)²-SIS (release): one noise vector -> a style code for every class, for multimodal generation.
+"""The mapping network of (CA)²-SIS (release): one noise vector -> a style code for every class, for multimodal
+generation.
 
-A shared MLP, then one MLP a class. The per-class layers are stored stacked, so that all classes run as one batched product.
+A shared MLP, then one MLP a class. The per-class layers are stored stacked, so that all classes run as one batched
+product.
 """
 
 from __future__ import annotations
@@ -52,4 +54,5 @@ class MappingNetwork(nn.Module):
         for head in self.heads:
             x = F.relu(head(x))
         present = mask.flatten(2).amax(dim=2)  # (N,K) {0,1}
-        return self.out(x).transpose(0, 1) * present.unsqueeze(2)
+        codes: Tensor = self.out(x).transpose(0, 1)
+        return codes * present.unsqueeze(2)

@@ -1,7 +1,7 @@
 """The Mask Embedder of (CA)²-SIS: every class mask -> one small map, shared weights for all classes.
 
-As released one linear layer takes the shrunk mask (256 -> 128) to a 16x16 map, read row by row. Stand-ins for the ablation:
-strided convolutions, or no embedding (the masks resized). Embeddings of two layouts can be interpolated.
+As released one linear layer takes the shrunk mask (256 -> 128) to a 16x16 map, read row by row. Stand-ins for the
+ablation: strided convolutions, or no embedding (the masks resized). Embeddings of two layouts can be interpolated.
 """
 
 from __future__ import annotations
@@ -43,6 +43,9 @@ class MaskEmbedder(nn.Module):
         if self.kind == "none":
             return resize_nearest(mask, self.side).flatten(2)
         shrunk = F.interpolate(mask, size=self.shrunk, mode="nearest")
+        embedding: Tensor
         if self.kind == "linear":
-            return self.embed(shrunk.flatten(2))
-        return self.embed(shrunk.flatten(0, 1).unsqueeze(1)).flatten(1).unflatten(0, mask.shape[:2])
+            embedding = self.embed(shrunk.flatten(2))
+        else:
+            embedding = self.embed(shrunk.flatten(0, 1).unsqueeze(1)).view(*mask.shape[:2], -1)
+        return embedding

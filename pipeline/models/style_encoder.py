@@ -1,9 +1,10 @@
 """The Multi-Resolution Grouped Style Encoder of (CA)²-SIS: image and mask -> one style code a class.
 
-A shared first convolution, a stride-2 encoder and a bilinear decoder with skip concatenation. Every further convolution is grouped
-by class; at each pooled level the features of class k are averaged inside mask k and projected to a code. The grouping is an
-ablation switch. In the release a skip feature is stacked behind the decoder feature before a convolution with K groups, so from the
-second level on groups and classes drift apart; `class` interleaves the two by class first, at the same size and cost.
+A shared first convolution, a stride-2 encoder and a bilinear decoder with skip concatenation. Every further convolution
+is grouped by class; at each pooled level the features of class k are averaged inside mask k and projected to a code.
+The grouping is an ablation switch. In the release a skip feature is stacked behind the decoder feature before a
+convolution with K groups, so from the second level on groups and classes drift apart; `class` interleaves the two by
+class first, at the same size and cost.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def _conv(in_channels: int, out_channels: int, groups: int, norm_groups: int, st
 
 
 class CodeProjection(nn.Module):
-    """Pooled features -> tanh(W_g x + b_k): one matrix a feature group, one bias (the code of an absent class) a class."""
+    """Pooled features -> tanh(W_g x + b_k): one matrix a feature group, one bias (the code of an absent class) a
+    class."""
 
     def __init__(self, features: int, groups: int, num_classes: int, style_dim: int) -> None:
         super().__init__()
@@ -44,7 +46,9 @@ class CodeProjection(nn.Module):
         """(N,K,c) float32 -> (N,K,S) in (-1, 1)."""
         num_classes, groups = self.bias.shape[0], self.weight.shape[0]
         if is_naive():
-            codes = [F.linear(pooled[:, k], self.weight[k * groups // num_classes], self.bias[k]) for k in range(num_classes)]
+            codes = [
+                F.linear(pooled[:, k], self.weight[k * groups // num_classes], self.bias[k]) for k in range(num_classes)
+            ]
             return torch.stack(codes, dim=1).tanh()
         if groups == num_classes:
             return (torch.einsum("nkc,ksc->nks", pooled, self.weight) + self.bias).tanh()
@@ -96,7 +100,9 @@ class StyleEncoder(nn.Module):
         super().__init__()
         self.num_classes, self.groups, self.interleave, self.pooling = num_classes, groups, interleave, pooling
         self.code_width = style_dim * len(pooled_strides)
-        self.parameter_ratio = 1.0  # of this encoder to the grouped one of its config section; set by `build_style_encoder`
+        self.parameter_ratio = (
+            1.0  # of this encoder to the grouped one of its config section; set by `build_style_encoder`
+        )
         self.first = _conv(3, channels, 1, groups)
         self.down = nn.ModuleList(
             _conv(channels * 2**i, channels * 2 ** (i + 1), groups, groups, stride=2) for i in range(depth)
@@ -109,7 +115,10 @@ class StyleEncoder(nn.Module):
             for level, stride in enumerate(self.strides)
         )
         self.codes = nn.ModuleDict(
-            {str(stride): CodeProjection(channels * stride // groups, groups, num_classes, style_dim) for stride in pooled_strides}
+            {
+                str(stride): CodeProjection(channels * stride // groups, groups, num_classes, style_dim)
+                for stride in pooled_strides
+            }
         )
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
@@ -126,7 +135,9 @@ class StyleEncoder(nn.Module):
         for level, (stride, layer) in enumerate(zip(self.strides, self.up, strict=True)):
             if level > 0:
                 x = self._join(x, skips.pop())
-            x = F.interpolate(x, size=skips[-1].shape[-2:], mode="bilinear", align_corners=False)  # x2 where sizes are even
+            x = F.interpolate(
+                x, size=skips[-1].shape[-2:], mode="bilinear", align_corners=False
+            )  # x2 where sizes are even
             x = layer(x)
             if str(stride) in self.codes:
                 layout = resize_nearest(mask, (x.shape[2], x.shape[3]))
@@ -146,9 +157,10 @@ class StyleEncoder(nn.Module):
 def build_style_encoder(section: StyleEncoderSection, num_classes: int) -> StyleEncoder:
     """The encoder of a config section.
 
-    `release`, `class`: one feature group a class. An integer G: classes share G groups of neighbours, at equal total width.
-    `shared`: one group. `shared_matched`: one group, with the width whose parameter count is closest to the grouped encoder's
-    (`parameter_ratio` says how close). Raises UserError for a group count the classes or channels do not allow.
+    `release`, `class`: one feature group a class. An integer G: classes share G groups of neighbours, at equal total
+    width. `shared`: one group. `shared_matched`: one group, with the width whose parameter count is closest to the
+    grouped encoder's (`parameter_ratio` says how close). Raises UserError for a group count the classes or channels do
+    not allow.
     """
     channels = num_classes * section.width
     if section.grouping in ("release", "class"):
@@ -159,7 +171,8 @@ def build_style_encoder(section: StyleEncoderSection, num_classes: int) -> Style
         groups = int(section.grouping)
         if groups > num_classes or channels % groups:
             raise UserError(
-                f"model.encoder.grouping={groups}: allowed are divisors of {channels} (classes x width) up to {num_classes} (classes)"
+                f"model.encoder.grouping={groups}: allowed are divisors of {channels} (classes x width) "
+                f"up to {num_classes} (classes)"
             )
 
     def make(total_channels: int, group_count: int) -> StyleEncoder:

@@ -1,11 +1,12 @@
 """Config section of the (CA)²-SIS family: every switch of its encoder, mask embedder and decoder.
 
-No defaults here: `pipeline/conf/model/ca2sis.yaml` holds the released network, `pipeline/conf/recipe/ca2sis/*` smaller ones.
+No defaults here: `pipeline/conf/model/ca2sis.yaml` holds the released network, `pipeline/conf/recipe/ca2sis/*` smaller
+ones.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -26,10 +27,14 @@ def _power_of_two(value: int) -> bool:
 class StyleEncoderSection(Section):
     """The Multi-Resolution Grouped Style Encoder."""
 
-    grouping: NamedGrouping | Count  # an integer: that many groups of neighbouring classes (K is `class`, 1 is `shared`)
+    grouping: (
+        NamedGrouping | Count
+    )  # an integer: that many groups of neighbouring classes (K is `class`, 1 is `shared`)
     width: Count  # features a class at full resolution, doubling per level
     depth: Annotated[int, Field(ge=1, le=8)]  # stride-2 convolutions
-    pooled_strides: Annotated[tuple[int, ...], Field(strict=False, min_length=1)]  # map strides pooled into codes, coarsest first
+    pooled_strides: Annotated[
+        tuple[int, ...], Field(strict=False, min_length=1)
+    ]  # map strides pooled into codes, coarsest first
     style_dim: Count  # code width a pooled level
     pooling: Pooling  # masked: mean inside the class's mask; global: mean over the whole image
 
@@ -38,7 +43,9 @@ class StyleEncoderSection(Section):
         available = [2**level for level in range(self.depth - 1, -1, -1)]
         strides = list(self.pooled_strides)
         if strides != sorted(set(strides), reverse=True) or not set(strides) <= set(available):
-            raise ValueError(f"pooled_strides is {strides}; allowed at depth {self.depth}: some of {available}, descending")
+            raise ValueError(
+                f"pooled_strides is {strides}; allowed at depth {self.depth}: some of {available}, descending"
+            )
         return self
 
 
@@ -64,14 +71,18 @@ class AttentionSection(Section):
     head_width: Count
     last_heads: Count  # of the last (finest) stage
     last_head_width: Count
-    self_attention: Annotated[tuple[int, ...], Field(strict=False)]  # decoder stages with self-attention, 0 the coarsest
+    self_attention: Annotated[
+        tuple[int, ...], Field(strict=False)
+    ]  # decoder stages with self-attention, 0 the coarsest
 
 
 class ModulationSection(Section):
     """Of the conditionings `spade` and `sean`, which take the place of cross-attention."""
 
     hidden: Count  # channels between the map and gamma/beta
-    style_channels: Annotated[int, Field(ge=0)]  # codes are projected to this width; 0 (spade only): modulation by mask alone
+    style_channels: Annotated[
+        int, Field(ge=0)
+    ]  # codes are projected to this width; 0 (spade only): modulation by mask alone
     norm: NormKind
 
 
@@ -91,7 +102,9 @@ class Ca2sisModel(Section):
     family: Literal["ca2sis"]
     base_width: Annotated[int, Field(ge=2)]  # channels of the last decoder stage
     stages: Annotated[int, Field(ge=1, le=8)]  # decoder stages; the first works at size / 2^(stages-1)
-    conditioning: Conditioning | Annotated[tuple[Conditioning, ...], Field(strict=False)]  # for all stages, or one a stage
+    conditioning: (
+        Conditioning | Annotated[tuple[Conditioning, ...], Field(strict=False)]
+    )  # for all stages, or one a stage
     exclude_background: bool  # class 0 gets no mask embedding
     depth: Count  # transformer layers a stage
     feed_forward: Count  # hidden width of the gated feed-forward, as a multiple of the inner width
@@ -102,15 +115,31 @@ class Ca2sisModel(Section):
     modulation: ModulationSection
     mapping: MappingSection
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_value_for_equal_stages(cls, values: Any) -> Any:
+        """A list of equal conditionings, one a stage, is the single value: the same network has one identity."""
+        if isinstance(values, dict) and isinstance(values.get("conditioning"), list | tuple):
+            named = values["conditioning"]
+            if len(named) == values.get("stages") and all(value == named[0] for value in named):
+                return {**values, "conditioning": named[0]}
+        return values
+
     @model_validator(mode="after")
     def _stages_fit(self) -> Ca2sisModel:
         if isinstance(self.conditioning, tuple) and len(self.conditioning) != self.stages:
-            raise ValueError(f"conditioning names {len(self.conditioning)} stages; allowed: one value, or {self.stages} (stages)")
+            raise ValueError(
+                f"conditioning names {len(self.conditioning)} stages; allowed: one value, or {self.stages} (stages)"
+            )
         indices = list(self.attention.self_attention)
         if indices != sorted(set(indices)) or any(not 0 <= index < self.stages for index in indices):
-            raise ValueError(f"attention.self_attention is {indices}; allowed: ascending stage indices 0 to {self.stages - 1}")
+            raise ValueError(
+                f"attention.self_attention is {indices}; allowed: ascending stage indices 0 to {self.stages - 1}"
+            )
         if self.mask_embedder.reduction > self.stride:
-            raise ValueError(f"mask_embedder.reduction is {self.mask_embedder.reduction}; allowed: at most {self.stride}")
+            raise ValueError(
+                f"mask_embedder.reduction is {self.mask_embedder.reduction}; allowed: at most {self.stride}"
+            )
         if "sean" in self.stage_conditioning and self.modulation.style_channels == 0:
             raise ValueError("modulation.style_channels is 0; conditioning sean needs at least 1")
         return self
@@ -118,7 +147,7 @@ class Ca2sisModel(Section):
     @property
     def stride(self) -> int:
         """Image height and width must be divisible by it."""
-        return 2 ** (self.stages - 1)
+        return 1 << (self.stages - 1)
 
     @property
     def stage_conditioning(self) -> tuple[Conditioning, ...]:
