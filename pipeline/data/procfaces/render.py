@@ -21,6 +21,7 @@ Pixels = NDArray[np.float32]
 _RELIEF = np.asarray(
     [0.0, 1.0, 1.35, 1.15, 0.93, 0.93, 1.06, 1.06, 0.72, 0.72, 0.9, 1.08, 1.10, 0.95, 1.15, 0.8, 0.55, 0.45, 0.50], dtype=np.float32
 )
+_DETAILED = tuple(ID[name] for name in ("l_eye", "r_eye", "nose", "mouth", "skin", "u_lip"))
 # How much each class shines (hair, lips, jewellery, eyes).
 _GLOSS = np.asarray(
     [0.0, 0.10, 0.16, 0.25, 0.2, 0.2, 0.05, 0.05, 0.08, 0.08, 0.2, 0.15, 0.25, 0.22, 0.05, 0.5, 0.5, 0.06, 0.04], dtype=np.float32
@@ -62,28 +63,44 @@ def _albedo(label: NDArray[np.integer], styles: FaceStyles, x: Pixels, y: Pixels
         if style.texture == "plain" or style.contrast == 0:
             values = np.broadcast_to(colour, (where.size, 3)).copy()
         else:
-            weight = (texture(style, px, py) * np.float32(style.contrast))[:, None]
+            place = _strand_place(px, py) if style.texture == "strands" else (px, py)
+            weight = (texture(style, *place) * np.float32(style.contrast))[:, None]
             values = colour + (accent - colour) * weight
         albedo[where] = _detail(int(k), values, colour, px, py)
     return albedo.reshape(*label.shape, 3)
 
 
+def _extent(values: Pixels) -> tuple[float, float]:
+    """Where a region begins and ends along one axis; the outermost percent is left out, so stray pixels do not move it."""
+    ordered = np.sort(values)
+    margin = ordered.size // 100
+    return float(ordered[margin]), float(ordered[-1 - margin])
+
+
+def _strand_place(x: Pixels, y: Pixels) -> tuple[Pixels, Pixels]:
+    """Hair falls fanning out from the crown: the place along which strands are laid."""
+    centre, top = np.float32(x.mean()), np.float32(y.mean() - 1.9 * y.std())
+    fan = np.float32(0.62) + np.float32(0.38) * np.clip(y - top, 0, 1.2)
+    return (x - centre) / fan, y
+
+
 def _detail(k: int, values: Pixels, colour: Pixels, x: Pixels, y: Pixels) -> Pixels:
     """What a region has inside: irises, nostrils, teeth, cheeks; placed by the region's own extent."""
-    left, right, top, bottom = float(x.min()), float(x.max()), float(y.min()), float(y.max())
+    if k not in _DETAILED:
+        return values
+    left, right = _extent(x)
+    top, bottom = _extent(y)
     width, height = max(right - left, 1e-3), max(bottom - top, 1e-3)
     centre_x = (left + right) / 2
     if k in (ID["l_eye"], ID["r_eye"]):
-        centre_y = top + 0.46 * height
-        distance = np.hypot(x - centre_x, y - centre_y) / max(0.56 * height, 0.045)
-        white = np.asarray([0.95, 0.94, 0.92], dtype=np.float32) * np.clip(0.75 + 0.5 * (y - top) / height, 0, 1)[:, None]
-        iris = _step(1.0 - distance)[:, None]
-        pupil = _step(0.45 - distance)[:, None]
-        values = white + (values - white) * iris
-        return values * (1 - 0.92 * pupil)
+        distance = np.hypot(x - centre_x, y - top - 0.46 * height) / max(0.56 * height, 0.045)
+        white = np.asarray([0.95, 0.94, 0.92], dtype=np.float32)
+        values = white + (values - white) * _step(1.0 - distance)[:, None]
+        lid = 0.55 + 0.45 * np.clip((y - top) / (0.35 * height), 0, 1)
+        return values * ((1 - 0.92 * _step(0.45 - distance)) * lid)[:, None]
     if k == ID["nose"]:
         for side in (-1, 1):
-            d = np.hypot((x - centre_x - side * 0.24 * width) / (0.13 * width), (y - bottom + 0.055 * height) / (0.05 * height))
+            d = np.hypot((x - centre_x - side * 0.24 * width) / (0.14 * width), (y - bottom + 0.055 * height) / (0.055 * height))
             values = values * (1 - 0.5 * np.clip(1.4 - d, 0, 1))[:, None]
         return values
     if k == ID["mouth"]:
@@ -92,12 +109,10 @@ def _detail(k: int, values: Pixels, colour: Pixels, x: Pixels, y: Pixels) -> Pix
     if k == ID["skin"]:
         for side in (-1, 1):
             d = np.hypot((x - centre_x - side * 0.28 * width) / (0.2 * width), (y - top - 0.62 * height) / (0.14 * height))
-            cheek = (0.16 * np.exp(-d * d))[:, None]
+            cheek = (0.2 * np.exp(-d * d))[:, None]
             values = values + (colour * np.asarray([1.08, 0.72, 0.70], dtype=np.float32) - values) * cheek
         return values
-    if k == ID["u_lip"]:
-        return values * (1 - 0.25 * np.clip((y - top) / height, 0, 1))[:, None]
-    return values
+    return values * (1 - 0.25 * np.clip((y - top) / height, 0, 1))[:, None]  # the upper lip, darker towards the mouth
 
 
 def _step(value: Pixels) -> Pixels:
@@ -117,7 +132,8 @@ def _shading(label: NDArray[np.integer], light: Light, x: Pixels, y: Pixels, siz
     facing = (-slope_x * lx - slope_y * ly + lz) * norm
     diffuse = np.maximum(facing, 0)
     falloff = 1 + np.float32(0.22) * (x * np.float32(lx) + y * np.float32(ly))  # nearer to the lamp is brighter, all classes
-    occlusion = 1 - np.float32(0.55) * np.clip(broad - fine, 0, 0.6)  # hollows beside what stands out
+    depth = np.where(label == ID["background"], np.float32(0.25), np.float32(0.5))
+    occlusion = 1 - depth * np.clip(broad - fine, 0, 0.6)  # hollows beside what stands out
     crease = 1 - np.float32(0.25) * np.clip(fine - relief, 0, 0.4)
     shade = (light.ambient + light.intensity * diffuse) * falloff * occlusion * crease
     gloss = _GLOSS[label] * np.float32(light.intensity) * np.maximum(facing, 0) ** 24

@@ -66,7 +66,7 @@ class _Canvas:
 
     def _face(self) -> Region:
         down = np.maximum(self.v / self.b, 0)
-        half = self.a * (1 - self.f.jaw * down**2)
+        half = self.a * np.maximum(1 - self.f.jaw * down**2, 0.05)
         p = np.float32(self.f.roundness)
         return (np.abs(self.u) / half) ** p + (np.abs(self.v) / self.b) ** p < 1
 
@@ -144,7 +144,7 @@ class _Canvas:
                 lid = 1 - s * s
                 self.put(eye, (np.abs(s) < 1) & (dv > -half * lid) & (dv < 0.85 * half * lid))
             t = s / 1.35
-            line = cv - f.brow_gap * b - f.brow_arch * b * (1 - (t - 0.25) ** 2) + f.brow_tilt * b * t
+            line = cv - f.brow_gap * b - f.brow_arch * b * (1 - (t - 0.1) ** 2) + f.brow_tilt * b * t
             thick = f.brow_thickness * b * np.clip(1.15 - 0.65 * t, 0.25, 1.6) * 0.75
             self.put(brow, (t > -0.95) & (t < 1.0) & (np.abs(self.v - line) < thick) & self.face)
         self._mouth()
@@ -180,7 +180,8 @@ class _Canvas:
         f = self.f
         offset = (self.u - f.parting * self.a) / self.a
         line = -f.hairline * self.b + f.fringe * self.b * np.abs(offset) ** 1.6 + self._wave(self.u * 2.5) * 0.5
-        self.put("hair", (self.face | self.cap) & (self.v < np.minimum(line, -0.02 * self.b)))
+        clear = -0.34 * self.b + 1.5 * self.b * np.maximum(np.abs(self.u - self.turn) / self.a - 0.74, 0)  # leaves the eyes free
+        self.put("hair", (self.face | self.cap) & (self.v < np.minimum(np.minimum(line, clear), 0.02 * self.b)))
 
     def _glasses(self) -> None:
         f, a = self.f, self.a

@@ -73,7 +73,7 @@ def styles_of(seed: int, index: int) -> FaceStyles:
     iris, lips, metal = _jitter(rng, _one(rng, _IRIS), 0.05), _mix(_one(rng, _LIPS), skin, float(rng.uniform(0, 0.5))), _one(rng, _METAL)
     strands = ClassStyle(
         hair, _mix(hair, (1.0, 0.92, 0.75), float(rng.uniform(0.15, 0.4))), "strands",
-        float(rng.uniform(5, 11)), float(rng.uniform(-0.35, 0.35)), float(rng.uniform(0.35, 0.9)),
+        float(rng.uniform(4, 9)), float(rng.uniform(-0.25, 0.25)), float(rng.uniform(0.35, 0.9)),
     )  # fmt: skip
     brow = _mix(_jitter(rng, hair, 0.05), (0.12, 0.09, 0.08), float(rng.uniform(0.1, 0.6)))
     other_iris = _jitter(rng, _one(rng, _IRIS), 0.05) if rng.random() < 0.03 else iris
@@ -88,7 +88,7 @@ def styles_of(seed: int, index: int) -> FaceStyles:
     by_name: dict[str, ClassStyle] = {
         "background": _fabric(rng, ("plain", "clouds", "stripes", "clouds", "checks"), calm=True),
         "skin": complexion(skin, float(rng.uniform(0.05, 0.35))),
-        "nose": complexion(_mix(_jitter(rng, skin, 0.04), (0.85, 0.35, 0.28), blush), 0.1),
+        "nose": complexion(_mix(_jitter(rng, skin, 0.02), (0.85, 0.35, 0.28), blush), 0.1),
         "eye_g": smooth(_jitter(rng, (0.10, 0.10, 0.12), 0.06) if rng.random() < 0.6 else _vivid(rng)),
         "l_eye": smooth(iris),
         "r_eye": smooth(other_iris),
@@ -115,8 +115,8 @@ def light_of(seed: int, index: int) -> Light:
     return Light(
         azimuth=float(rng.uniform(0, np.pi)),  # from above, left to right
         elevation=float(rng.uniform(0.45, 1.2)),
-        intensity=float(rng.uniform(0.45, 0.95)),
-        ambient=float(rng.uniform(0.35, 0.6)),
+        intensity=float(rng.uniform(0.35, 0.75)),
+        ambient=float(rng.uniform(0.44, 0.62)),
         warmth=float(np.clip(rng.normal(0.1, 0.45), -1, 1)),
     )
 

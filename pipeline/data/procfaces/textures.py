@@ -36,7 +36,7 @@ def texture(style: ClassStyle, x: Values, y: Values) -> Values:
             total += np.sin(omega * (kx * x + ky * y) + np.float32(phase))
         return np.clip(np.float32(0.5) + total * np.float32(0.2), 0, 1)
     bend = along + np.float32(0.12) * np.sin(np.float32(3.1) * across) + np.float32(0.05) * np.sin(np.float32(7.3) * across + along)
-    fine = np.sin(omega * bend) + np.float32(0.6) * np.sin(np.float32(2.3) * omega * bend + np.float32(1.7))
+    fine = np.sin(omega * bend) + np.float32(0.5) * np.sin(np.float32(1.73) * omega * bend + np.float32(1.7))
     return np.clip(np.float32(0.5) + np.float32(0.32) * fine, 0, 1)
 
 
