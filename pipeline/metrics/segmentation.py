@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -19,6 +21,13 @@ class Confusion:
         self.num_classes = num_classes
         self.ignore = ignore  # true class whose pixels are not counted
         self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+
+    @classmethod
+    def of(cls, counts: NDArray[np.int64]) -> Confusion:
+        """A confusion with the given (K,K) counts."""
+        confusion = cls(counts.shape[0])
+        confusion.counts = torch.from_numpy(np.ascontiguousarray(counts, dtype=np.int64))
+        return confusion
 
     def update(self, predicted: Tensor, label: Tensor) -> None:
         """Add pixels: `predicted` and `label` of one shape, int64 ids 0..K-1. Raises ValueError for ids outside."""

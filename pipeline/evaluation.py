@@ -1,0 +1,284 @@
+"""One evaluator for every family: a generator, a data set and a protocol give metric rows (DESIGN: metric identity).
+
+The stream of images is gone through once, batch by batch, in bounded memory; what each batch contributes is kept on disk while
+the evaluation runs, so a killed one goes on where it stopped. Edits, robustness and diversity follow as stages of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from pipeline.data.batch import Batch, collate
+from pipeline.data.types import Dataset, Split
+from pipeline.errors import RunFailed
+from pipeline.identity import canonical_json, digest
+from pipeline.images import ImageBatch
+from pipeline.metrics import cost, reconstruction
+from pipeline.metrics.accumulate import Contribution, Resume, Totals
+from pipeline.metrics.context import Context, Splits
+from pipeline.metrics.parts import Part, View, build_parts
+from pipeline.metrics.stages import run_stages
+from pipeline.models.contract import Generator
+from pipeline.progress import Progress, Quiet
+from pipeline.protocols import RowMaker, protocol_digest
+from pipeline.records.rows import MetricRow
+from pipeline.sample_pictures import SampleWriter
+from pipeline.schema.evaluation import ProtocolConfig
+
+State = Literal["trained", "untrained"]
+PER_IMAGE_COLUMNS = ("key", "metric", "value", "split", "fingerprint")
+# An untrained state is measured to show that training moved it: the groups that cost one pass.
+UNTRAINED_GROUPS = ("reconstruction", "attention")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one evaluation found."""
+
+    rows: list[MetricRow]
+    per_image: pd.DataFrame  # key, metric, value, split, fingerprint
+
+
+def evaluate(
+    generator: Generator,
+    dataset: Dataset,
+    protocol: ProtocolConfig,
+    *,
+    device: torch.device,
+    state: State = "trained",
+    cache: Path | None = None,
+    samples: Path | None = None,
+    progress: Progress | None = None,
+    splits: Splits | None = None,
+) -> Evaluation:
+    """Measure `generator` on the first `protocol.images` samples of `dataset`, which is the split `protocol.split`.
+
+    `cache`: folder for reference statistics, the segmenter and the state of an evaluation in progress. `samples`: folder for
+    the pictures of the first images. `splits`: gives the data set of another split, for what needs one; without it such
+    metrics are unavailable. With state "untrained" only `UNTRAINED_GROUPS` are measured.
+
+    The generator is put into eval mode and back. Raises RunFailed when its output is not finite. torch's and numpy's global
+    random states are left as they were.
+    """
+    reporter = progress or Quiet()
+    was_training = generator.training
+    groups = tuple(g for g in protocol.groups if state == "trained" or g in UNTRAINED_GROUPS)
+    generator.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=_cuda_devices(device)):
+            return _evaluate(generator, dataset, protocol, groups, device, state, cache, samples, reporter, splits)
+    finally:
+        generator.train(was_training)
+        reporter.stop()
+
+
+def quick_validation(
+    generator: Generator, dataset: Dataset, images: int, batch_size: int, device: torch.device
+) -> dict[str, float]:
+    """PSNR (dB), SSIM and, where the family has attention, attention mIoU over the first `images` samples: learning curves."""
+    from pipeline.metrics.attention import AttentionAgreement
+
+    was_training = generator.training
+    generator.eval()
+    values: dict[str, list[float]] = {"psnr": [], "ssim": []}
+    agreement = AttentionAgreement(dataset.label_space.num_classes)
+    try:
+        with torch.no_grad():
+            for batch in first_batches(dataset, images, batch_size):
+                view = reconstruct(generator, batch, device)
+                values["psnr"] += reconstruction.psnr(view.output, view.target).tolist()
+                if min(batch.image.shape[-2:]) >= reconstruction.SSIM_WINDOW:
+                    values["ssim"] += reconstruction.ssim(view.output, view.target).tolist()
+                if view.attention:
+                    agreement.update(view.attention, view.label)
+    finally:
+        generator.train(was_training)
+    found = {name: float(np.mean(numbers)) for name, numbers in values.items() if numbers}
+    if agreement.images:
+        found["attention_miou"] = agreement.values()["attention_miou"]
+    return found
+
+
+def first_batches(dataset: Dataset, images: int | None, batch_size: int, skip: Callable[[int], bool] | None = None) -> Iterator[Batch]:
+    """Batches of the first `images` samples in order; where `skip(batch index)` is true the batch is not even read."""
+    total = len(dataset) if images is None else min(images, len(dataset))
+    for number, start in enumerate(range(0, total, batch_size)):
+        if skip is None or not skip(number):
+            items = [dataset[i] for i in range(start, min(start + batch_size, total))]
+            yield collate(items, dataset.label_space.num_classes)
+
+
+def reconstruct(generator: Generator, batch: Batch, device: torch.device, first_index: int = 0) -> View:
+    """Reconstruction of a batch from its own style. Raises RunFailed when the output is not finite."""
+    batch = batch.to(device)
+    begin = cost.now(device)
+    style = generator.encode_style(batch.image, batch.mask)
+    synthesis = generator.synthesize(batch.mask, style, attention=generator.capabilities.attention)
+    seconds = cost.now(device) - begin
+    return View(
+        batch=batch,
+        target=ImageBatch(batch.image, "signed"),
+        output=as_images(synthesis.image),
+        attention=synthesis.attention,
+        seconds=seconds,
+        first_index=first_index,
+    )
+
+
+def as_images(image: Tensor) -> ImageBatch:
+    """A generator's output (N,3,H,W) as a range-declared batch; RunFailed when it is not finite."""
+    if not bool(torch.isfinite(image).all()):
+        raise RunFailed("the generator's output is not finite: nothing can be measured on it")
+    return ImageBatch(image.to(torch.float32), "signed")
+
+
+def _evaluate(
+    generator: Generator,
+    dataset: Dataset,
+    protocol: ProtocolConfig,
+    groups: tuple[str, ...],
+    device: torch.device,
+    state: State,
+    cache: Path | None,
+    samples: Path | None,
+    progress: Progress,
+    splits: Splits | None,
+) -> Evaluation:
+    total = len(dataset) if protocol.images is None else min(protocol.images, len(dataset))
+    resume = Resume(_resume_folder(cache, generator, dataset, protocol, groups, total))
+    context = Context(generator, dataset, protocol, groups, total, device, cache, splits, progress, resume)
+    parts = build_parts(context)
+    writer = SampleWriter(samples, dataset.label_space) if samples is not None else None
+    totals, throughput = _stream(context, parts, writer)
+    data = {
+        "images": digest("".join(str(value) for value in totals.stacked("each/content"))),
+        "label_space": dataset.label_space.name,
+        "size": [dataset.height, dataset.width],
+    }
+    make = RowMaker(protocol.name, protocol.split, state, data)
+    rows: list[MetricRow] = []
+    for part in parts:
+        rows += part.rows(totals, make)
+    if "cost" in groups:
+        rows += _cost_rows(context, make, throughput)
+    keys = list(dataset.keys[:total])
+    frames = [per_image_frame(keys, totals.each(), make)]
+    stage_rows, stage_frames = run_stages(context, make)
+    rows += stage_rows
+    frames += stage_frames
+    if writer is not None:
+        writer.finish()
+    resume.clear()
+    kept = [frame for frame in frames if len(frame)]
+    per_image = pd.concat(kept, ignore_index=True) if kept else pd.DataFrame(columns=list(PER_IMAGE_COLUMNS))
+    return Evaluation(rows, per_image)
+
+
+def _stream(context: Context, parts: list[Part], writer: SampleWriter | None) -> tuple[Totals, cost.Throughput]:
+    """One pass over the images: every part's contributions, in order."""
+    totals, throughput = Totals(), cost.Throughput()
+    size, dataset = context.protocol.batch_size, context.dataset
+    context.progress.start("evaluate", context.total)
+    for number, start in enumerate(range(0, context.total, size)):
+        stop = min(start + size, context.total)
+        stored = context.resume.get("stream", number)
+        pictures_wanted = writer is not None and start < writer.count
+        if stored is None or pictures_wanted:
+            batch = collate([dataset[i] for i in range(start, stop)], dataset.label_space.num_classes)
+            view = reconstruct(context.generator, batch, context.device, start)
+            throughput.add(len(batch.keys), view.seconds)
+            if writer is not None:
+                writer.add(view)
+            if stored is None:
+                stored = {"each/content": content_digests(batch)}
+                for part in parts:
+                    stored.update(part.measure(view))
+                context.resume.put("stream", number, stored)
+        totals.add(stored)
+        context.progress.update(stop)
+    context.progress.stop()
+    return totals, throughput
+
+
+def per_image_frame(keys: list[str], each: Contribution, make: RowMaker) -> pd.DataFrame:
+    """Tidy per-image values of every `each/` array that has a row of the same name."""
+    frames = [
+        pd.DataFrame(
+            {"key": keys, "metric": name, "value": values.astype(float), "split": make.split,
+             "fingerprint": make.fingerprints[name]}
+        )
+        for name, values in each.items()
+        if name in make.fingerprints
+    ]  # fmt: skip
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(PER_IMAGE_COLUMNS))
+
+
+def content_digests(batch: Batch) -> np.ndarray:
+    """(N,) text digests of image and label of each sample, as 8-bit and 16-bit values: what was measured on."""
+    images = ImageBatch(batch.image, "signed").uint8()
+    labels = batch.label.cpu().numpy().astype("<i2")
+    return np.array(
+        [hashlib.sha256(image.tobytes() + label.tobytes()).hexdigest() for image, label in zip(images, labels, strict=True)]
+    )
+
+
+def _cost_rows(context: Context, make: RowMaker, throughput: cost.Throughput) -> list[MetricRow]:
+    """Parameters, FLOPs, latency, throughput and memory; they belong to no split."""
+    generator, device = context.generator, context.device
+    sample = collate([context.dataset[0]], context.dataset.label_space.num_classes).to(device)
+    where = {"hardware": cost.hardware(device)}
+    bare = RowMaker(make.protocol, "", make.state, {"size": make.data["size"], "label_space": make.data["label_space"]})
+    speed = throughput.images_per_s()
+    return [
+        bare.ok("params", cost.parameter_count(generator), 1),
+        bare.ok("flops_per_image", cost.flops_per_image(generator, sample.image, sample.mask), 1),
+        bare.ok("latency_ms", cost.latency_ms(generator, sample.image, sample.mask), 1, **where),
+        bare.unavailable("eval_images_per_s", "every batch was measured by an earlier, interrupted attempt", **where)
+        if speed is None
+        else bare.ok("eval_images_per_s", speed, context.total, batch_size=context.protocol.batch_size, **where),
+        bare.ok("peak_mem_gib", cost.peak_memory_gib(device), 1, **where),
+    ]
+
+
+def _resume_folder(
+    cache: Path | None, generator: Generator, dataset: Dataset, protocol: ProtocolConfig, groups: tuple[str, ...], total: int
+) -> Path | None:
+    """Where the state of this very evaluation is kept: named by weights, data keys, protocol and groups."""
+    if cache is None:
+        return None
+    weights = hashlib.sha256(type(generator).__qualname__.encode())
+    for name, tensor in sorted(generator.state_dict().items()):
+        weights.update(name.encode())
+        weights.update(tensor.detach().cpu().contiguous().view(-1).to(torch.float32).numpy().tobytes())
+    name = digest(
+        canonical_json(
+            [weights.hexdigest(), list(dataset.keys[:total]), [dataset.height, dataset.width], dataset.label_space.name,
+             protocol_digest(protocol), protocol.batch_size, list(groups)]
+        )
+    )  # fmt: skip
+    return cache / "evaluating" / name[:32]
+
+
+def _cuda_devices(device: torch.device) -> list[torch.device]:
+    return [device] if device.type == "cuda" else []
+
+
+def split_source(build: Callable[[Split], Dataset]) -> Splits:
+    """A `splits` argument that builds each split once."""
+    built: dict[Split, Dataset] = {}
+
+    def source(split: Split) -> Dataset:
+        if split not in built:
+            built[split] = build(split)
+        return built[split]
+
+    return source

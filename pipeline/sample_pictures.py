@@ -1,0 +1,77 @@
+"""Pictures of an evaluation's first images, as PNG files with an index that figures are built from."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.data.label_spaces import LabelSpace
+from pipeline.metrics import reconstruction
+from pipeline.metrics.attention import level_names
+from pipeline.metrics.parts import View
+from pipeline.records import atomic
+
+SAMPLE_COUNT = 8
+OVERLAY = 0.55  # weight of the class colour over the picture in attention overlays
+
+
+class SampleWriter:
+    """Writes `<index>_{style,mask,target,output}.png`, `<index>_attention_<level>.png` and `index.json` into a folder.
+
+    The index: `{"items": [{"index", "key", "psnr", "files": {"style", "mask", "target", "output", "attention": [...]}}]}`.
+    """
+
+    def __init__(self, folder: Path, space: LabelSpace, count: int = SAMPLE_COUNT) -> None:
+        self.folder = folder
+        self.space = space
+        self.count = count
+        self.items: list[dict[str, Any]] = []
+
+    def add(self, view: View) -> None:
+        """Write the images of a batch that are among the first `count`."""
+        wanted = min(len(view.batch.keys), self.count - view.first_index)
+        if wanted <= 0:
+            return
+        psnr = reconstruction.psnr(view.output, view.target).tolist()
+        target, output = view.target.uint8(), view.output.uint8()
+        labels = view.label.cpu().numpy()
+        names = level_names(view.attention)
+        for i in range(wanted):
+            index = view.first_index + i
+            files: dict[str, Any] = {
+                "style": self._write(f"{index:04d}_style.png", target[i]),
+                "mask": self._write(f"{index:04d}_mask.png", self.space.colours(labels[i])),
+                "target": self._write(f"{index:04d}_target.png", target[i]),
+                "output": self._write(f"{index:04d}_output.png", output[i]),
+                "attention": [],
+            }
+            for name, logits in zip(names, view.attention, strict=True):
+                overlay = self._overlay(output[i], logits[i].argmax(dim=0).cpu().numpy())
+                files["attention"].append(self._write(f"{index:04d}_attention_{name}.png", overlay))
+            self.items.append({"index": index, "key": view.batch.keys[i], "psnr": round(psnr[i], 4), "files": files})
+
+    def finish(self) -> None:
+        """Write the index."""
+        atomic.write_json(self.folder / "index.json", {"items": self.items})
+
+    def _overlay(self, picture: NDArray[np.uint8], classes: NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Class colours of an attention argmax (h,w), enlarged to the picture (H,W,3) and laid over it."""
+        colours = Image.fromarray(self.space.colours(classes)).resize(picture.shape[1::-1], Image.Resampling.NEAREST)
+        mixed = OVERLAY * np.asarray(colours, dtype=np.float32) + (1 - OVERLAY) * picture
+        return (mixed + 0.5).astype(np.uint8)
+
+    def _write(self, name: str, picture: NDArray[np.uint8]) -> str:
+        write_png(self.folder / name, picture)
+        return name
+
+
+def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write (H,W,3) uint8 as PNG, atomically."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="PNG")
+    atomic.write_bytes(path, buffer.getvalue())
