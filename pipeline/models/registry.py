@@ -28,6 +28,7 @@ class FamilySpec:
     builder: str  # (cfg, num_classes, size) -> Generator
     importer: str | None = None  # (state dict of the release [, encoder's]) -> Generator; None: no released weights known
     importer_takes_encoder: bool = False  # the release keeps an image encoder in a second file
+    learned: bool = True  # False: a rule without parameters; nothing to train, no budget (as its capabilities say)
 
 
 FAMILIES: dict[str, FamilySpec] = {
@@ -47,7 +48,9 @@ FAMILIES: dict[str, FamilySpec] = {
         "pipeline.models.sean:build",
         "pipeline.models.interop.sean:import_state",
     ),
-    "painter": FamilySpec("pipeline.schema.model_painter:PainterModel", "pipeline.models.painter:build"),
+    "painter": FamilySpec(
+        "pipeline.schema.model_painter:PainterModel", "pipeline.models.painter:build", learned=False
+    ),
 }
 
 
