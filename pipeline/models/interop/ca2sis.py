@@ -55,7 +55,7 @@ def import_state(generator: Mapping[str, Tensor]) -> Ca2sisGenerator:
     cfg, num_classes, size = read_config(generator)
     with torch.device("meta"):
         model = build(cfg, num_classes, size)
-    sources = {name: _sources(name, cfg, num_classes) for name in model.state_dict()}
+    sources = release_keys(model)
     used = {key for keys in sources.values() for key in keys}
     _require(generator, sorted(used))
     extra = sorted(set(generator) - used)
@@ -70,6 +70,11 @@ def import_state(generator: Mapping[str, Tensor]) -> Ca2sisGenerator:
         state[name] = torch.stack(parts) if stacked else parts[0].clone()
     model.load_state_dict(state, assign=True)
     return model.eval()
+
+
+def release_keys(generator: Ca2sisGenerator) -> dict[str, list[str]]:
+    """Our parameter name -> the release's key behind it, or, for the stacked mapping heads, its keys by class."""
+    return {name: _sources(name, generator.config, generator.num_classes) for name, _ in generator.named_parameters()}
 
 
 def read_config(generator: Mapping[str, Tensor]) -> tuple[Ca2sisModel, int, tuple[int, int]]:
