@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +27,14 @@ class ReleaseShape:
     size: tuple[int, int]  # (height, width) pixels
 
 
+class Place(NamedTuple):
+    """Where a size shows: dimension `dimension` of each key that matches `pattern`, divided by `divisor`."""
+
+    pattern: str
+    dimension: int
+    divisor: int = 1
+
+
 class ReleaseState:
     """A release's state dict, with a ledger: each key is taken, or ignored knowingly, or the import fails."""
 
@@ -39,25 +50,29 @@ class ReleaseState:
         self._tensors = {key.removeprefix("module.") if wrapped else key: value for key, value in state.items()}
         self._open = set(self._tensors)
 
-    def shape(self, key: str, dimensions: int) -> tuple[int, ...]:
-        """Shape of a key from which a size is read; it must exist and have so many dimensions."""
-        if key not in self._tensors:
-            raise UserError(f"{self.what}: key {key} is missing")
-        shape = tuple(self._tensors[key].shape)
-        if len(shape) != dimensions:
-            raise UserError(f"{self.what}: key {key} has shape {shape}; expected {dimensions} dimensions")
-        return shape
+    def read(self, what: str, places: Iterable[Place]) -> int:
+        """The size `what` by majority over `places`, so that one misshapen tensor is named later rather than believed here."""
+        votes = Counter(vote for place in places for vote in self._vote(place))
+        if not votes:
+            raise UserError(f"{self.what}: no key tells its {what}; is this the file of another network?")
+        return votes.most_common(1)[0][0]
+
+    def _vote(self, place: Place) -> list[int]:
+        pattern = re.compile(place.pattern)
+        shapes = [tuple(value.shape) for key, value in self._tensors.items() if pattern.fullmatch(key)]
+        sizes = [shape[place.dimension] for shape in shapes if place.dimension < len(shape)]
+        return [size // place.divisor for size in sizes if size >= place.divisor and size % place.divisor == 0]
 
     def count(self, pattern: str, first: int = 0) -> int:
-        """Number of consecutive n = first, first + 1, ... for which `pattern.format(n)` is a key."""
+        """Number of consecutive n = first, first + 1, ... for which some key starts with `pattern.format(n)`."""
         number = first
-        while pattern.format(number) in self._tensors:
+        while any(key.startswith(pattern.format(number)) for key in self._tensors):
             number += 1
         return number - first
 
-    def has(self, key: str) -> bool:
-        """Whether the state dict has `key`."""
-        return key in self._tensors
+    def dimensions(self, key: str) -> int | None:
+        """Number of dimensions of `key`, None where it is missing."""
+        return self._tensors[key].dim() if key in self._tensors else None
 
     def take(self, key: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """A copy of `key`, which must have this shape, as `dtype`."""
@@ -141,11 +156,26 @@ def read_trunk(state: ReleaseState) -> tuple[int, int, bool]:
     A fifth up block exists with the release's "most" upsampling only, which upsamples between the middle blocks too; whether four
     up blocks mean "normal" or "more" cannot be read off, and "normal" is the release's default.
     """
-    base_width = state.shape("conv_img.weight", 4)[1]
-    up_blocks = state.count("up_{}.conv_0.weight_orig")
+    up_blocks = state.count("up_{}.")
     if up_blocks == 0:
         raise UserError(f"{state.what}: key up_0.conv_0.weight_orig is missing")
+    last = up_blocks - 1
+    base_width = state.read(
+        "base width",
+        [
+            Place(r"conv_img\.weight", 1),
+            Place(rf"up_{last}\.conv_[01]\.(weight_orig|weight_u|bias)", 0),
+            Place(rf"up_{last}\.conv_s\.weight_orig", 0),
+            Place(r"head_0\.conv_[01]\.(weight_orig|weight_u|bias)", 0, 2**up_blocks),
+        ],
+    )
     return base_width, up_blocks, up_blocks > 4
+
+
+def read_mask_branch(state: ReleaseState) -> tuple[int, int]:
+    """(modulation_width, num_classes) from the convs of all mask branches."""
+    convs = r".*\.mlp_shared\.0\.weight"
+    return state.read("modulation width", [Place(convs, 0)]), state.read("number of classes", [Place(convs, 1)])
 
 
 def fill_trunk(

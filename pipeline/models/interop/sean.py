@@ -9,10 +9,12 @@ from torch import Tensor
 from pipeline.models.contract import Generator
 from pipeline.models.interop.common import (
     Assembly,
+    Place,
     ReleaseShape,
     ReleaseState,
     as_generator,
     fill_trunk,
+    read_mask_branch,
     read_trunk,
 )
 from pipeline.models.interop.spade import fill_mask_branch
@@ -72,16 +74,18 @@ def _fill_block(
 
 def _shape(state: ReleaseState) -> ReleaseShape:
     base_width, up_blocks, middle_upsample = read_trunk(state)
-    modulation_width, num_classes, _, _ = state.shape("head_0.ace_0.Spade.mlp_shared.0.weight", 4)
+    modulation_width, num_classes = read_mask_branch(state)
+    style_places = [Place(r"Zencoder\.model\.14\.(weight|bias)", 0), Place(r".*\.conv_(gamma|beta)\.weight", 1)]
+    width_places = [Place(r"Zencoder\.model\.1\.(weight|bias)", 0), Place(r"Zencoder\.model\.4\.weight", 1)]
     config = SeanModel(
         family="sean",
         base_width=base_width,
         up_blocks=up_blocks,
         middle_upsample=middle_upsample,
         modulation_width=modulation_width,
-        style_dim=state.shape("Zencoder.model.14.weight", 4)[0],
-        encoder_width=state.shape("Zencoder.model.1.weight", 4)[0],
-        style_in_last_block=state.has(f"up_{up_blocks - 1}.ace_0.conv_gamma.weight"),
+        style_dim=state.read("style width", style_places),
+        encoder_width=state.read("encoder width", width_places),
+        style_in_last_block=state.count(f"up_{up_blocks - 1}.ace_{{}}.conv_gamma") > 0,
         noise="always",
         norm="batch",  # the release's sync batch norm in a single process
         spectral_norm=True,

@@ -12,10 +12,12 @@ from pipeline.models.contract import Generator
 from pipeline.models.discriminator import Discriminator
 from pipeline.models.interop.common import (
     Assembly,
+    Place,
     ReleaseShape,
     ReleaseState,
     as_generator,
     fill_trunk,
+    read_mask_branch,
     read_trunk,
 )
 from pipeline.models.spade import SpadeGenerator
@@ -67,11 +69,17 @@ def fill_mask_branch(assembly: Assembly, ours: str, state: ReleaseState, theirs:
 def import_discriminator(discriminator: Mapping[str, Tensor]) -> Discriminator:
     """The released multi-scale discriminator on ours, in eval mode; `spectralinstance` norms, as all these releases use."""
     state = ReleaseState(discriminator, "discriminator")
-    width, in_channels, _, _ = state.shape("discriminator_0.model0.0.weight", 4)
-    layers = 1 + state.count("discriminator_0.model{}.0.0.weight_orig", 1)
-    scales = state.count("discriminator_{}.model0.0.weight")
+    scales = state.count("discriminator_{}.")
+    layers = state.count("discriminator_0.model{}.") - 1
+    if layers < 2:
+        raise UserError("discriminator: key discriminator_0.model0.0.weight is missing, or the layers after it")
+    first = r"discriminator_\d+\.model0\.0\.(weight|bias)"
+    width = state.read("width", [Place(first, 0), Place(r"discriminator_\d+\.model1\.0\.0\.weight_orig", 1)])
+    in_channels = state.read("input channels", [Place(r"discriminator_\d+\.model0\.0\.weight", 1)])
     if in_channels <= 3:
-        raise UserError(f"discriminator: key discriminator_0.model0.0.weight takes {in_channels} channels; expected classes + 3")
+        raise UserError(
+            f"discriminator: key discriminator_0.model0.0.weight takes {in_channels} channels; expected classes + 3"
+        )
     cfg = DiscriminatorConfig(
         scales=scales, layers=layers, width=width, spectral_norm=True, norm="instance", init_gain=_INIT_GAIN
     )
@@ -90,22 +98,23 @@ def import_discriminator(discriminator: Mapping[str, Tensor]) -> Discriminator:
 
 def _shape(state: ReleaseState, encoder: ReleaseState | None) -> ReleaseShape:
     base_width, up_blocks, middle_upsample = read_trunk(state)
-    modulation_width, num_classes, _, _ = state.shape("head_0.norm_0.mlp_shared.0.weight", 4)
+    modulation_width, num_classes = read_mask_branch(state)
     stride = 2 ** (up_blocks + 1 + middle_upsample)
-    if not state.has("fc.bias"):
-        raise UserError(f"{state.what}: key fc.bias is missing")
     start_channels = base_width * 2**up_blocks
-    outputs = state.shape("fc.bias", 1)[0]
-    vae = outputs != start_channels
+    dimensions = state.dimensions("fc.weight")
+    if dimensions not in (2, 4):
+        found = "is missing" if dimensions is None else f"has {dimensions} dimensions; expected 4 (label map) or 2 (VAE)"
+        raise UserError(f"{state.what}: key fc.weight {found}")
+    vae = dimensions == 2
+    if vae and encoder is None:
+        raise UserError(f"{state.what}: fc starts from z (VAE); its image encoder is needed too (latest_net_E.pth)")
+    if not vae and encoder is not None:
+        raise UserError(f"{state.what}: fc starts from the label map, so there is no z; leave the image encoder out")
     start = (_DEFAULT_START, _DEFAULT_START)
     z_dim = 256  # release default; read off where there is a z
-    if vae:
-        z_dim = state.shape("fc.weight", 2)[1]
-        start = _start_size(state, outputs, start_channels)
-    if vae and encoder is None:
-        raise UserError("SPADE generator: fc starts from z, so this is the VAE variant; give its image encoder too (latest_net_E.pth)")
-    if not vae and encoder is not None:
-        raise UserError("SPADE generator: fc starts from the label map, so there is no z; leave the image encoder out")
+    if encoder is not None:
+        z_dim = encoder.read("z width", [Place(r"fc_(mu|var)\.(weight|bias)", 0)])
+        start = _start_size(state, start_channels)
     config = SpadeModel(
         family="spade",
         base_width=base_width,
@@ -122,24 +131,26 @@ def _shape(state: ReleaseState, encoder: ReleaseState | None) -> ReleaseShape:
     return ReleaseShape(config, num_classes, (start[0] * stride, start[1] * stride))
 
 
-def _start_size(state: ReleaseState, outputs: int, channels: int) -> tuple[int, int]:
+def _start_size(state: ReleaseState, channels: int) -> tuple[int, int]:
     """(height, width) of the map that fc fills: square, or twice as wide as high (the release's aspect ratios 1 and 2)."""
-    pixels, rest = divmod(outputs, channels)
-    side = math.isqrt(pixels)
-    half = math.isqrt(pixels // 2)
-    if rest == 0 and side * side == pixels:
+    pixels = state.read("start size", [Place(r"fc\.(weight|bias)", 0, channels)])
+    side, half = math.isqrt(pixels), math.isqrt(pixels // 2)
+    if side * side == pixels:
         return side, side
-    if rest == 0 and 2 * half * half == pixels:
+    if 2 * half * half == pixels:
         return half, 2 * half
-    raise UserError(f"{state.what}: key fc.bias has {outputs} entries, which is no {channels}-channel map of aspect ratio 1 or 2")
+    raise UserError(f"{state.what}: key fc.weight fills {pixels} pixels, which is no map of aspect ratio 1 or 2")
 
 
 def _encoder(state: ReleaseState) -> SpadeEncoder:
-    layers = state.count("layer{}.0.weight_orig", 1)
-    width = state.shape("layer1.0.weight_orig", 4)[0]
-    features = state.shape("fc_mu.weight", 2)[1]
+    layers = state.count("layer{}.", first=1)
+    if layers == 0:
+        raise UserError(f"{state.what}: key layer1.0.weight_orig is missing")
+    places = [Place(rf"layer{n}\.0\.weight_(orig|u)", 0, 2 ** min(n - 1, 3)) for n in range(1, layers + 1)]
+    width = state.read("width", places)
     channels = width * 2 ** min(layers - 1, 3)
-    side = math.isqrt(features // channels)
-    if side * side * channels != features:
-        raise UserError(f"{state.what}: key fc_mu.weight takes {features} features, which is no square map of {channels} channels")
+    pixels = state.read("feature size", [Place(r"fc_(mu|var)\.weight", 1, channels)])
+    side = math.isqrt(pixels)
+    if side * side != pixels:
+        raise UserError(f"{state.what}: key fc_mu.weight takes {pixels} pixels of {channels} channels; expected a square")
     return SpadeEncoder(size=side * 2**layers, layers=layers, width=width)
