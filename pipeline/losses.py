@@ -1,7 +1,8 @@
-"""Training losses: adversarial, feature matching, attention, KL, multi-scale pixel and diversity terms, and their weighted total.
+"""Training losses: adversarial, feature matching, attention, KL, multi-scale pixel and diversity terms, and their
+weighted total.
 
-Sources: hinge and feature matching as in SPADE's release (pix2pixHD); the attention loss is (CA)²-SIS's; the VGG term has its own
-module, `perceptual`. Terms are unweighted scalars keyed by name; `total_loss` weighs them.
+Sources: hinge and feature matching as in SPADE's release (pix2pixHD); the attention loss is (CA)²-SIS's; the VGG term
+has its own module, `perceptual`. Terms are unweighted scalars keyed by name; `total_loss` weighs them.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def patch_scores(features: Sequence[Sequence[Tensor]]) -> list[Tensor]:
     return [scale[-1] for scale in features]
 
 
-def discriminator_loss(fake_scores: Sequence[Tensor], real_scores: Sequence[Tensor], mode: GanMode) -> DiscriminatorTerms:
+def discriminator_loss(
+    fake_scores: Sequence[Tensor], real_scores: Sequence[Tensor], mode: GanMode
+) -> DiscriminatorTerms:
     """Terms of the discriminator from patch scores (N,1,h,w) per scale: mean over patches, then over scales.
 
     hinge: max(0, 1 + fake), max(0, 1 - real); lsgan: fake^2, (real - 1)^2; bce: cross-entropy against 0 and 1.
@@ -94,9 +97,11 @@ def multiscale_pixel_loss(fake: Tensor, real: Tensor, scales: int) -> Tensor:
 
 
 def diversity_loss(first: Tensor, second: Tensor, first_noise: Tensor, second_noise: Tensor) -> Tensor:
-    """Reciprocal of (L1 distance of two images / L1 distance of their noises), averaged over the batch; small when diverse.
+    """Reciprocal of (L1 distance of two images / L1 distance of their noises), averaged over the batch; small when
+    diverse.
 
-    Mode-seeking regularisation (Mao et al., CVPR 2019). Images (N,3,H,W), noises (N,Z); eps 1e-5 keeps equal images finite.
+    Mode-seeking regularisation (Mao et al., CVPR 2019). Images (N,3,H,W), noises (N,Z); eps 1e-5 keeps equal images
+    finite.
     """
     image_gap = (first - second).abs().flatten(1).mean(dim=1)  # (N,)
     noise_gap = (first_noise - second_noise).abs().flatten(1).mean(dim=1)  # (N,)
@@ -112,7 +117,8 @@ class AttentionTerms:
 
 
 def attention_loss(attention: Sequence[Tensor], mask: Tensor, cfg: AttentionLoss) -> AttentionTerms:
-    """Attention loss of per-level logits (N,K,h,w) against `mask` (N,K,H,W) one-hot, resized to each level by nearest neighbour.
+    """Attention loss of per-level logits (N,K,h,w) against `mask` (N,K,H,W) one-hot, resized to each level by nearest
+    neighbour.
 
     bce: binary cross-entropy with logits of each class map, mean over batch and pixels, then over classes ((CA)²-SIS as
     released; absent classes count, with an all-zero target). ce: cross-entropy over classes at each pixel that has one.
@@ -160,20 +166,25 @@ def _scale_mean(terms: list[Tensor]) -> Tensor:
 def _class_weights(mask: Tensor, cfg: AttentionLoss) -> Tensor | None:
     """Weights (K,) of the classes, or None for equal ones.
 
-    inverse_frequency: one over the class's share of this batch's pixels, scaled to mean 1 over present classes; absent ones get 1.
+    inverse_frequency: one over the class's share of this batch's pixels, scaled to mean 1 over present classes; absent
+    ones get 1.
     """
     if cfg.class_weights == "none":
         return None
     num_classes = mask.shape[1]
     if isinstance(cfg.class_weights, tuple):
         if len(cfg.class_weights) != num_classes:
-            raise UserError(f"loss.attention.class_weights has {len(cfg.class_weights)} entries; the data has {num_classes} classes")
+            raise UserError(
+                f"loss.attention.class_weights has {len(cfg.class_weights)} entries; the data has {num_classes} classes"
+            )
         return torch.tensor(cfg.class_weights, dtype=torch.float32, device=mask.device)
     pixels = mask.float().sum(dim=(0, 2, 3))  # (K,)
     present = pixels > 0
     inverse = torch.where(present, 1 / pixels.clamp(min=1), torch.zeros_like(pixels))
     mean_over_present = inverse.sum() / present.sum().clamp(min=1)
-    return torch.where(present, inverse / mean_over_present.clamp(min=torch.finfo(torch.float32).tiny), torch.ones_like(inverse))
+    return torch.where(
+        present, inverse / mean_over_present.clamp(min=torch.finfo(torch.float32).tiny), torch.ones_like(inverse)
+    )
 
 
 def _class_mean(per_class: Tensor, weights: Tensor | None) -> Tensor:
@@ -182,7 +193,9 @@ def _class_mean(per_class: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def _bce_per_class(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy with logits, mean over batch and pixels -> (K,); the release's loop under `naive_kernels()`."""
+    """Binary cross-entropy with logits, mean over batch and pixels -> (K,); the release's loop under
+    `naive_kernels()`.
+    """
     if is_naive():
         return torch.stack(
             [F.binary_cross_entropy_with_logits(logits[:, k], target[:, k]) for k in range(logits.shape[1])]
@@ -193,11 +206,15 @@ def _bce_per_class(logits: Tensor, target: Tensor) -> Tensor:
 def _pixel_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:
     """Cross-entropy over classes, (weighted) mean over labelled pixels; 0 when no pixel is labelled -> scalar."""
     per_class = target if weights is None else target * weights.view(1, -1, 1, 1)  # (N,K,h,w)
-    return -(per_class * F.log_softmax(logits, dim=1)).sum() / per_class.sum().clamp(min=torch.finfo(torch.float32).tiny)
+    return -(per_class * F.log_softmax(logits, dim=1)).sum() / per_class.sum().clamp(
+        min=torch.finfo(torch.float32).tiny
+    )
 
 
 def _region_divergence(logits: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:
-    """KL(uniform on region k || softmax over pixels of logits k), (weighted) mean over existing (image, class) regions -> scalar."""
+    """KL(uniform on region k || softmax over pixels of logits k), (weighted) mean over existing (image, class)
+    regions -> scalar.
+    """
     area = target.sum(dim=(2, 3))  # (N,K) pixels
     log_share = F.log_softmax(logits.flatten(2), dim=2)  # (N,K,h*w)
     cross = -(target.flatten(2) * log_share).sum(dim=2) / area.clamp(min=1)  # (N,K)

@@ -25,19 +25,23 @@ def vgg19_weights_path() -> Path:
 
 
 class VggPerceptualLoss(nn.Module):
-    """Sum over five layers of weight x mean absolute feature difference; frozen weights, no gradient into the real image."""
+    """Sum over five layers of weight x mean absolute feature difference; frozen weights, no gradient into the real
+    image.
+    """
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, cfg: PerceptualLoss) -> None:
-        """Loads the weights from torch's local cache; their absence is a UserError that says how to get them (no download)."""
+        """Loads the weights from torch's local cache; their absence is a UserError that says how to get them (no
+        download).
+        """
         super().__init__()
         path = vgg19_weights_path()
         if not path.is_file():
             raise UserError(
-                f"loss.perceptual.weight is {cfg.weight}, but VGG-19's ImageNet weights are not at {path}; get them with "
-                "`python -c 'import torchvision; torchvision.models.vgg19(weights=\"IMAGENET1K_V1\")'` on a machine with network, "
+                f"loss.perceptual.weight is {cfg.weight}, but VGG-19's ImageNet weights are not at {path}; with network, "
+                "get them by `python -c 'import torchvision as t; t.models.vgg19(weights=\"IMAGENET1K_V1\")'`, "
                 "or set loss.perceptual.weight=0"
             )
         from torchvision.models import vgg19

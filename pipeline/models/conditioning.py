@@ -1,8 +1,10 @@
-"""Spatially-adaptive conditioning layers: normalise without affine, then scale and shift from the layout (and its styles).
+"""Spatially-adaptive conditioning layers: normalise without affine, then scale and shift from the layout (and its
+styles).
 
-`SpadeNorm` is the SPADE layer (SPADE, CVPR 2019, section 3: gamma and beta are 3x3 convolutions of the label map). `SeanNorm` is
-the SEAN block (SEAN, CVPR 2020, section 3.1; "ACE" in its code): SPADE's modulation blended with one computed from the style codes
-broadcast into their regions. Both serve their own families and, as components, the CA²-SIS decoder (conditioning `spade`, `sean`).
+`SpadeNorm` is the SPADE layer (SPADE, CVPR 2019, section 3: gamma and beta are 3x3 convolutions of the label map).
+`SeanNorm` is the SEAN block (SEAN, CVPR 2020, section 3.1; "ACE" in its code): SPADE's modulation blended with one
+computed from the style codes broadcast into their regions. Both serve their own families and, as components, the
+CA²-SIS decoder (conditioning `spade`, `sean`).
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ _GROUPS = 32  # of `group`: GroupNorm's usual count, reduced to a divisor of the
 def param_free_norm(kind: NormKind, channels: int) -> nn.Module:
     """Normalisation of (N,`channels`,h,w) without scale and shift, eps 1e-5.
 
-    `batch` and `sync_batch` keep running statistics (the latter shares batch statistics between processes, and is plain batch
-    norm in a single process); `instance` is per image and channel; `group` per image and group; `layer` per image.
+    `batch` and `sync_batch` keep running statistics (the latter shares batch statistics between processes, and is plain
+    batch norm in a single process); `instance` is per image and channel; `group` per image and group; `layer` per
+    image.
     """
     if kind == "batch":
         return nn.BatchNorm2d(channels, affine=False)
@@ -66,7 +69,9 @@ class MaskModulation(nn.Module):
         """`mask` (N,K,H,W) one-hot, `extra` (N,extra_channels,H',W') or None -> gamma, beta, each (N,C,*size)."""
         layout = resize_nearest(mask, size)  # (N,K,h,w) {0,1}
         if (extra is None) != (self.extra_channels == 0):
-            raise ValueError(f"this layer was built for {self.extra_channels} extra channels; extra is {type(extra).__name__}")
+            raise ValueError(
+                f"this layer was built for {self.extra_channels} extra channels; extra is {type(extra).__name__}"
+            )
         if extra is not None:
             layout = torch.cat([layout.to(extra.dtype), resize_nearest(extra, size)], dim=1)  # (N,K+E,h,w)
         features = F.relu(self.shared(layout))  # (N,hidden,h,w)
@@ -85,7 +90,9 @@ class SpadeNorm(nn.Module):
         norm: NormKind = "batch",
         extra_channels: int = 0,
     ) -> None:
-        """`hidden`: width between label map and gamma/beta (release: 128); `extra_channels`: further map channels, if any."""
+        """`hidden`: width between label map and gamma/beta (release: 128); `extra_channels`: further map channels,
+        if any.
+        """
         super().__init__()
         self.norm = param_free_norm(norm, channels)
         self.modulation = MaskModulation(channels, num_classes, hidden=hidden, extra_channels=extra_channels)
@@ -101,11 +108,13 @@ class SpadeNorm(nn.Module):
 
 
 class StyleModulation(nn.Module):
-    """Gamma and beta of the SEAN block from style codes: a linear layer a class, ReLU, broadcast into the region, 3x3 convs.
+    """Gamma and beta of the SEAN block from style codes: a linear layer a class, ReLU, broadcast into the region, 3x3
+    convs.
 
     The published code broadcasts into an S-channel map and convolves that. Because the map is piecewise constant,
-    conv(broadcast(code)) equals a convolution of the K-channel one-hot map with weights folded with the codes, which is cheaper
-    wherever K is small beside S; the cheaper of the two exact forms runs, and the published loop stays under `naive_kernels()`.
+    conv(broadcast(code)) equals a convolution of the K-channel one-hot map with weights folded with the codes, which is
+    cheaper wherever K is small beside S; the cheaper of the two exact forms runs, and the published loop stays under
+    `naive_kernels()`.
     """
 
     def __init__(self, channels: int, num_classes: int, style_dim: int) -> None:
@@ -118,7 +127,9 @@ class StyleModulation(nn.Module):
         nn.init.uniform_(self.class_weight, -bound, bound)
 
     def forward(self, mask: Tensor, style: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """`mask` (N,K,H,W) one-hot, `style` (N,K,S) -> gamma, beta, each (N,C,*size); pixels of no class get zero codes."""
+        """`mask` (N,K,H,W) one-hot, `style` (N,K,S) -> gamma, beta, each (N,C,*size); pixels of no class get zero
+        codes.
+        """
         layout = resize_nearest(mask, size)  # (N,K,h,w) {0,1}
         if is_naive():
             spread = self._spread_naive(layout, style)
@@ -148,15 +159,19 @@ class StyleModulation(nn.Module):
             for class_id in range(layout.shape[1]):
                 region = layout[image, class_id] > 0  # (h,w) bool
                 if region.any():
-                    code = F.relu(F.linear(style[image, class_id], self.class_weight[class_id], self.class_bias[class_id]))
+                    code = F.relu(
+                        F.linear(style[image, class_id], self.class_weight[class_id], self.class_bias[class_id])
+                    )
                     spread[image, :, region] = code.to(spread.dtype).unsqueeze(1)
         return spread
 
 
 class SeanNorm(nn.Module):
-    """The SEAN block: noise, param-free norm, modulation blended from style codes and mask (SEAN, section 3.1, "ACE" in code).
+    """The SEAN block: noise, param-free norm, modulation blended from style codes and mask (SEAN, section 3.1, "ACE" in
+    code).
 
-    gamma = a_gamma * gamma_style + (1 - a_gamma) * gamma_mask with a_gamma = sigmoid(learned scalar); beta likewise with its own.
+    gamma = a_gamma * gamma_style + (1 - a_gamma) * gamma_mask with a_gamma = sigmoid(learned scalar); beta likewise
+    with its own.
     """
 
     def __init__(
@@ -170,8 +185,9 @@ class SeanNorm(nn.Module):
         norm: NormKind = "batch",
         noise: NoiseKind = "always",
     ) -> None:
-        """`use_style` False leaves the mask branch alone (the release's last block); `noise`: when the learned noise is added
-        (release: always, also when testing)."""
+        """`use_style` False leaves the mask branch alone (the release's last block); `noise`: when the learned noise
+        is added (release: always, also when testing).
+        """
         super().__init__()
         self.noise = noise
         self.norm = param_free_norm(norm, channels)

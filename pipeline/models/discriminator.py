@@ -18,11 +18,16 @@ KERNEL, PADDING = 4, 2  # of every conv in the release
 
 
 class PatchDiscriminator(nn.Module):
-    """One scale: `layers` convs with kernel 4 (all but the last stride 2), leaky ReLU after each; a score conv to one channel."""
+    """One scale: `layers` convs with kernel 4 (all but the last stride 2), leaky ReLU after each; a score conv to
+    one channel.
+    """
 
     def __init__(self, cfg: DiscriminatorConfig, in_channels: int) -> None:
         super().__init__()
-        widths = [in_channels, *[cfg.width * 2 ** min(layer, 3) for layer in range(cfg.layers)]]  # release: 64 128 256 512
+        widths = [
+            in_channels,
+            *[cfg.width * 2 ** min(layer, 3) for layer in range(cfg.layers)],
+        ]  # release: 64 128 256 512
         # A bias before a param-free norm would be cancelled by it, so the release drops it there.
         self.convs = nn.ModuleList(
             nn.Conv2d(
@@ -36,7 +41,9 @@ class PatchDiscriminator(nn.Module):
             for layer in range(cfg.layers)
         )
         self.norms = nn.ModuleList(
-            nn.Identity() if layer == 0 or cfg.norm == "none" else param_free_norm(_norm_kind(cfg.norm), widths[layer + 1])
+            nn.Identity()
+            if layer == 0 or cfg.norm == "none"
+            else param_free_norm(_norm_kind(cfg.norm), widths[layer + 1])
             for layer in range(cfg.layers)
         )
         self.score = nn.Conv2d(widths[-1], 1, KERNEL, padding=PADDING)
@@ -59,10 +66,14 @@ class Discriminator(nn.Module):
         self.scales = nn.ModuleList(PatchDiscriminator(cfg, num_classes + 3) for _ in range(cfg.scales))
         initialise(self, cfg.init_gain)
         if cfg.spectral_norm:
-            apply_spectral_norm(conv for scale in self.scales for conv in list(scale.get_submodule("convs").children())[1:])
+            apply_spectral_norm(
+                conv for scale in self.scales for conv in list(scale.get_submodule("convs").children())[1:]
+            )
 
     def forward(self, mask: Tensor, image: Tensor) -> Features:
-        """mask (N,K,H,W) one-hot, image (N,3,H,W) [-1,1] -> per scale (full size first) a list of features, the scores last."""
+        """mask (N,K,H,W) one-hot, image (N,3,H,W) [-1,1] -> per scale (full size first) a list of features, the
+        scores last.
+        """
         x = torch.cat([mask.to(image.dtype), image], dim=1)  # (N,K+3,H,W)
         outputs: Features = []
         for number, scale in enumerate(self.scales):
@@ -73,7 +84,9 @@ class Discriminator(nn.Module):
 
 
 def discriminate(discriminator: nn.Module, mask: Tensor, fake: Tensor, real: Tensor) -> tuple[Features, Features]:
-    """Features of `fake` and `real` (N,3,H,W each) under the same `mask`, run as one batch, fake first, as the release does."""
+    """Features of `fake` and `real` (N,3,H,W each) under the same `mask`, run as one batch, fake first, as the
+    release does.
+    """
     both: Features = discriminator(torch.cat([mask, mask]), torch.cat([fake, real]))
     count = fake.shape[0]
     return [[x[:count] for x in scale] for scale in both], [[x[count:] for x in scale] for scale in both]

@@ -1,7 +1,8 @@
 """Which form of a computation runs: the vectorised one, or the literal loop it must agree with.
 
-The published code loops over images and classes in several places. This project computes the same numbers without loops; the
-loops stay as oracles for tests and as the reference row of the benchmark. The choice changes speed only, so it is no config key.
+The published code loops over images and classes in several places. This project computes the same numbers without
+loops; the loops stay as oracles for tests and as the reference row of the benchmark. The choice changes speed only, so
+it is no config key.
 """
 
 from __future__ import annotations

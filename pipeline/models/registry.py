@@ -1,7 +1,7 @@
 """The model families by name: where each one's config schema, builder and released-weights importer live.
 
-A new family is one module, one schema and one line here. Nothing is imported until it is asked for, so that config validation
-never loads torch.
+A new family is one module, one schema and one line here. Nothing is imported until it is asked for, so that config
+validation never loads torch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ class FamilySpec:
 
     schema: str  # a Section with a `family` field
     builder: str  # (cfg, num_classes, size) -> Generator
-    importer: str | None = None  # (state dict of the release [, encoder's]) -> Generator; None: no released weights known
+    importer: str | None = (
+        None  # (state dict of the release [, encoder's]) -> Generator; None: no released weights known
+    )
     importer_takes_encoder: bool = False  # the release keeps an image encoder in a second file
     learned: bool = True  # False: a rule without parameters; nothing to train, no budget (as its capabilities say)
 
@@ -48,9 +50,7 @@ FAMILIES: dict[str, FamilySpec] = {
         "pipeline.models.sean:build",
         "pipeline.models.interop.sean:import_state",
     ),
-    "painter": FamilySpec(
-        "pipeline.schema.model_painter:PainterModel", "pipeline.models.painter:build", learned=False
-    ),
+    "painter": FamilySpec("pipeline.schema.model_painter:PainterModel", "pipeline.models.painter:build", learned=False),
 }
 
 
@@ -76,8 +76,12 @@ def schema_for(family: str) -> type[Section]:
 
 
 def build_generator(cfg: Section, num_classes: int, size: tuple[int, int]) -> Generator:
-    """Generator of `cfg` (the model section, validated) for `num_classes` classes at `size` = (height, width) pixels."""
-    builder = cast("Callable[[Section, int, tuple[int, int]], Generator]", _resolve(family_spec(family_of(cfg)).builder))
+    """Generator of `cfg` (the model section, validated) for `num_classes` classes at `size` = (height, width)
+    pixels.
+    """
+    builder = cast(
+        "Callable[[Section, int, tuple[int, int]], Generator]", _resolve(family_spec(family_of(cfg)).builder)
+    )
     return builder(cfg, num_classes, size)
 
 

@@ -1,7 +1,8 @@
-"""The SPADE generator (Semantic Image Synthesis with Spatially-Adaptive Normalization, CVPR 2019), with and without its VAE.
+"""The SPADE generator (Semantic Image Synthesis with Spatially-Adaptive Normalization, CVPR 2019), with and without its
+VAE.
 
-`style: none` starts from the label map and takes no style; `style: vae` starts from one global z, encoded from a reference image
-(mean when encoding, sampled when training) or drawn from a standard normal.
+`style: none` starts from the label map and takes no style; `style: vae` starts from one global z, encoded from a
+reference image (mean when encoding, sampled when training) or drawn from a standard normal.
 """
 
 from __future__ import annotations
@@ -19,14 +20,20 @@ from pipeline.schema.model_spade import SpadeEncoder, SpadeModel
 
 
 class ImageEncoder(nn.Module):
-    """Image -> mean and log-variance of z: stride-2 3x3 convs without bias, instance norm, leaky ReLU, two linear layers."""
+    """Image -> mean and log-variance of z: stride-2 3x3 convs without bias, instance norm, leaky ReLU, two linear
+    layers.
+    """
 
     def __init__(self, cfg: SpadeEncoder, z_dim: int) -> None:
         super().__init__()
         self.size = cfg.size
-        widths = [3, *[cfg.width * 2 ** min(layer, 3) for layer in range(cfg.layers)]]  # release: 64 128 256 512 512 512
+        widths = [
+            3,
+            *[cfg.width * 2 ** min(layer, 3) for layer in range(cfg.layers)],
+        ]  # release: 64 128 256 512 512 512
         self.convs = nn.ModuleList(
-            nn.Conv2d(widths[layer], widths[layer + 1], 3, stride=2, padding=1, bias=False) for layer in range(cfg.layers)
+            nn.Conv2d(widths[layer], widths[layer + 1], 3, stride=2, padding=1, bias=False)
+            for layer in range(cfg.layers)
         )
         features = widths[-1] * (cfg.size // 2**cfg.layers) ** 2
         self.mean = nn.Linear(features, z_dim)
@@ -94,7 +101,9 @@ class SpadeGenerator(Generator):
         if isinstance(self.start, nn.Linear):
             if coarse != self.start_size:
                 built = (self.start_size[0] * self.stride, self.start_size[1] * self.stride)
-                raise UserError(f"this SPADE-VAE was built for {built[0]}x{built[1]} pixels and cannot draw {height}x{width}")
+                raise UserError(
+                    f"this SPADE-VAE was built for {built[0]}x{built[1]} pixels and cannot draw {height}x{width}"
+                )
             x = self.start(style).view(-1, self.trunk.start_width, *coarse)  # (N,C,h,w)
         else:
             x = self.start(resize_nearest(mask, coarse))  # (N,C,h,w)

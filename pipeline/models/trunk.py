@@ -1,4 +1,6 @@
-"""The residual trunk that SPADE and SEAN share (SPADE, CVPR 2019, appendix A): blocks, schedule, initialisation, spectral norm."""
+"""The residual trunk that SPADE and SEAN share (SPADE, CVPR 2019, appendix A): blocks, schedule, initialisation,
+spectral norm.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,18 @@ LEAK = 0.2  # negative slope of every leaky ReLU in the release
 
 
 def check_size(family: str, size: tuple[int, int], stride: int) -> None:
-    """Refuse a size (height, width) that `stride` does not divide, or that leaves a single pixel at the coarsest level."""
+    """Refuse a size (height, width) that `stride` does not divide, or that leaves a single pixel at the coarsest
+    level.
+    """
     height, width = size
     if height <= 0 or width <= 0 or height % stride or width % stride:
-        raise UserError(f"image size {height}x{width} does not suit {family}: both sides must be multiples of its stride {stride}")
+        raise UserError(
+            f"image size {height}x{width} does not suit {family}: both sides must be multiples of its stride {stride}"
+        )
     if height * width == stride * stride:
-        raise UserError(f"image size {height}x{width} leaves {family} a single pixel at stride {stride}; use a larger size")
+        raise UserError(
+            f"image size {height}x{width} leaves {family} a single pixel at stride {stride}; use a larger size"
+        )
 
 
 def initialise(module: nn.Module, gain: float) -> None:
@@ -36,13 +44,17 @@ def initialise(module: nn.Module, gain: float) -> None:
 
 
 def apply_spectral_norm(convs: Iterable[nn.Module]) -> None:
-    """Divide each conv's weight by its largest singular value (estimate u^T W v; one power iteration per training pass)."""
+    """Divide each conv's weight by its largest singular value (estimate u^T W v; one power iteration per training
+    pass).
+    """
     for conv in convs:
         spectral_norm(conv)
 
 
 class ConditionedBlock(nn.Module):
-    """Residual block (SPADE ResBlk): twice norm, leaky ReLU 0.2, 3x3 conv; the shortcut is norm and 1x1 conv if widths differ."""
+    """Residual block (SPADE ResBlk): twice norm, leaky ReLU 0.2, 3x3 conv; the shortcut is norm and 1x1 conv if
+    widths differ.
+    """
 
     def __init__(self, in_width: int, out_width: int, make_norm: Callable[[int], nn.Module]) -> None:
         """`make_norm(channels)` gives a conditioned norm, called as norm(x, *condition)."""
@@ -71,11 +83,14 @@ class ConditionedBlock(nn.Module):
 
 
 class UpsamplingTrunk(nn.Module):
-    """head, x2, middle_0, middle_1, then x2 and a block that halves the width, `up_blocks` times; leaky ReLU, conv, tanh.
+    """head, x2, middle_0, middle_1, then x2 and a block that halves the width, `up_blocks` times; leaky ReLU, conv,
+    tanh.
 
-    With `middle_upsample` there is one more x2, between middle_0 and middle_1 (the release's "more" and "most" upsampling).
+    With `middle_upsample` there is one more x2, between middle_0 and middle_1 (the release's "more" and "most"
+    upsampling).
 
-    Widths: base_width * 2**up_blocks in head and middle, base_width at the end (release: 1024 ... 64). Upsampling is nearest.
+    Widths: base_width * 2**up_blocks in head and middle, base_width at the end (release: 1024 ... 64). Upsampling is
+    nearest.
     """
 
     def __init__(
@@ -105,7 +120,12 @@ class UpsamplingTrunk(nn.Module):
 
     def blocks(self) -> list[ConditionedBlock]:
         """All residual blocks, coarsest first."""
-        return [self.head, self.middle_0, self.middle_1, *[block for block in self.up if isinstance(block, ConditionedBlock)]]
+        return [
+            self.head,
+            self.middle_0,
+            self.middle_1,
+            *[block for block in self.up if isinstance(block, ConditionedBlock)],
+        ]
 
     def forward(self, start: Tensor, condition: tuple[Tensor, ...]) -> Tensor:
         """start (N,start_width,H/stride,W/stride) -> image (N,3,H,W) in [-1, 1]."""

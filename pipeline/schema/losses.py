@@ -1,4 +1,6 @@
-"""Config of the training losses: one section a term; `weight: 0` switches a term off, and then it is not computed at all."""
+"""Config of the training losses: one section a term; `weight: 0` switches a term off, and then it is not computed at
+all.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ class AttentionLoss(Section):
 
     kind: Literal["bce", "ce", "kl", "off"]
     weight: Weight
-    class_weights: Literal["none", "inverse_frequency"] | Annotated[tuple[Weight, ...], Field(strict=False, min_length=2)]
+    class_weights: (
+        Literal["none", "inverse_frequency"] | Annotated[tuple[Weight, ...], Field(strict=False, min_length=2)]
+    )
     levels: Literal["all"] | Annotated[tuple[int, ...], Field(strict=False, min_length=1)]  # indices, coarsest first
 
     @model_validator(mode="after")

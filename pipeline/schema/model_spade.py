@@ -12,7 +12,9 @@ NormName = Literal["batch", "sync_batch", "instance", "group", "layer"]
 
 
 class SpadeEncoder(Section):
-    """Image encoder of the VAE variant: `layers` stride-2 convs of widths w, 2w, 4w, 8w, 8w, ..., then mean and log-variance."""
+    """Image encoder of the VAE variant: `layers` stride-2 convs of widths w, 2w, 4w, 8w, 8w, ..., then mean and
+    log-variance.
+    """
 
     size: int = Field(ge=4)  # pixels: inputs of another size are resized to size x size
     layers: int = Field(ge=1)
@@ -22,13 +24,16 @@ class SpadeEncoder(Section):
     def _side_stays_above_one(self) -> SpadeEncoder:
         if self.size % 2**self.layers or self.size // 2**self.layers < 2:
             raise ValueError(
-                f"encoder.size {self.size} must be divisible by 2**layers = {2**self.layers} and leave at least 2x2 pixels"
+                f"encoder.size {self.size} must be divisible by 2**layers = {2**self.layers} "
+                "and leave at least 2x2 pixels"
             )
         return self
 
 
 class SpadeModel(Section):
-    """SPADE: up_blocks + 3 residual blocks of widths base_width * 2**up_blocks ... base_width, from 1/2**(up_blocks + 1)."""
+    """SPADE: up_blocks + 3 residual blocks of widths base_width * 2**up_blocks ... base_width, from 1/2**(up_blocks
+    + 1).
+    """
 
     family: Literal["spade"]
     base_width: int = Field(ge=1)  # channels of the last block ("nf", "ngf")

@@ -20,9 +20,9 @@ def load_release(
 ) -> Generator:
     """The released network of `family` as one of our generators, in eval mode on the CPU, float32.
 
-    `generator`: the release's state dict, keys as released; `encoder`: SPADE's image encoder, where its VAE is used. Sizes are
-    read off the tensors; what cannot be read off has the release's default. A missing, extra or misshapen key, an unknown family,
-    or an encoder given to a family without one is a UserError that names it.
+    `generator`: the release's state dict, keys as released; `encoder`: SPADE's image encoder, where its VAE is used.
+    Sizes are read off the tensors; what cannot be read off has the release's default. A missing, extra or misshapen
+    key, an unknown family, or an encoder given to a family without one is a UserError that names it.
     """
     importer, takes_encoder = importer_for(family)
     if takes_encoder:

@@ -1,4 +1,6 @@
-"""What every importer of released weights does: account for each key, and say by name which is missing, extra or misshapen."""
+"""What every importer of released weights does: account for each key, and say by name which is missing, extra or
+misshapen.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ class ReleaseState:
         self._open = set(self._tensors)
 
     def read(self, what: str, places: Iterable[Place]) -> int:
-        """The size `what` by majority over `places`, so that one misshapen tensor is named later rather than believed here."""
+        """The size `what` by majority over `places`, so that one misshapen tensor is named later rather than
+        believed here.
+        """
         votes = Counter(vote for place in places for vote in self._vote(place))
         if not votes:
             raise UserError(f"{self.what}: no key tells its {what}; is this the file of another network?")
@@ -80,7 +84,9 @@ class ReleaseState:
             raise UserError(f"{self.what}: key {key} is missing")
         value = self._tensors[key]
         if tuple(value.shape) != tuple(shape):
-            raise UserError(f"{self.what}: key {key} has shape {tuple(value.shape)}; the other sizes call for {tuple(shape)}")
+            raise UserError(
+                f"{self.what}: key {key} has shape {tuple(value.shape)}; the other sizes call for {tuple(shape)}"
+            )
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise UserError(f"{self.what}: key {key} holds values that are not finite")
         self._open.discard(key)
@@ -97,14 +103,18 @@ class ReleaseState:
         if self._open:
             extra = sorted(self._open)
             more = f" and {len(extra) - _SHOWN} more" if len(extra) > _SHOWN else ""
-            raise UserError(f"{self.what}: extra key {', '.join(extra[:_SHOWN])}{more}; this network has no place for it")
+            raise UserError(
+                f"{self.what}: extra key {', '.join(extra[:_SHOWN])}{more}; this network has no place for it"
+            )
 
 
 class Assembly:
     """The state dict of one of our networks, filled key by key from a release's."""
 
     def __init__(self, build: Callable[[], nn.Module]) -> None:
-        """`build` makes the network; it is built without memory for its weights, which are then those of the release."""
+        """`build` makes the network; it is built without memory for its weights, which are then those of the
+        release.
+        """
         with torch.device("meta"):
             self.network = build()
         self._wanted = {key: (tuple(value.shape), value.dtype) for key, value in self.network.state_dict().items()}
@@ -121,7 +131,9 @@ class Assembly:
         self._filled[key] = torch.stack([source.take(source_key, shape[1:], dtype) for source_key in source_keys])
 
     def layer(self, key: str, source: ReleaseState, source_key: str) -> None:
-        """A conv or linear layer: weight, and bias where ours has one; with spectral norm weight_orig, weight_u, weight_v."""
+        """A conv or linear layer: weight, and bias where ours has one; with spectral norm weight_orig, weight_u,
+        weight_v.
+        """
         if f"{key}.parametrizations.weight.original" in self._wanted:
             self.copy(f"{key}.parametrizations.weight.original", source, f"{source_key}.weight_orig")
             self.copy(f"{key}.parametrizations.weight.0._u", source, f"{source_key}.weight_u")
@@ -153,8 +165,8 @@ def as_generator(network: nn.Module) -> Generator:
 def read_trunk(state: ReleaseState) -> tuple[int, int, bool]:
     """(base_width, up_blocks, middle_upsample) of the trunk SPADE and SEAN share.
 
-    A fifth up block exists with the release's "most" upsampling only, which upsamples between the middle blocks too; whether four
-    up blocks mean "normal" or "more" cannot be read off, and "normal" is the release's default.
+    A fifth up block exists with the release's "most" upsampling only, which upsamples between the middle blocks too;
+    whether four up blocks mean "normal" or "more" cannot be read off, and "normal" is the release's default.
     """
     up_blocks = state.count("up_{}.")
     if up_blocks == 0:
@@ -181,11 +193,15 @@ def read_mask_branch(state: ReleaseState) -> tuple[int, int]:
 def fill_trunk(
     assembly: Assembly, state: ReleaseState, up_blocks: int, norm_name: str, fill_norm: Callable[[str, str], None]
 ) -> None:
-    """Fill the shared trunk; `norm_name` is the release's ("norm" or "ace"), `fill_norm(our prefix, their prefix)` fills one norm."""
+    """Fill the shared trunk; `norm_name` is the release's ("norm" or "ace"), `fill_norm(our prefix, their prefix)`
+    fills one norm.
+    """
     names = {"head": "head_0", "middle_0": "G_middle_0", "middle_1": "G_middle_1"}
     names |= {f"up.{level}": f"up_{level}" for level in range(up_blocks)}
     for ours, theirs in names.items():
-        branches = "01s" if ours.startswith("up") else "01"  # the width changes in up blocks only, so they have a shortcut
+        branches = (
+            "01s" if ours.startswith("up") else "01"
+        )  # the width changes in up blocks only, so they have a shortcut
         for branch in branches:
             assembly.layer(f"trunk.{ours}.conv_{branch}", state, f"{theirs}.conv_{branch}")
             fill_norm(f"trunk.{ours}.norm_{branch}", f"{theirs}.{norm_name}_{branch}")

@@ -21,7 +21,13 @@ from pipeline.models.interop.spade import fill_mask_branch
 from pipeline.models.sean import SeanGenerator
 from pipeline.schema.model_sean import SeanModel
 
-_ENCODER = {"conv_in": 1, "down_0": 4, "down_1": 7, "up": 10, "conv_out": 14}  # our layer -> place in the release's Sequential
+_ENCODER = {
+    "conv_in": 1,
+    "down_0": 4,
+    "down_1": 7,
+    "up": 10,
+    "conv_out": 14,
+}  # our layer -> place in the release's Sequential
 _START = 8  # pixels: 256 at stride 32, the release's default; the network does not depend on it
 _INIT_GAIN = 0.02  # release; of no effect on imported weights
 

@@ -1,4 +1,6 @@
-"""Import of SPADE's released weights: generator (with or without VAE), image encoder, and discriminator for the loss parity."""
+"""Import of SPADE's released weights: generator (with or without VAE), image encoder, and discriminator for the loss
+parity.
+"""
 
 from __future__ import annotations
 
@@ -24,18 +26,24 @@ from pipeline.models.spade import SpadeGenerator
 from pipeline.schema.discriminator import DiscriminatorConfig
 from pipeline.schema.model_spade import SpadeEncoder, SpadeModel
 
-_DEFAULT_START = 8  # pixels: 256 at stride 32, the release's default size; a generator without VAE does not depend on it
+_DEFAULT_START = (
+    8  # pixels: 256 at stride 32, the release's default size; a generator without VAE does not depend on it
+)
 _INIT_GAIN = 0.02  # release; of no effect on imported weights
 
 
 def read_shape(generator: Mapping[str, Tensor], *, encoder: Mapping[str, Tensor] | None = None) -> ReleaseShape:
-    """Config, class count and size of a released SPADE, read off its tensors ("fc" tells label-map start from z start)."""
+    """Config, class count and size of a released SPADE, read off its tensors ("fc" tells label-map start from z
+    start).
+    """
     state = ReleaseState(generator, "SPADE generator")
     return _shape(state, None if encoder is None else ReleaseState(encoder, "SPADE image encoder"))
 
 
 def import_state(generator: Mapping[str, Tensor], *, encoder: Mapping[str, Tensor] | None = None) -> Generator:
-    """The released SPADE generator on our modules, in eval mode; the VAE variant needs its `encoder` (a second file)."""
+    """The released SPADE generator on our modules, in eval mode; the VAE variant needs its `encoder` (a second
+    file).
+    """
     state = ReleaseState(generator, "SPADE generator")
     encoder_state = None if encoder is None else ReleaseState(encoder, "SPADE image encoder")
     shape = _shape(state, encoder_state)
@@ -67,7 +75,9 @@ def fill_mask_branch(assembly: Assembly, ours: str, state: ReleaseState, theirs:
 
 
 def import_discriminator(discriminator: Mapping[str, Tensor]) -> Discriminator:
-    """The released multi-scale discriminator on ours, in eval mode; `spectralinstance` norms, as all these releases use."""
+    """The released multi-scale discriminator on ours, in eval mode; `spectralinstance` norms, as all these releases
+    use.
+    """
     state = ReleaseState(discriminator, "discriminator")
     scales = state.count("discriminator_{}.")
     layers = state.count("discriminator_0.model{}.") - 1
@@ -103,7 +113,9 @@ def _shape(state: ReleaseState, encoder: ReleaseState | None) -> ReleaseShape:
     start_channels = base_width * 2**up_blocks
     dimensions = state.dimensions("fc.weight")
     if dimensions not in (2, 4):
-        found = "is missing" if dimensions is None else f"has {dimensions} dimensions; expected 4 (label map) or 2 (VAE)"
+        found = (
+            "is missing" if dimensions is None else f"has {dimensions} dimensions; expected 4 (label map) or 2 (VAE)"
+        )
         raise UserError(f"{state.what}: key fc.weight {found}")
     vae = dimensions == 2
     if vae and encoder is None:
@@ -132,7 +144,9 @@ def _shape(state: ReleaseState, encoder: ReleaseState | None) -> ReleaseShape:
 
 
 def _start_size(state: ReleaseState, channels: int) -> tuple[int, int]:
-    """(height, width) of the map that fc fills: square, or twice as wide as high (the release's aspect ratios 1 and 2)."""
+    """(height, width) of the map that fc fills: square, or twice as wide as high (the release's aspect ratios 1 and
+    2).
+    """
     pixels = state.read("start size", [Place(r"fc\.(weight|bias)", 0, channels)])
     side, half = math.isqrt(pixels), math.isqrt(pixels // 2)
     if side * side == pixels:
@@ -152,5 +166,7 @@ def _encoder(state: ReleaseState) -> SpadeEncoder:
     pixels = state.read("feature size", [Place(r"fc_(mu|var)\.weight", 1, channels)])
     side = math.isqrt(pixels)
     if side * side != pixels:
-        raise UserError(f"{state.what}: key fc_mu.weight takes {pixels} pixels of {channels} channels; expected a square")
+        raise UserError(
+            f"{state.what}: key fc_mu.weight takes {pixels} pixels of {channels} channels; expected a square"
+        )
     return SpadeEncoder(size=side * 2**layers, layers=layers, width=width)
