@@ -27,7 +27,6 @@ NUISANCE_KEYS: tuple[str, ...] = (
     "train.validate_images",
     "train.checkpoint_every",
     "train.keep_checkpoints",
-    "train.samples",
     "model.checkpointing",  # recomputes activations, same numbers
 )
 
