@@ -21,7 +21,8 @@ def vgg19_weights_path() -> Path:
     """Where torch keeps VGG-19's ImageNet weights once downloaded (`TORCH_HOME` moves it)."""
     from torchvision.models import VGG19_Weights
 
-    return Path(torch.hub.get_dir()) / "checkpoints" / VGG19_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[-1]
+    name = str(VGG19_Weights.IMAGENET1K_V1.url).rsplit("/", 1)[-1]
+    return Path(torch.hub.get_dir()) / "checkpoints" / name
 
 
 class VggPerceptualLoss(nn.Module):
@@ -40,8 +41,8 @@ class VggPerceptualLoss(nn.Module):
         path = vgg19_weights_path()
         if not path.is_file():
             raise UserError(
-                f"loss.perceptual.weight is {cfg.weight}, but VGG-19's ImageNet weights are not at {path}; with network, "
-                "get them by `python -c 'import torchvision as t; t.models.vgg19(weights=\"IMAGENET1K_V1\")'`, "
+                f"loss.perceptual.weight is {cfg.weight}, but VGG-19's ImageNet weights are not at {path}; with a "
+                "network, get them by `python -c 'import torchvision as t; t.models.vgg19(weights=\"IMAGENET1K_V1\")'`, "
                 "or set loss.perceptual.weight=0"
             )
         from torchvision.models import vgg19
