@@ -1,8 +1,9 @@
 """(CA)²-SIS against numbers recorded from the public release, with weights set by a formula (`tests/parity_fill.py`).
 
-The compact set `tests/fixtures/parity/ca2sis.npz` is a subsample of the full one and is always there: every fourth or eighth
-pixel, the codes of classes 0, 5 and 13, every third mask embedding, all losses, gradient norms and layer statistics. The full
-set is used where `shared/parity/ca2sis` lies beside the checkout. Tolerances are those the fixture's description suggests.
+The compact set `tests/fixtures/parity/ca2sis.npz` is a subsample of the full one and is always there: every fourth or
+eighth pixel, the codes of classes 0, 5 and 13, every third mask embedding, all losses, gradient norms and layer
+statistics. The full set is used where `shared/parity/ca2sis` lies beside the checkout. Tolerances are those the
+fixture's description suggests.
 """
 
 from __future__ import annotations
