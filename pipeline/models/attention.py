@@ -8,11 +8,19 @@ per-head score map is ever stored.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.models.kernels import is_naive
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[Any]:
+    """Context without autocast on the device of `x`; what runs on shapes alone (meta device) needs none."""
+    return nullcontext() if x.device.type == "meta" else torch.autocast(x.device.type, enabled=False)
 
 
 class Attention(nn.Module):
@@ -56,7 +64,7 @@ class Attention(nn.Module):
 
     def _mean_logits(self, q: Tensor, k: Tensor) -> Tensor:
         """Head-averaged scaled scores (N,P,K), always float32: a loss is computed from them."""
-        with torch.autocast(q.device.type, enabled=False):
+        with full_precision(q):
             logits: Tensor = (q.float() * (self.scale / self.heads)) @ k.float().transpose(1, 2)
             return logits
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
+from pipeline.models.attention import full_precision
 from pipeline.models.conditioning import resize_nearest
 from pipeline.models.kernels import is_naive
 from pipeline.schema.model_ca2sis import Pooling, StyleEncoderSection
@@ -68,7 +69,7 @@ def region_mean(features: Tensor, mask: Tensor, groups: int) -> Tensor:
     features (N,groups*c,h,w); mask (N,K,h,w) one-hot -> (N,K,c), float32 also under autocast.
     """
     num_classes = mask.shape[1]
-    with torch.autocast(features.device.type, enabled=False):
+    with full_precision(features):
         x = features.float().unflatten(1, (groups, -1)).flatten(3)  # (N,G,c,P)
         m = mask.float().flatten(2)  # (N,K,P)
         if is_naive():
