@@ -35,11 +35,20 @@ class Batch:
 
 def image_tensor(images: np.ndarray) -> Tensor:
     """(N,H,W,3) uint8 -> (N,3,H,W) float32 in [-1, 1] by x / 127.5 - 1."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(torch.float32).div(127.5).sub(1.0).contiguous()
+    return (
+        torch.from_numpy(np.ascontiguousarray(images))
+        .permute(0, 3, 1, 2)
+        .to(torch.float32)
+        .div(127.5)
+        .sub(1.0)
+        .contiguous()
+    )
 
 
 def image_array(images: Tensor) -> np.ndarray:
-    """(N,3,H,W) float32 in [-1, 1] -> (N,H,W,3) uint8, rounded to nearest and clipped: the inverse of `image_tensor`."""
+    """(N,3,H,W) float32 in [-1, 1] -> (N,H,W,3) uint8, rounded to nearest and clipped: the inverse of
+    `image_tensor`.
+    """
     scaled = images.detach().cpu().add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)
     return scaled.permute(0, 2, 3, 1).contiguous().numpy()
 

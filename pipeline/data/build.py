@@ -26,8 +26,8 @@ def space_of(cfg: DataConfig) -> LabelSpace:
 def build_dataset(cfg: DataConfig, split: Split) -> Dataset:
     """Data set of `split` at the training size.
 
-    Raises UserError for a missing root, unpaired files, an unknown label space and a split without images; label ids out of range
-    and unreadable photos are reported, with the file, when the sample is read.
+    Raises UserError for a missing root, unpaired files, an unknown label space and a split without images; label ids
+    out of range and unreadable photos are reported, with the file, when the sample is read.
     """
     dataset: Dataset
     limit = count_limit(cfg, split)

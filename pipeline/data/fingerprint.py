@@ -1,4 +1,6 @@
-"""The data fingerprint: one digest of what a run's data are, whatever folder they lie in. It enters the run identity."""
+"""The data fingerprint: one digest of what a run's data are, whatever folder they lie in. It enters the run
+identity.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,11 @@ def canonical_digest(value: Any) -> str:
 
 
 def data_fingerprint(cfg: DataConfig) -> dict[str, Any]:
-    """{"digest": sha256 hex, "description": plain dict}: content of the files (or the renderer's version), split and transform.
+    """{"digest": sha256 hex, "description": plain dict}: content of the files (or the renderer's version), split and
+    transform.
 
-    File digests are remembered by (path, size, modification time) in the user's cache, so a second call is fast; the digest
-    itself depends on content alone. Raises UserError as `build_dataset` does.
+    File digests are remembered by (path, size, modification time) in the user's cache, so a second call is fast; the
+    digest itself depends on content alone. Raises UserError as `build_dataset` does.
     """
     from pipeline.data.transforms import TRANSFORM_VERSION
 

@@ -1,15 +1,16 @@
 """Label spaces: what the numbers in a label map mean, for every data set. Class names travel with every map and record.
 
-A space says the classes and their order, which raw file value becomes which class, what is unknown, which classes change place
-when a photo is mirrored, the colours for display, and named groups for editing. Two data sets never share ids by accident: maps
-are only ever compared through a space's `name` and `classes`.
+A space says the classes and their order, which raw file value becomes which class, what is unknown, which classes
+change place when a photo is mirrored, the colours for display, and named groups for editing. Two data sets never
+share ids by accident: maps are only ever compared through a space's `name` and `classes`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from pipeline.data import class_names
 from pipeline.data.palettes import CELEBAMASK_HQ_PALETTE, CITYSCAPES_PALETTE, distinct_palette
 from pipeline.errors import UserError, nearest
+
+Ids = TypeVar("Ids", bound=np.integer)
 
 _UNUSED = -1  # raw value that no class answers to
 
@@ -55,7 +58,9 @@ class LabelSpace:
         raise UserError(f"label space {self.name} has no class or group {name!r}{nearest(name, known)}")
 
     def decode(self, raw: NDArray[np.integer], source: str) -> NDArray[np.uint8]:
-        """Raw file values (H,W) -> class indices (H,W) uint8, by table; UserError naming `source` and the illegal values."""
+        """Raw file values (H,W) -> class indices (H,W) uint8, by table; UserError naming `source` and the illegal
+        values.
+        """
         values = np.unique(raw)
         bad = [int(v) for v in values if v < 0 or v >= len(self.raw_to_class) or self.raw_to_class[int(v)] == _UNUSED]
         if bad:
@@ -63,26 +68,22 @@ class LabelSpace:
             shown = ", ".join(map(str, bad[:8])) + (", ..." if len(bad) > 8 else "")
             raise UserError(f"{source}: label ids {shown} are not ids of {self.name} (allowed: {allowed})")
         table = np.asarray([max(k, 0) for k in self.raw_to_class], dtype=np.uint8)
-        return table[raw]
+        result: NDArray[np.uint8] = table[raw]
+        return result
 
     def prepared(self) -> LabelSpace:
         """The same classes for files that already hold class indices 0..K-1 (what `data prepare` writes)."""
-        return _with_raw(self, tuple(range(self.num_classes)))
+        return replace(self, raw_to_class=tuple(range(self.num_classes)))
 
-    def mirror(self, label: NDArray[np.integer]) -> NDArray[np.integer]:
+    def mirror(self, label: NDArray[Ids]) -> NDArray[Ids]:
         """Label map (..., H, W) of the mirrored photo: flipped left-right, left and right classes exchanged."""
         table = np.asarray(self.mirror_permutation, dtype=label.dtype)
         return np.ascontiguousarray(table[label][..., ::-1])
 
     def colours(self, label: NDArray[np.integer]) -> NDArray[np.uint8]:
         """(H,W) class indices -> (H,W,3) uint8 RGB in the palette."""
-        return np.asarray(self.palette, dtype=np.uint8)[label]
-
-
-def _with_raw(space: LabelSpace, raw: tuple[int, ...]) -> LabelSpace:
-    from dataclasses import replace
-
-    return replace(space, raw_to_class=raw)
+        result: NDArray[np.uint8] = np.asarray(self.palette, dtype=np.uint8)[label]
+        return result
 
 
 def _ranges(values: list[int]) -> str:
@@ -99,7 +100,9 @@ def _ranges(values: list[int]) -> str:
     return ", ".join(parts)
 
 
-def _side_permutation(classes: tuple[str, ...], left: str = "l_", right: str = "r_", keep: tuple[str, ...] = ()) -> tuple[int, ...]:
+def _side_permutation(
+    classes: tuple[str, ...], left: str = "l_", right: str = "r_", keep: tuple[str, ...] = ()
+) -> tuple[int, ...]:
     """Exchange every `l_x` with `r_x`; classes in `keep` (l_lip: lower lip) and all others stay."""
     permutation = list(range(len(classes)))
     for k, name in enumerate(classes):
@@ -111,7 +114,8 @@ def _side_permutation(classes: tuple[str, ...], left: str = "l_", right: str = "
 
 
 def make_space(name: str, classes: tuple[str, ...], *, unknown: int | None = None) -> LabelSpace:
-    """A space whose raw values are its indices, without sides or groups: for `folder` data sets with a class-names file.
+    """A space whose raw values are its indices, without sides or groups: for `folder` data sets with a class-names
+    file.
 
     Classes named `left_x` / `right_x` (both present) exchange on mirroring.
     """
@@ -123,17 +127,20 @@ def make_space(name: str, classes: tuple[str, ...], *, unknown: int | None = Non
             other = classes.index("right_" + this[5:])
             permutation[k], permutation[other] = other, k
     count = len(classes)
-    return LabelSpace(name, classes, unknown, tuple(permutation), distinct_palette(count), {}, tuple(range(count)), None)
-
-
-def _celebamask_hq(name: str = "celebamask_hq", order: tuple[str, ...] = class_names.CELEBAMASK_HQ) -> LabelSpace:
-    colours = dict(zip(class_names.CELEBAMASK_HQ, CELEBAMASK_HQ_PALETTE, strict=True))
     return LabelSpace(
-        name=name,
-        classes=order,
+        name, classes, unknown, tuple(permutation), distinct_palette(count), {}, tuple(range(count)), None
+    )
+
+
+def _celebamask_hq(raw_order: tuple[str, ...] = class_names.CELEBAMASK_HQ) -> LabelSpace:
+    """The 19 face classes in the one order used here; files in another order are converted by name as they are read."""
+    classes = class_names.CELEBAMASK_HQ
+    return LabelSpace(
+        name="celebamask_hq",
+        classes=classes,
         unknown=None,
-        mirror_permutation=_side_permutation(order, keep=("l_lip",)),  # l_lip is the lower lip
-        palette=tuple(colours[c] for c in order),
+        mirror_permutation=_side_permutation(classes, keep=("l_lip",)),  # l_lip is the lower lip
+        palette=CELEBAMASK_HQ_PALETTE,
         groups={
             "eyes": ("l_eye", "r_eye"),
             "mouth": ("mouth", "u_lip", "l_lip"),
@@ -145,8 +152,8 @@ def _celebamask_hq(name: str = "celebamask_hq", order: tuple[str, ...] = class_n
             "ears": ("l_ear", "r_ear"),
             "background": ("background",),
         },
-        raw_to_class=tuple(range(len(order))),
-        background=order.index("background"),
+        raw_to_class=tuple(classes.index(name) for name in raw_order),
+        background=0,
     )
 
 
@@ -155,7 +162,8 @@ def _coco_stuff() -> LabelSpace:
     raw = [*range(182), *([_UNUSED] * 73), 182]  # 255 = unknown
     return LabelSpace(
         "coco_stuff", classes, 182, tuple(range(183)), distinct_palette(183, dark=182),
-        {"things": class_names.COCO_THINGS, "stuff": class_names.COCO_STUFF, "sky": ("clouds", "sky-other"), "person": ("person",)},
+        {"things": class_names.COCO_THINGS, "stuff": class_names.COCO_STUFF, "sky": ("clouds", "sky-other"),
+         "person": ("person",)},
         tuple(raw), None,
     )  # fmt: skip
 
@@ -163,8 +171,15 @@ def _coco_stuff() -> LabelSpace:
 def _ade20k() -> LabelSpace:
     classes = (*class_names.ADE20K, "unknown")
     raw = [150, *range(150)]  # 0 = unknown, 1..150 = the classes: by table, never by subtraction in uint8
-    groups = {"sky": ("sky",), "building": ("building", "house", "skyscraper"), "person": ("person",), "tree": ("tree", "palm", "plant")}
-    return LabelSpace("ade20k", classes, 150, tuple(range(151)), distinct_palette(151, dark=150), groups, tuple(raw), None)
+    groups = {
+        "sky": ("sky",),
+        "building": ("building", "house", "skyscraper"),
+        "person": ("person",),
+        "tree": ("tree", "palm", "plant"),
+    }
+    return LabelSpace(
+        "ade20k", classes, 150, tuple(range(151)), distinct_palette(151, dark=150), groups, tuple(raw), None
+    )
 
 
 _CITY_GROUPS: dict[str, tuple[str, ...]] = {
@@ -180,7 +195,10 @@ _CITY_GROUPS: dict[str, tuple[str, ...]] = {
 
 def _cityscapes_35() -> LabelSpace:
     classes = tuple(name for name, _ in class_names.CITYSCAPES)
-    raw = [*range(34), 34]  # ids 0..33 as drawn; 34 is where SPADE-family loaders put the never drawn license plate (-1)
+    raw = [
+        *range(34),
+        34,
+    ]  # ids 0..33 as drawn; 34 is where SPADE-family loaders put the never drawn license plate (-1)
     return LabelSpace("cityscapes_35", classes, 0, tuple(range(35)), CITYSCAPES_PALETTE, _CITY_GROUPS, tuple(raw), None)
 
 
@@ -193,16 +211,19 @@ def _cityscapes_19() -> LabelSpace:
 
 
 def _deepfashion() -> LabelSpace:
-    # Ids 0..5 named from the pictures (SMIS's parsing: hair, face, skin, top, bottom, socks, shoes, background); which of 6 and 7 is
+    # Ids 0..5 named from the pictures (SMIS's parsing: hair, face, skin, top, bottom, socks, shoes, background);
+    # which of 6 and 7 is
     # socks and which is shoes is not stated anywhere we know, so they keep numbers.
     classes = ("background", "hair", "face", "top_clothes", "bottom_clothes", "skin", "class_6", "class_7")
     groups = {"clothes": ("top_clothes", "bottom_clothes"), "hair": ("hair",), "skin": ("face", "skin")}
-    return LabelSpace("deepfashion", classes, None, tuple(range(8)), distinct_palette(8, dark=0), groups, tuple(range(8)), 0)
+    return LabelSpace(
+        "deepfashion", classes, None, tuple(range(8)), distinct_palette(8, dark=0), groups, tuple(range(8)), 0
+    )
 
 
 _SPACES = {
     "celebamask_hq": _celebamask_hq,
-    "celebamask_hq_g_mask": lambda: _celebamask_hq("celebamask_hq_g_mask", class_names.CELEBAMASK_HQ_G_MASK),
+    "celebamask_hq_g_mask": lambda: _celebamask_hq(class_names.CELEBAMASK_HQ_G_MASK),
     "coco_stuff": _coco_stuff,
     "ade20k": _ade20k,
     "cityscapes_35": _cityscapes_35,

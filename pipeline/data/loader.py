@@ -1,7 +1,7 @@
 """Feeding: which samples in which order with which augmentation, as a pure function of (seed, epoch).
 
-Resuming in the middle of an epoch is exact: `batches(..., start=b)` yields what an undisturbed epoch yields from batch b on,
-because neither the order nor a sample's augmentation depends on what was drawn before.
+Resuming in the middle of an epoch is exact: `batches(..., start=b)` yields what an undisturbed epoch yields from
+batch b on, because neither the order nor a sample's augmentation depends on what was drawn before.
 """
 
 from __future__ import annotations
@@ -44,11 +44,19 @@ def augmentation_stream(seed: int, epoch: int, position: int) -> np.random.Gener
 
 
 def batches(
-    dataset: Dataset, *, batch_size: int, seed: int, epoch: int, start: int = 0, augment: Augment | None, workers: int = 0
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    start: int = 0,
+    augment: Augment | None,
+    workers: int = 0,
 ) -> Iterator[Batch]:
     """Training batches `start`, `start + 1`, ... of one epoch; each of exactly `batch_size` samples.
 
-    `augment` None: samples as evaluation sees them. `workers` threads decode ahead; the batches are the same for any number.
+    `augment` None: samples as evaluation sees them. `workers` threads decode ahead; the batches are the same for any
+    number.
     """
     order = epoch_order(len(dataset), batch_size=batch_size, seed=seed, epoch=epoch)
 

@@ -1,13 +1,13 @@
 """Geometry of samples: resize (images bicubic with antialiasing, labels nearest), crop, mirror, connected components.
 
 Photos and labels go through the same box, so that they stay aligned whatever their own sizes are. As the papers did:
-SEAN and (CA)2-SIS stretch square faces to 256; SPADE stretches ADE20K and COCO-Stuff to 286 and crops 256, and stretches
-Cityscapes to 512x256.
+SEAN and (CA)2-SIS stretch square faces to 256; SPADE stretches ADE20K and COCO-Stuff to 286 and crops 256, and
+stretches Cityscapes to 512x256.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from pipeline.data.label_spaces import LabelSpace
 from pipeline.data.types import Sample
 
 ResizeMode = Literal["stretch", "cover"]
+Ids = TypeVar("Ids", bound=np.integer)
 Box = tuple[float, float, float, float]  # left, top, right, bottom as fractions of the picture
 
 # Raised whenever the pixels that come out of a given file and config change: it enters the data fingerprint.
@@ -25,7 +26,9 @@ TRANSFORM_VERSION = 1
 
 
 def source_box(source_aspect: float, target_aspect: float, mode: ResizeMode) -> Box:
-    """The part of a picture (fractions) that fills a target: all of it, or the largest centred part of the target's aspect."""
+    """The part of a picture (fractions) that fills a target: all of it, or the largest centred part of the target's
+    aspect.
+    """
     if mode == "stretch":
         return 0.0, 0.0, 1.0, 1.0
     if source_aspect > target_aspect:
@@ -44,7 +47,7 @@ def resize_image(image: Image.Image, height: int, width: int, box: Box) -> NDArr
     return np.array(image.resize((width, height), Image.Resampling.BICUBIC, box=pixels), dtype=np.uint8)
 
 
-def resize_label(label: NDArray[np.integer], height: int, width: int, box: Box) -> NDArray[np.integer]:
+def resize_label(label: NDArray[Ids], height: int, width: int, box: Box) -> NDArray[Ids]:
     """Ids (H,W) -> (height, width), the id at each target pixel's centre: no id is ever mixed or invented."""
     h, w = label.shape
     rows = np.floor((box[1] + (np.arange(height) + 0.5) / height * (box[3] - box[1])) * h).astype(np.intp)
@@ -57,7 +60,10 @@ def crop(sample: Sample, top: int, left: int, height: int, width: int) -> Sample
     rows, columns = slice(top, top + height), slice(left, left + width)
     instance = None if sample.instance is None else np.ascontiguousarray(sample.instance[rows, columns])
     return Sample(
-        np.ascontiguousarray(sample.image[rows, columns]), np.ascontiguousarray(sample.label[rows, columns]), sample.key, instance
+        np.ascontiguousarray(sample.image[rows, columns]),
+        np.ascontiguousarray(sample.label[rows, columns]),
+        sample.key,
+        instance,
     )
 
 
@@ -88,7 +94,9 @@ def augment_sample(
 
 
 def connected_components(label: NDArray[np.integer]) -> NDArray[np.int32]:
-    """Instance ids (H,W) int32 where a data set has none: 4-connected components of equal class, numbered from 0 by class."""
+    """Instance ids (H,W) int32 where a data set has none: 4-connected components of equal class, numbered from 0 by
+    class.
+    """
     instance = np.zeros(label.shape, dtype=np.int32)
     count = 0
     for k in np.unique(label):

@@ -19,7 +19,7 @@ class Sample:
     """One photo with its label map, at one common size."""
 
     image: NDArray[np.uint8]  # (H, W, 3) RGB in 0..255
-    label: NDArray[np.uint8] | NDArray[np.int16]  # (H, W) class index 0..K-1 of the data set's label space
+    label: NDArray[np.uint8]  # (H, W) class index 0..K-1 of the data set's label space
     key: str  # unique within the data set
     instance: NDArray[np.int32] | None  # (H, W) instance ids, None where the data set has none or none were asked for
 
@@ -31,6 +31,7 @@ class Dataset(Protocol):
     keys: tuple[str, ...]
     height: int
     width: int
+    load_scale: float  # size of `for_training` samples relative to (height, width); 1.0: both are the same sample
 
     def __len__(self) -> int:
         """Number of samples."""

@@ -1,4 +1,6 @@
-"""Config section `data`: which data set, at which size, split how, augmented how. Defaults: `pipeline/conf/data/*.yaml`."""
+"""Config section `data`: which data set, at which size, split how, augmented how. Defaults:
+`pipeline/conf/data/*.yaml`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from pydantic import Field, model_validator
 from pipeline.schema.base import Section
 
 DataName = Literal["procfaces", "celebamask_hq", "ade20k", "deepfashion", "cityscapes", "coco_stuff", "folder"]
-SplitRule = Literal["auto", "indices", "folders", "prepared", "holdout", "share", "celebamask_28000_2000", "celebamask_official"]
+SplitRule = Literal[
+    "auto", "indices", "folders", "prepared", "holdout", "share", "celebamask_28000_2000", "celebamask_official"
+]
 
 # Fields that change where data lies or how fast it comes, never what it is: not part of the run identity.
 # (The content below `root` enters the identity through the data fingerprint.)
@@ -48,7 +52,9 @@ class DataConfig(Section):
         counts = (self.train_images, self.val_images, self.test_images)
         if self.name == "procfaces":
             if any(count is None for count in counts):
-                raise ValueError("procfaces needs a number for train_images, val_images and test_images (it has no end)")
+                raise ValueError(
+                    "procfaces needs a number for train_images, val_images and test_images (it has no end)"
+                )
             if self.split != "indices":
                 raise ValueError(f"split={self.split}: procfaces knows only split=indices")
         elif self.split == "indices":
@@ -59,10 +65,11 @@ class DataConfig(Section):
 
     @property
     def hw(self) -> tuple[int, int]:
-        """(height, width) of the training size: the short side is `size`, the long side rounds to a multiple of 8 where it
+        """(height, width) of the training size: the short side is `size`, the long side rounds to a multiple of 8
+        where it
         differs from the short one."""
         if self.aspect == 1.0:
             return self.size, self.size
         long = max(self.aspect, 1.0 / self.aspect) * self.size
-        long_side = max(self.size, int(round(long / 8.0)) * 8)
+        long_side = max(self.size, round(long / 8.0) * 8)
         return (self.size, long_side) if self.aspect > 1.0 else (long_side, self.size)

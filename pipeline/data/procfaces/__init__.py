@@ -1,7 +1,7 @@
 """Procedural faces: layouts, per-class styles and one light, rendered exactly, so that every edit has a ground truth.
 
-`render(layout, styles, light, height, width)` draws any combination; `render_label(label, styles, light)` does the same for any
-label map, edited or noisy ones included. All three ingredients are pure functions of (seed, index).
+`render(layout, styles, light, height, width)` draws any combination; `render_label(label, styles, light)` does the
+same for any label map, edited or noisy ones included. All three ingredients are pure functions of (seed, index).
 """
 
 from __future__ import annotations

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from pipeline.data.label_spaces import LabelSpace, label_space
 from pipeline.data.procfaces.layouts import layout_of
 from pipeline.data.procfaces.render import render_label
 from pipeline.data.procfaces.shapes import label_map
 from pipeline.data.procfaces.styles import light_of, styles_of
-from pipeline.data.transforms import centre_crop, connected_components
+from pipeline.data.transforms import connected_components
 from pipeline.data.types import Sample, Split
 from pipeline.schema.data import DataConfig
 
@@ -40,13 +38,14 @@ class ProcFaces:
         return self.start + index
 
     def __getitem__(self, index: int) -> Sample:
-        return centre_crop(self.for_training(index), self.height, self.width)
+        return self._at(index, self.height, self.width)
 
     def for_training(self, index: int) -> Sample:
         """Sample at `load_scale` times the training size."""
+        return self._at(index, math.ceil(self.height * self.load_scale), math.ceil(self.width * self.load_scale))
+
+    def _at(self, index: int, height: int, width: int) -> Sample:
         face = self.face_index(index)
-        height, width = math.ceil(self.height * self.load_scale), math.ceil(self.width * self.load_scale)
         label = label_map(layout_of(self.seed, face), height, width)
         image = render_label(label, styles_of(self.seed, face), light_of(self.seed, face))
-        instance = connected_components(label) if self.instances else None
-        return Sample(image, np.ascontiguousarray(label), self.keys[index], instance)
+        return Sample(image, label, self.keys[index], connected_components(label) if self.instances else None)

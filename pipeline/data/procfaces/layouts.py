@@ -1,14 +1,14 @@
 """Face layouts: the parameters of one face's geometry, and how they are drawn at random.
 
-Lengths are in units of half the short side of the image; x points right, y down, origin in the image centre. Sides follow
-CelebAMask-HQ: `l_` is the subject's left, the right half of the image. Lengths inside the face are fractions of its half width
-`face_width` or half height `face_height`, as each comment says.
+Lengths are in units of half the short side of the image; x points right, y down, origin in the image centre. Sides
+follow CelebAMask-HQ: `l_` is the subject's left, the right half of the image. Lengths inside the face are fractions
+of its half width `face_width` or half height `face_height`, as each comment says.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ HairKind = Literal["bald", "short", "medium", "long", "updo"]
 HatKind = Literal["none", "beanie", "brim", "cap"]
 GlassesKind = Literal["none", "clear", "sun"]
 Neckline = Literal["round", "v", "high"]
+Name = TypeVar("Name", bound=str)
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,14 @@ def layout_of(seed: int, index: int) -> FaceLayout:
     feminine = chance(0.75 if hair in ("medium", "long", "updo") else 0.2)
     earrings = chance(0.45 if feminine else 0.04)
     face_width = normal(0.47, 0.03, 0.39, 0.55)
-    hair_volume = {"bald": 0.0, "short": between(0.04, 0.20), "medium": between(0.14, 0.38), "long": between(0.12, 0.36),
-                   "updo": between(0.04, 0.12)}[hair]  # fmt: skip
+    volumes: dict[HairKind, tuple[float, float]] = {
+        "bald": (0.0, 0.0),
+        "short": (0.04, 0.20),
+        "medium": (0.14, 0.38),
+        "long": (0.12, 0.36),
+        "updo": (0.04, 0.12),
+    }
+    hair_volume = between(*volumes[hair])
     bangs = hair != "updo" and chance(0.25)
     return FaceLayout(
         centre_x=normal(0.0, 0.035, -0.1, 0.1),
@@ -154,6 +161,6 @@ def layout_of(seed: int, index: int) -> FaceLayout:
     )
 
 
-def _pick(rng: np.random.Generator, names: tuple, weights: tuple[float, ...]):  # type: ignore[no-untyped-def, type-arg]
+def _pick(rng: np.random.Generator, names: tuple[Name, ...], weights: tuple[float, ...]) -> Name:
     """One of `names` by weight (they sum to one)."""
     return names[int(np.searchsorted(np.cumsum(weights), rng.random() * sum(weights), side="right"))]

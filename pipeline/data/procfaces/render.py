@@ -1,7 +1,7 @@
 """The renderer: a label map, one style per class and one light make a picture. It is the ground truth of every edit.
 
-Everything but styles and light comes from the label map alone (relief, irises, nostrils, teeth), so an edited, swapped or noisy
-map has a picture as exact as an original one.
+Everything but styles and light comes from the label map alone (relief, irises, nostrils, teeth), so an edited,
+swapped or noisy map has a picture as exact as an original one.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ Pixels = NDArray[np.float32]
 
 # How far each class stands out towards the viewer, in CelebAMask-HQ order (chosen by eye).
 _RELIEF = np.asarray(
-    [0.0, 1.0, 1.35, 1.15, 0.93, 0.93, 1.06, 1.06, 0.72, 0.72, 0.9, 1.08, 1.10, 0.95, 1.15, 0.8, 0.55, 0.45, 0.50], dtype=np.float32
+    [0.0, 1.0, 1.35, 1.15, 0.93, 0.93, 1.06, 1.06, 0.72, 0.72, 0.9, 1.08, 1.10, 0.95, 1.15, 0.8, 0.55, 0.45, 0.50],
+    dtype=np.float32,
 )
 _DETAILED = tuple(ID[name] for name in ("l_eye", "r_eye", "nose", "mouth", "skin", "u_lip"))
 # How much each class shines (hair, lips, jewellery, eyes).
 _GLOSS = np.asarray(
-    [0.0, 0.10, 0.16, 0.25, 0.2, 0.2, 0.05, 0.05, 0.08, 0.08, 0.2, 0.15, 0.25, 0.22, 0.05, 0.5, 0.5, 0.06, 0.04], dtype=np.float32
+    [0.0, 0.10, 0.16, 0.25, 0.2, 0.2, 0.05, 0.05, 0.08, 0.08, 0.2, 0.15, 0.25, 0.22, 0.05, 0.5, 0.5, 0.06, 0.04],
+    dtype=np.float32,
 )
 
 
@@ -34,7 +36,7 @@ def render(layout: FaceLayout, styles: FaceStyles, light: Light, height: int, wi
 
 
 def render_label(label: NDArray[np.integer], styles: FaceStyles, light: Light) -> NDArray[np.uint8]:
-    """Picture (H,W,3) uint8 of any label map (H,W) of CelebAMask-HQ ids: what the map, edited or not, should look like."""
+    """Picture (H,W,3) uint8 of any label map (H,W) of CelebAMask-HQ ids: edited or not."""
     height, width = label.shape
     x, y = pixel_grid(height, width)
     size = min(height, width)
@@ -46,7 +48,8 @@ def render_label(label: NDArray[np.integer], styles: FaceStyles, light: Light) -
     if size >= 96:  # soften stair-steps; below, a pixel is wider than the blur
         picture = ndimage.gaussian_filter(picture, (size / 400.0, size / 400.0, 0), mode="nearest")
     picture = picture / (1 + 0.12 * np.maximum(picture - 0.75, 0))  # gentle shoulder against burnt highlights
-    return (np.clip(picture, 0, 1) * 255.0 + 0.5).astype(np.uint8)
+    result: NDArray[np.uint8] = (np.clip(picture, 0, 1) * 255.0 + 0.5).astype(np.uint8)
+    return result
 
 
 def _albedo(label: NDArray[np.integer], styles: FaceStyles, x: Pixels, y: Pixels) -> Pixels:
@@ -71,7 +74,7 @@ def _albedo(label: NDArray[np.integer], styles: FaceStyles, x: Pixels, y: Pixels
 
 
 def _extent(values: Pixels) -> tuple[float, float]:
-    """Where a region begins and ends along one axis; the outermost percent is left out, so stray pixels do not move it."""
+    """Where a region begins and ends along one axis; without the outermost percent (stray pixels)."""
     ordered = np.sort(values)
     margin = ordered.size // 100
     return float(ordered[margin]), float(ordered[-1 - margin])
@@ -97,26 +100,34 @@ def _detail(k: int, values: Pixels, colour: Pixels, x: Pixels, y: Pixels) -> Pix
         white = np.asarray([0.95, 0.94, 0.92], dtype=np.float32)
         values = white + (values - white) * _step(1.0 - distance)[:, None]
         lid = 0.55 + 0.45 * np.clip((y - top) / (0.35 * height), 0, 1)
-        return values * ((1 - 0.92 * _step(0.45 - distance)) * lid)[:, None]
+        values = values * ((1 - 0.92 * _step(0.45 - distance)) * lid)[:, None]
+        return values
     if k == ID["nose"]:
         for side in (-1, 1):
-            d = np.hypot((x - centre_x - side * 0.24 * width) / (0.14 * width), (y - bottom + 0.055 * height) / (0.055 * height))
+            d = np.hypot(
+                (x - centre_x - side * 0.24 * width) / (0.14 * width), (y - bottom + 0.055 * height) / (0.055 * height)
+            )
             values = values * (1 - 0.5 * np.clip(1.4 - d, 0, 1))[:, None]
         return values
     if k == ID["mouth"]:
         depth = np.clip(((y - top) / height - 0.55) / 0.3, 0, 1)[:, None]
-        return values + (np.asarray([0.35, 0.08, 0.08], dtype=np.float32) - values) * depth
+        values = values + (np.asarray([0.35, 0.08, 0.08], dtype=np.float32) - values) * depth
+        return values
     if k == ID["skin"]:
         for side in (-1, 1):
-            d = np.hypot((x - centre_x - side * 0.28 * width) / (0.2 * width), (y - top - 0.62 * height) / (0.14 * height))
+            d = np.hypot(
+                (x - centre_x - side * 0.28 * width) / (0.2 * width), (y - top - 0.62 * height) / (0.14 * height)
+            )
             cheek = (0.2 * np.exp(-d * d))[:, None]
             values = values + (colour * np.asarray([1.08, 0.72, 0.70], dtype=np.float32) - values) * cheek
         return values
-    return values * (1 - 0.25 * np.clip((y - top) / height, 0, 1))[:, None]  # the upper lip, darker towards the mouth
+    values = values * (1 - 0.25 * np.clip((y - top) / height, 0, 1))[:, None]  # the upper lip, darker towards the mouth
+    return values
 
 
 def _step(value: Pixels) -> Pixels:
-    return np.clip(np.float32(0.5) + value * np.float32(4.0), 0, 1)
+    result: Pixels = np.clip(np.float32(0.5) + value * np.float32(4.0), 0, 1)
+    return result
 
 
 def _shading(label: NDArray[np.integer], light: Light, x: Pixels, y: Pixels, size: int) -> tuple[Pixels, Pixels]:
@@ -131,7 +142,9 @@ def _shading(label: NDArray[np.integer], light: Light, x: Pixels, y: Pixels, siz
     lx, ly, lz = flat * np.cos(light.azimuth), -flat * np.sin(light.azimuth), np.sin(light.elevation)
     facing = (-slope_x * lx - slope_y * ly + lz) * norm
     diffuse = np.maximum(facing, 0)
-    falloff = 1 + np.float32(0.22) * (x * np.float32(lx) + y * np.float32(ly))  # nearer to the lamp is brighter, all classes
+    falloff = 1 + np.float32(0.22) * (
+        x * np.float32(lx) + y * np.float32(ly)
+    )  # nearer to the lamp is brighter, all classes
     depth = np.where(label == ID["background"], np.float32(0.25), np.float32(0.5))
     occlusion = 1 - depth * np.clip(broad - fine, 0, 0.6)  # hollows beside what stands out
     crease = 1 - np.float32(0.25) * np.clip(fine - relief, 0, 0.4)
@@ -141,4 +154,5 @@ def _shading(label: NDArray[np.integer], light: Light, x: Pixels, y: Pixels, siz
 
 
 def _blur(values: Pixels, sigma: float) -> Pixels:
-    return ndimage.gaussian_filter(values, sigma, mode="nearest", truncate=2.5)
+    result: Pixels = ndimage.gaussian_filter(values, sigma, mode="nearest", truncate=2.5)
+    return result

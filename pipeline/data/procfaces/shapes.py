@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.class_names import CELEBAMASK_HQ
 from pipeline.data.procfaces.layouts import FaceLayout
 
-Field = NDArray[np.float32]
+Field = NDArray[np.floating[Any]]
 Region = NDArray[np.bool_]
 ID = {name: index for index, name in enumerate(CELEBAMASK_HQ)}
 
@@ -18,7 +20,9 @@ def pixel_grid(height: int, width: int) -> tuple[Field, Field]:
     half = min(height, width) / 2.0
     xs = (np.arange(width, dtype=np.float32) + 0.5 - width / 2.0) / half
     ys = (np.arange(height, dtype=np.float32) + 0.5 - height / 2.0) / half
-    return np.broadcast_to(xs, (height, width)).astype(np.float32), np.broadcast_to(ys[:, None], (height, width)).astype(np.float32)
+    return np.broadcast_to(xs, (height, width)).astype(np.float32), np.broadcast_to(
+        ys[:, None], (height, width)
+    ).astype(np.float32)
 
 
 def label_map(layout: FaceLayout, height: int, width: int) -> NDArray[np.uint8]:
@@ -71,7 +75,10 @@ class _Canvas:
         return (np.abs(self.u) / half) ** p + (np.abs(self.v) / self.b) ** p < 1
 
     def _wave(self, along: Field) -> Field:
-        return np.float32(self.f.wave * self.a) * np.sin(np.float32(self.f.wave_count) * along + np.float32(self.f.wave_phase))
+        result: Field = np.float32(self.f.wave * self.a) * np.sin(
+            np.float32(self.f.wave_count) * along + np.float32(self.f.wave_phase)
+        )
+        return result
 
     def _hair_cap(self) -> Region:
         """Hair around the upper head, behind the face."""
@@ -82,7 +89,10 @@ class _Canvas:
         edge = self._wave(angle)
         radius_u, radius_v = self.a * 1.06 + volume + edge, self.b * 0.98 + volume * 0.9 + edge
         end = 0.0 if f.hair in ("short", "updo", "bald") else 0.35
-        return ((self.u / radius_u) ** 2 + ((self.v + rise) / radius_v) ** 2 < 1) & (self.v < (end + 0.06) * self.b)
+        result: Region = ((self.u / radius_u) ** 2 + ((self.v + rise) / radius_v) ** 2 < 1) & (
+            self.v < (end + 0.06) * self.b
+        )
+        return result
 
     def _curtain(self) -> None:
         """Hair that falls beside the face and over the shoulders."""
@@ -92,7 +102,9 @@ class _Canvas:
         outer = self.a * 1.06 + f.hair_volume * self.a * (1 + 0.35 * t) + self._wave(self.v * 2.2)
         inner = self.a * (0.80 - 0.18 * t) + self._wave(self.v * 1.7) * 0.5
         tip = end - 0.25 * self.b * ((np.abs(self.u) - inner) / self.a) ** 2 + self._wave(self.u * 3.0)
-        self.put("hair", (np.abs(self.u) < outer) & (np.abs(self.u) > inner) & (self.v > -0.12 * self.b) & (self.v < tip))
+        self.put(
+            "hair", (np.abs(self.u) < outer) & (np.abs(self.u) > inner) & (self.v > -0.12 * self.b) & (self.v < tip)
+        )
 
     def _body(self) -> None:
         f = self.f
@@ -100,7 +112,9 @@ class _Canvas:
         chest = np.maximum(self.y - (f.shoulder_height - 0.16), 0)
         neck_half = f.neck_width * self.a + 1.5 * chest**1.5
         neck = (dx < neck_half) & (self.y > f.centre_y + 0.35 * self.b)
-        shoulders = self.y > f.shoulder_height - 0.10 + f.shoulder_slope * np.maximum(dx - f.neck_width * self.a, 0) ** 1.3
+        shoulders = (
+            self.y > f.shoulder_height - 0.10 + f.shoulder_slope * np.maximum(dx - f.neck_width * self.a, 0) ** 1.3
+        )
         self.put("neck", neck | (shoulders & (dx < f.neck_width * self.a + 0.25)))
         below = self.y - (f.shoulder_height - 0.05)
         collar = f.neck_width * self.a
@@ -130,12 +144,17 @@ class _Canvas:
 
     def eye_at(self, side: float) -> tuple[float, float]:
         """Centre (u, v) of the eye on `side` (+1 the subject's left)."""
-        return self.turn + side * self.f.eye_distance * self.a * (1 - 0.08 * side * self.f.yaw), -self.f.eye_height * self.b
+        return self.turn + side * self.f.eye_distance * self.a * (
+            1 - 0.08 * side * self.f.yaw
+        ), -self.f.eye_height * self.b
 
     def _features(self) -> None:
         f, a, b = self.f, self.a, self.b
         self._nose()
-        for side, eye, brow, closed in ((1.0, "l_eye", "l_brow", f.left_eye_closed), (-1.0, "r_eye", "r_brow", f.right_eye_closed)):
+        for side, eye, brow, closed in (
+            (1.0, "l_eye", "l_brow", f.left_eye_closed),
+            (-1.0, "r_eye", "r_brow", f.right_eye_closed),
+        ):
             cu, cv = self.eye_at(side)
             s = (self.u - cu) * side / (f.eye_width * a)  # -1 inner .. 1 outer corner
             if not closed:
@@ -180,7 +199,9 @@ class _Canvas:
         f = self.f
         offset = (self.u - f.parting * self.a) / self.a
         line = -f.hairline * self.b + f.fringe * self.b * np.abs(offset) ** 1.6 + self._wave(self.u * 2.5) * 0.5
-        clear = -0.34 * self.b + 1.5 * self.b * np.maximum(np.abs(self.u - self.turn) / self.a - 0.74, 0)  # leaves the eyes free
+        clear = -0.34 * self.b + 1.5 * self.b * np.maximum(
+            np.abs(self.u - self.turn) / self.a - 0.74, 0
+        )  # leaves the eyes free
         self.put("hair", (self.face | self.cap) & (self.v < np.minimum(np.minimum(line, clear), 0.02 * self.b)))
 
     def _glasses(self) -> None:
@@ -195,10 +216,17 @@ class _Canvas:
             outer = (du / size) ** 3 + (dv / (0.8 * size)) ** 3 < 1
             inner = (du / (size - frame)) ** 3 + (dv / (0.8 * size - frame)) ** 3 < 1
             region |= outer if f.glasses == "sun" else outer & ~inner
-            temple = (np.abs(self.v - cv + 0.15 * size) < 0.45 * frame) & (du > size) & ((self.u - cu) * side > 0) & self.face
+            temple = (
+                (np.abs(self.v - cv + 0.15 * size) < 0.45 * frame)
+                & (du > size)
+                & ((self.u - cu) * side > 0)
+                & self.face
+            )
             region |= temple
         _, cv = self.eye_at(1.0)
-        region |= (np.abs(self.v - cv + 0.1 * size) < 0.5 * frame) & (np.abs(self.u - self.turn) < f.eye_distance * a - size * 0.9)
+        region |= (np.abs(self.v - cv + 0.1 * size) < 0.5 * frame) & (
+            np.abs(self.u - self.turn) < f.eye_distance * a - size * 0.9
+        )
         self.put("eye_g", region)
 
     def _earrings(self) -> None:
@@ -217,9 +245,13 @@ class _Canvas:
             return
         brim = -0.48 * b + 0.10 * b * (self.u / a) ** 2
         wide = a * (1.12 + 0.7 * f.hair_volume)
-        dome = (np.abs(self.u) / wide) ** 2.6 + (np.maximum(-(self.v + 0.48 * b), 0) / (f.hat_height * b + 0.15 * b)) ** 2.6 < 1
+        dome = (np.abs(self.u) / wide) ** 2.6 + (
+            np.maximum(-(self.v + 0.48 * b), 0) / (f.hat_height * b + 0.15 * b)
+        ) ** 2.6 < 1
         self.put("hat", dome & (self.v < brim))
         if f.hat == "brim":
             self.put("hat", (self.u / (wide * 1.5)) ** 2 + ((self.v - brim + 0.03 * b) / (0.10 * b)) ** 2 < 1)
         elif f.hat == "cap":
-            self.put("hat", ((self.u - self.turn) / (a * 0.95)) ** 2 + ((self.v - brim - 0.02 * b) / (0.12 * b)) ** 2 < 1)
+            self.put(
+                "hat", ((self.u - self.turn) / (a * 0.95)) ** 2 + ((self.v - brim - 0.02 * b) / (0.12 * b)) ** 2 < 1
+            )

@@ -53,24 +53,45 @@ class Light:
 
 # Anchors between which colours are drawn (chosen by eye).
 _SKIN: tuple[Colour, ...] = (
-    (0.98, 0.84, 0.74), (0.94, 0.76, 0.63), (0.85, 0.65, 0.50), (0.72, 0.52, 0.38), (0.55, 0.37, 0.26), (0.38, 0.25, 0.18),
+    (0.98, 0.84, 0.74), (0.94, 0.76, 0.63), (0.85, 0.65, 0.50), (0.72, 0.52, 0.38), (0.55, 0.37, 0.26),
+    (0.38, 0.25, 0.18),
 )  # fmt: skip
 _HAIR: tuple[Colour, ...] = (
-    (0.10, 0.08, 0.08), (0.22, 0.14, 0.10), (0.36, 0.22, 0.13), (0.52, 0.33, 0.18), (0.78, 0.60, 0.34), (0.90, 0.78, 0.52),
+    (0.10, 0.08, 0.08), (0.22, 0.14, 0.10), (0.36, 0.22, 0.13), (0.52, 0.33, 0.18), (0.78, 0.60, 0.34),
+    (0.90, 0.78, 0.52),
     (0.58, 0.22, 0.10), (0.70, 0.70, 0.70),
 )  # fmt: skip
-_IRIS: tuple[Colour, ...] = ((0.30, 0.50, 0.75), (0.25, 0.52, 0.38), (0.40, 0.25, 0.12), (0.20, 0.12, 0.08), (0.50, 0.40, 0.20), (0.45, 0.50, 0.55))
-_LIPS: tuple[Colour, ...] = ((0.80, 0.42, 0.40), (0.72, 0.20, 0.25), (0.86, 0.50, 0.55), (0.55, 0.18, 0.26), (0.68, 0.38, 0.32))
+_IRIS: tuple[Colour, ...] = (
+    (0.30, 0.50, 0.75),
+    (0.25, 0.52, 0.38),
+    (0.40, 0.25, 0.12),
+    (0.20, 0.12, 0.08),
+    (0.50, 0.40, 0.20),
+    (0.45, 0.50, 0.55),
+)
+_LIPS: tuple[Colour, ...] = (
+    (0.80, 0.42, 0.40),
+    (0.72, 0.20, 0.25),
+    (0.86, 0.50, 0.55),
+    (0.55, 0.18, 0.26),
+    (0.68, 0.38, 0.32),
+)
 _METAL: tuple[Colour, ...] = ((0.92, 0.76, 0.30), (0.85, 0.86, 0.90), (0.88, 0.58, 0.48), (0.30, 0.70, 0.60))
 _FABRIC_TEXTURES: tuple[TextureKind, ...] = ("plain", "stripes", "checks", "dots", "clouds")
 
 
 def styles_of(seed: int, index: int) -> FaceStyles:
-    """Styles of face `index` of data seed `seed`; neighbours in a face (skin and nose, hair and brows) are mildly alike."""
+    """Styles of face `index` of data seed `seed`; neighbours in a face (skin and nose, hair and brows) are mildly
+    alike.
+    """
     rng = stream(seed, index, "styles")
     skin = _between(rng, _SKIN)
     hair = _vivid(rng) if rng.random() < 0.12 else _jitter(rng, _one(rng, _HAIR), 0.04)
-    iris, lips, metal = _jitter(rng, _one(rng, _IRIS), 0.05), _mix(_one(rng, _LIPS), skin, float(rng.uniform(0, 0.5))), _one(rng, _METAL)
+    iris, lips, metal = (
+        _jitter(rng, _one(rng, _IRIS), 0.05),
+        _mix(_one(rng, _LIPS), skin, float(rng.uniform(0, 0.5))),
+        _one(rng, _METAL),
+    )
     strands = ClassStyle(
         hair, _mix(hair, (1.0, 0.92, 0.75), float(rng.uniform(0.15, 0.4))), "strands",
         float(rng.uniform(4, 9)), float(rng.uniform(-0.25, 0.25)), float(rng.uniform(0.35, 0.9)),
@@ -79,7 +100,9 @@ def styles_of(seed: int, index: int) -> FaceStyles:
     other_iris = _jitter(rng, _one(rng, _IRIS), 0.05) if rng.random() < 0.03 else iris
 
     def complexion(colour: Colour, contrast: float) -> ClassStyle:
-        return ClassStyle(colour, _mix(colour, (0.55, 0.2, 0.12), 0.35), "clouds", float(rng.uniform(1.5, 4)), 0.0, contrast)
+        return ClassStyle(
+            colour, _mix(colour, (0.55, 0.2, 0.12), 0.35), "clouds", float(rng.uniform(1.5, 4)), 0.0, contrast
+        )
 
     def smooth(colour: Colour) -> ClassStyle:
         return ClassStyle(colour, colour, "plain", 1.0, 0.0, 0.0)
@@ -131,7 +154,9 @@ def _fabric(rng: np.random.Generator, kinds: tuple[TextureKind, ...], *, calm: b
 
 
 def _vivid(rng: np.random.Generator, saturation: float = 0.7) -> Colour:
-    red, green, blue = colorsys.hsv_to_rgb(float(rng.random()), float(rng.uniform(0.05, saturation)), float(rng.uniform(0.2, 0.95)))
+    red, green, blue = colorsys.hsv_to_rgb(
+        float(rng.random()), float(rng.uniform(0.05, saturation)), float(rng.uniform(0.2, 0.95))
+    )
     return red, green, blue
 
 

@@ -26,7 +26,9 @@ def texture(style: ClassStyle, x: Values, y: Values) -> Values:
     if style.texture == "stripes":
         return _soft_step(np.sin(omega * along))
     if style.texture == "checks":
-        return _soft_step(np.sin(omega * along)) * np.float32(0.5) + _soft_step(np.sin(omega * across)) * np.float32(0.5)
+        return _soft_step(np.sin(omega * along)) * np.float32(0.5) + _soft_step(np.sin(omega * across)) * np.float32(
+            0.5
+        )
     if style.texture == "dots":
         return _soft_step(np.sin(omega * along) + np.sin(omega * across) - np.float32(0.9))
     if style.texture == "clouds":
@@ -34,11 +36,18 @@ def texture(style: ClassStyle, x: Values, y: Values) -> Values:
         for direction, phase, scale in _CLOUDS:
             kx, ky = np.float32(np.cos(direction) * scale), np.float32(np.sin(direction) * scale)
             total += np.sin(omega * (kx * x + ky * y) + np.float32(phase))
-        return np.clip(np.float32(0.5) + total * np.float32(0.2), 0, 1)
-    bend = along + np.float32(0.12) * np.sin(np.float32(3.1) * across) + np.float32(0.05) * np.sin(np.float32(7.3) * across + along)
+        result: Values = np.clip(np.float32(0.5) + total * np.float32(0.2), 0, 1)
+        return result
+    bend = (
+        along
+        + np.float32(0.12) * np.sin(np.float32(3.1) * across)
+        + np.float32(0.05) * np.sin(np.float32(7.3) * across + along)
+    )
     fine = np.sin(omega * bend) + np.float32(0.5) * np.sin(np.float32(1.73) * omega * bend + np.float32(1.7))
-    return np.clip(np.float32(0.5) + np.float32(0.32) * fine, 0, 1)
+    result = np.clip(np.float32(0.5) + np.float32(0.32) * fine, 0, 1)
+    return result
 
 
 def _soft_step(wave: Values) -> Values:
-    return np.clip(np.float32(0.5) + np.float32(2.0) * wave, 0, 1)
+    result = np.clip(np.float32(0.5) + np.float32(2.0) * wave, 0, 1)
+    return result

@@ -1,0 +1,60 @@
+"""Reading what `data prepare` wrote: photos and label maps beside a manifest that says what they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.label_spaces import LabelSpace, label_space, make_space
+from pipeline.data.sources import Layout, Record
+from pipeline.errors import UserError
+
+MANIFEST = "manifest.json"
+MANIFEST_FORMAT = 1
+
+
+def read_manifest(root: Path) -> dict[str, Any]:
+    """The manifest of a prepared root; UserError where it does not read or is of a later format."""
+    path = root / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); run `data prepare` again") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != MANIFEST_FORMAT:
+        raise UserError(f"{path}: not a manifest of format {MANIFEST_FORMAT}; run `data prepare` again")
+    return manifest
+
+
+def prepared_space(manifest: dict[str, Any], wanted: str, path: Path) -> LabelSpace:
+    """The space in which prepared label maps are read; Cityscapes' 35 ids can still be read as 19."""
+    stored = manifest["label_space"]
+    if stored == "folder":
+        classes = tuple(manifest["classes"])
+        return make_space("folder", classes, unknown=classes.index("unknown") if "unknown" in classes else None)
+    if stored == "cityscapes_35" and wanted == "cityscapes_19":
+        return label_space(wanted)
+    space = label_space(stored).prepared()
+    if list(space.classes) != manifest["classes"]:
+        raise UserError(f"{path}: its classes are not those of {stored} here; prepare the data again")
+    if label_space(wanted).name != space.name:
+        raise UserError(f"{path}: prepared in label space {stored}, asked for is data.label_space={wanted}")
+    return space
+
+
+def find(name: str, root: Path, space_name: str) -> Layout:
+    """Layout of a prepared root: one part for every part of the prepared split."""
+    manifest = read_manifest(root)
+    path = root / MANIFEST
+    if manifest["data"] != name:
+        raise UserError(f"{path}: prepared from {manifest['data']}, asked for is data={name}")
+    space = prepared_space(manifest, space_name, path)
+    parts: dict[str, tuple[Record, ...]] = {}
+    for part, keys in manifest["splits"].items():
+        parts[part] = tuple(_record(root, key, manifest["samples"][key]) for key in keys)
+    return Layout("prepared", parts, space)
+
+
+def _record(root: Path, key: str, entry: dict[str, Any]) -> Record:
+    instance = entry["instance"]
+    return Record(key, root / entry["photo"], root / entry["label"], root / instance if instance else None)

@@ -1,0 +1,86 @@
+"""sha256 of files, remembered by (path, size, modification time) in the user's cache so that large sets are read
+once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+_CHUNK_BYTES = 1 << 20
+
+
+def user_cache() -> Path:
+    """Folder for what can be made again: `$XDG_CACHE_HOME/ca2sis`, else `~/.cache/ca2sis`."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "ca2sis"
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def file_digests(root: Path, paths: Sequence[Path]) -> dict[Path, str]:
+    """Hex sha256 of every path; a file whose size and times did not change since it was read is not read again.
+
+    Where the cache cannot be written, every file is read: slower, never different. `root` is only used to keep one
+    cache entry a file however the root was spelled.
+    """
+    keys = {path: _stat_key(path) for path in paths}
+    known = _load(list(keys.values()))
+    fresh: dict[str, str] = {}
+    result: dict[Path, str] = {}
+    for path, key in keys.items():
+        if key not in known:
+            known[key] = fresh[key] = sha256_of(path)
+        result[path] = known[key]
+    _store(fresh)
+    return result
+
+
+def _stat_key(path: Path) -> str:
+    real = path.resolve()
+    stat = real.stat()
+    return f"{real}\t{stat.st_size}\t{stat.st_mtime_ns}\t{stat.st_ctime_ns}\t{stat.st_ino}"
+
+
+def _connect() -> sqlite3.Connection:
+    folder = user_cache()
+    folder.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(folder / "file_digests.sqlite", timeout=20.0)
+    connection.execute("CREATE TABLE IF NOT EXISTS digests (key TEXT PRIMARY KEY, sha256 TEXT NOT NULL)")
+    return connection
+
+
+def _load(keys: list[str]) -> dict[str, str]:
+    try:
+        with closing(_connect()) as connection:
+            found: dict[str, str] = {}
+            for i in range(0, len(keys), 500):
+                part = keys[i : i + 500]
+                marks = ",".join("?" * len(part))
+                found.update(
+                    connection.execute(f"SELECT key, sha256 FROM digests WHERE key IN ({marks})", part).fetchall()
+                )
+            return found
+    except (OSError, sqlite3.Error):  # the cache only saves time
+        return {}
+
+
+def _store(fresh: dict[str, str]) -> None:
+    if not fresh:
+        return
+    try:
+        with closing(_connect()) as connection, connection:
+            connection.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?)", list(fresh.items()))
+    except (OSError, sqlite3.Error):  # read-only home or full disk: the next call reads the files again
+        return

@@ -1,0 +1,115 @@
+"""The prepared cache: one split's samples at the training size as memory-mapped arrays, so that loading costs nothing.
+
+A cache is named by the data fingerprint (content of the files, split, transform), so it is never stale; it is built
+in a folder of its own and renamed into place, so several writers at once end with one complete cache.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data.digests import user_cache
+from pipeline.data.fingerprint import canonical_digest, data_fingerprint
+from pipeline.data.types import Dataset, Sample, Split
+from pipeline.errors import UserError
+from pipeline.schema.data import DataConfig
+
+_FORMAT = 1
+
+
+def cache_folder(cfg: DataConfig, split: Split) -> Path:
+    """Where the cache of `split` lies (whether or not it is built): `<cache_root>/mapped/<digest>`."""
+    base = Path(cfg.cache_root) if cfg.cache_root is not None else user_cache()
+    named = {"format": _FORMAT, "data": data_fingerprint(cfg)["digest"], "split": split}
+    return base / "mapped" / canonical_digest(named)[:32]
+
+
+class Mapped:
+    """A data set whose training samples come from a memory-mapped file, built on first use."""
+
+    def __init__(self, cfg: DataConfig, source: Dataset, split: Split) -> None:
+        self.source = source
+        self.label_space, self.keys = source.label_space, source.keys
+        self.height, self.width, self.load_scale = source.height, source.width, source.load_scale
+        self.folder = cache_folder(cfg, split)
+        if not self.folder.is_dir():
+            _build(self.folder, source, cfg.workers)
+        meta = json.loads((self.folder / "meta.json").read_text(encoding="utf-8"))
+        shape = (len(source), meta["height"], meta["width"])
+        self._image = np.memmap(self.folder / "image.u8", dtype=np.uint8, mode="r", shape=(*shape, 3))
+        self._label = np.memmap(self.folder / "label.u8", dtype=np.uint8, mode="r", shape=shape)
+        self._instance = (
+            np.memmap(self.folder / "instance.i32", dtype=np.int32, mode="r", shape=shape)
+            if meta["instances"]
+            else None
+        )
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def for_training(self, index: int) -> Sample:
+        """As the source's, copied out of the map."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        instance = None if self._instance is None else np.array(self._instance[index])
+        return Sample(np.array(self._image[index]), np.array(self._label[index]), self.keys[index], instance)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Sample at the training size: from the map, or decoded again where training sees larger samples."""
+        return self.for_training(index) if self.load_scale == 1.0 else self.source[index]
+
+
+def _build(folder: Path, source: Dataset, workers: int) -> None:
+    """Decode every sample into a new cache; a cache another process finished meanwhile is taken instead."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=f"{folder.name}.building-", dir=folder.parent))
+    except OSError as error:
+        raise UserError(f"data.cache_root: {folder.parent} cannot be written ({error.strerror})") from error
+    try:
+        _write(building, source, max(1, workers))
+        try:
+            building.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    except OSError as error:
+        raise UserError(f"{folder}: the cache cannot be written ({error.strerror or error})") from error
+    finally:
+        if building.exists():
+            shutil.rmtree(building)
+
+
+def _write(folder: Path, source: Dataset, workers: int) -> None:
+    first = source.for_training(0)
+    meta = {
+        "height": first.label.shape[0],
+        "width": first.label.shape[1],
+        "instances": first.instance is not None,
+        "classes": list(source.label_space.classes),
+        "keys": list(source.keys),
+    }
+    with (
+        (folder / "image.u8").open("wb") as images,
+        (folder / "label.u8").open("wb") as labels,
+        (folder / "instance.i32").open("wb") as instances,
+        ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool,
+    ):
+        step = 4 * workers  # bounds how many decoded samples wait in memory
+        for begin in range(0, len(source), step):
+            for sample in pool.map(source.for_training, range(begin, min(begin + step, len(source)))):
+                images.write(sample.image.tobytes())
+                labels.write(sample.label.tobytes())
+                if sample.instance is not None:
+                    instances.write(sample.instance.tobytes())
+        for stream in (images, labels, instances):
+            stream.flush()
+            os.fsync(stream.fileno())
+    (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")

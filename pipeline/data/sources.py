@@ -1,0 +1,90 @@
+"""A data set as it lies on disk: which files belong together, in which split, in which label space.
+
+`open_source` finds the layout (prepared, or one of those users download), pairs photos with labels by name, and
+applies the split rule. It reads no pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.label_spaces import LabelSpace
+from pipeline.data.types import Split
+from pipeline.errors import UserError
+from pipeline.schema.data import DataConfig
+
+
+@dataclass(frozen=True)
+class Record:
+    """The files of one sample."""
+
+    key: str
+    photo: Path
+    label: Path
+    instance: Path | None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What an adapter found below a root: samples by part ("train", "val", "test", or "all" where nothing divides
+    them).
+    """
+
+    name: str  # for people, e.g. "CelebA-HQ-img + merged_labels"
+    parts: dict[str, tuple[Record, ...]]
+    space: LabelSpace  # with the lookup table that fits these files
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set with its split decided."""
+
+    name: str
+    root: Path
+    layout: str
+    space: LabelSpace
+    split_rule: str  # the rule that was applied; never "auto"
+    splits: dict[Split, tuple[Record, ...]]
+
+    def describe(self) -> dict[str, Any]:
+        """Plain description by content: digests of the files of every split, the rule, the classes; no paths of this
+        machine.
+        """
+        from pipeline.data.digests import file_digests
+
+        digests = file_digests(
+            self.root, sorted({path for records in self.splits.values() for r in records for path in _paths(r)})
+        )
+        return {
+            "layout": self.layout,
+            "label_space": self.space.name,
+            "classes": list(self.space.classes),
+            "split_rule": self.split_rule,
+            "splits": {
+                split: [[r.key, *(digests[p] for p in _paths(r))] for r in records]
+                for split, records in self.splits.items()
+            },
+        }
+
+
+def _paths(record: Record) -> list[Path]:
+    return [record.photo, record.label] + ([record.instance] if record.instance else [])
+
+
+def open_source(cfg: DataConfig) -> Source:
+    """The source a config names. UserError: no root, no such folder, unknown layout or label space, unpaired files,
+    empty split.
+    """
+    from pipeline.data.adapters import find_layout
+    from pipeline.data.splits import divide
+
+    if cfg.root is None:
+        raise UserError(f"data.root is not set: data={cfg.name} needs the folder it lies in (data.root=PATH)")
+    root = Path(cfg.root)
+    if not root.is_dir():
+        raise UserError(f"data.root={cfg.root}: no such folder (data={cfg.name})")
+    layout = find_layout(cfg.name, root, cfg.label_space)
+    rule, splits = divide(cfg, layout, root)
+    return Source(cfg.name, root, layout.name, layout.space, rule, splits)

@@ -1,0 +1,143 @@
+"""Which sample is in which split: named rules, each a pure function of what is on disk.
+
+`auto` resolves to the split a root brings with it (prepared split file, or train/val folders), to the published one
+where all of CelebAMask-HQ is there, else to `holdout` (a lone image is shared by all splits). The rule that was applied
+is part of the data fingerprint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.data.types import SPLITS, Split
+from pipeline.errors import UserError
+from pipeline.schema.data import DataConfig
+
+if TYPE_CHECKING:
+    from pipeline.data.sources import Layout, Record
+
+Division = dict[Split, tuple["Record", ...]]
+HOLDOUT_FRACTION = 0.2
+_CELEBA_TRAIN_END, _CELEBA_VAL_END = 162_771, 182_638  # original CelebA indices, its own partition
+_SEAN_TRAIN_END = 28_000
+
+
+def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key by which 2 comes before 10."""
+    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part)
+
+
+def divide(cfg: DataConfig, layout: Layout, root: Path) -> tuple[str, Division]:
+    """(rule applied, records by split), limited to the config's counts. UserError where a split would be empty."""
+    rule = _resolve(cfg, layout)
+    everything = tuple(sorted((r for part in layout.parts.values() for r in part), key=lambda r: natural_key(r.key)))
+    if not everything:
+        raise UserError(f"{root}: no samples found ({layout.name})")
+    if rule in ("folders", "prepared"):
+        splits = _folders(layout, root)
+    elif rule == "holdout":
+        splits = holdout(everything)
+    elif rule == "share":
+        splits = dict.fromkeys(SPLITS, everything)
+    elif rule == "celebamask_28000_2000":
+        splits = _by_number(everything, lambda i: "train" if i < _SEAN_TRAIN_END else "test")
+        splits["val"] = splits["test"]  # the papers that use this split keep no validation images
+    else:
+        splits = celebamask_official(everything, root)
+    limits: dict[Split, int | None] = {"train": cfg.train_images, "val": cfg.val_images, "test": cfg.test_images}
+    limited: Division = {split: splits[split][: limits[split]] for split in SPLITS}
+    for split in SPLITS:
+        if not limited[split]:
+            hint = "; data.split=share uses every image in every split (for trials only)" if rule == "holdout" else ""
+            raise UserError(
+                f"data={cfg.name}: the {split} split has no images (rule {rule}, {len(everything)} images found, "
+                f"data.{split}_images={limits[split]}){hint}"
+            )
+    return rule, limited
+
+
+def _resolve(cfg: DataConfig, layout: Layout) -> str:
+    if cfg.split != "auto":
+        return cfg.split
+    if layout.name == "prepared":
+        return "prepared"
+    if "train" in layout.parts and ("val" in layout.parts or "test" in layout.parts):
+        return "folders"
+    if cfg.name == "celebamask_hq":
+        numbers = {int(r.key) for part in layout.parts.values() for r in part if r.key.isdigit()}
+        if len(numbers) == 30_000:
+            return "celebamask_28000_2000"
+    return "holdout" if sum(len(part) for part in layout.parts.values()) > 1 else "share"
+
+
+def _folders(layout: Layout, root: Path) -> Division:
+    """The root's own parts; of `val` and `test`, a missing one is the other (ADE20K and others have no public test
+    labels).
+    """
+    parts = layout.parts
+    if "train" not in parts or not ("val" in parts or "test" in parts):
+        raise UserError(f"{root}: split by folders needs train and val (or test); found {', '.join(parts)}")
+    val = parts["val"] if "val" in parts else parts["test"]
+    test = parts["test"] if "test" in parts else parts["val"]
+    order = lambda records: tuple(sorted(records, key=lambda r: natural_key(r.key)))  # noqa: E731
+    return {"train": order(parts["train"]), "val": order(val), "test": order(test)}
+
+
+def holdout(records: tuple[Record, ...]) -> Division:
+    """A fifth (at least one image) is held out, chosen by the sha256 of the key, so that adding images moves few
+    others.
+
+    Half of what is held out is `val`, half `test`; a single held-out image is both. A set of one image has nothing
+    to hold out.
+    """
+    ranked = sorted(records, key=lambda r: hashlib.sha256(r.key.encode()).hexdigest())
+    held = 0 if len(ranked) < 2 else max(1, round(HOLDOUT_FRACTION * len(ranked)))
+    half = (held + 1) // 2
+    chosen: dict[Split, list[Record]] = {
+        "val": ranked[:half],
+        "test": ranked[half:held] or ranked[:half],
+        "train": ranked[held:],
+    }
+    return {split: tuple(sorted(chosen[split], key=lambda r: natural_key(r.key))) for split in SPLITS}
+
+
+def _by_number(records: tuple[Record, ...], split_of) -> Division:  # type: ignore[no-untyped-def]
+    chosen: dict[Split, list[Record]] = {"train": [], "val": [], "test": []}
+    for record in records:
+        if not record.key.isdigit():
+            raise UserError(
+                f"{record.photo}: a CelebAMask-HQ split needs names that are image numbers (0.jpg .. 29999.jpg)"
+            )
+        chosen[split_of(int(record.key))].append(record)
+    return {split: tuple(chosen[split]) for split in SPLITS}
+
+
+def celebamask_official(records: tuple[Record, ...], root: Path) -> Division:
+    """CelebA's own partition (24,183 / 2,993 / 2,824), through `CelebA-HQ-to-CelebA-mapping.txt` (columns idx,
+    orig_idx, ...).
+    """
+    table = root / "CelebA-HQ-to-CelebA-mapping.txt"
+    if not table.is_file():
+        raise UserError(f"{table} is missing: the official split needs the mapping file that comes with CelebAMask-HQ")
+    original: dict[int, int] = {}
+    for number, line in enumerate(table.read_text(encoding="utf-8").splitlines(), start=1):
+        words = line.split()
+        if len(words) < 2 or not words[0].isdigit():
+            continue
+        if not words[1].isdigit():
+            raise UserError(f"{table}, line {number}: orig_idx {words[1]!r} is not a number")
+        original[int(words[0])] = int(words[1])
+    missing = [r.key for r in records if r.key.isdigit() and int(r.key) not in original]
+    if missing:
+        raise UserError(
+            f"{table}: no line for image {missing[0]}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
+        )
+
+    def split_of(index: int) -> Split:
+        number = original[index]
+        return "train" if number < _CELEBA_TRAIN_END else "val" if number < _CELEBA_VAL_END else "test"
+
+    return _by_number(records, split_of)
