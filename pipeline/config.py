@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -94,13 +95,13 @@ def _compose_text(overrides: tuple[str, ...]) -> str:
         initialize_config_dir(config_dir=str(CONF), version_base="1.3")
     try:
         composed = hydra_compose("config", overrides=list(overrides))
-        return OmegaConf.to_yaml(composed, resolve=True)
+        return json.dumps(OmegaConf.to_container(composed, resolve=True))  # text: the cache holds nothing mutable
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_hydra_message(error, overrides)) from error
 
 
 def _plain(overrides: tuple[str, ...]) -> dict[str, Any]:
-    values = yaml.safe_load(_compose_text(overrides))
+    values = json.loads(_compose_text(overrides))
     if not isinstance(values, dict):
         raise UserError("config: composition gave no mapping")
     return values
