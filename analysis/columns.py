@@ -32,10 +32,7 @@ FRAME: dict[str, tuple[str, str]] = {
 PROVENANCE_NUMBERS = ("wall_seconds", "device_seconds", "params", "flops_per_image", "images_seen", "peak_mem_gib")
 
 RUNS: dict[str, tuple[str, str]] = {
-    **{
-        name: FRAME[name]
-        for name in ("study", "arm", "arm_label", "reference", "seed", "run_id", "run_state", "kind")
-    },
+    **{name: FRAME[name] for name in ("study", "arm", "arm_label", "reference", "seed", "run_id", "run_state", "kind")},
     "run_reason": ("string", "why the run did not finish, or what is damaged in its record"),
     "attempts": ("Int64", "how often the run was started"),
     "budget_images": ("Int64", "training images the plan grants the run"),
@@ -61,6 +58,8 @@ IMPORTED: dict[str, tuple[str, str]] = {
     "std": ("Float64", "its standard deviation, where the source gives one"),
     "n": ("Int64", "seeds behind it, where the source says"),
     "unit": ("string", "unit"),
+    "seed": ("Int64", "run seed, for imported runs"),
+    "data": ("string", "data set, matched to the column groups of tables by data set"),
     "protocol": ("string", "evaluation protocol, as far as the source says"),
     "split": ("string", "split, as far as the source says"),
     "source": ("string", "where the number comes from"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,19 @@ from pipeline.errors import UserError
 from pipeline.records import Arm, RunStore, StudyManifest, StudyMetric
 from pipeline.records.bulk import RawRecord, read_raw
 
-VALUE_FIELDS = ("name", "value", "n", "unit", "direction", "split", "protocol", "fingerprint", "state", "status", "reason")
+VALUE_FIELDS = (
+    "name",
+    "value",
+    "n",
+    "unit",
+    "direction",
+    "split",
+    "protocol",
+    "fingerprint",
+    "state",
+    "status",
+    "reason",
+)
 
 
 @dataclass(frozen=True)
@@ -61,13 +74,18 @@ class Study:
     def _per_image_of_run(self) -> dict[str, pd.DataFrame]:
         return {}
 
-    def per_image(self, metric: str, *, protocol_fingerprint: str | None = None) -> pd.DataFrame:
+    def per_image(
+        self, metric: str, *, protocol_fingerprint: str | None = None, arms: Sequence[str] | None = None
+    ) -> pd.DataFrame:
         """Per-image values of a metric on the study's split: columns arm, seed, key, value.
 
-        Only finished runs; `protocol_fingerprint` restricts to one version of the metric. Empty where nothing was recorded.
+        Only finished runs (of `arms`, if given); `protocol_fingerprint` restricts to one version of the metric. Empty where
+        nothing was recorded; raises UserError naming a damaged file.
         """
         parts = []
         finished = self.runs[self.runs["run_state"] == "finished"]
+        if arms is not None:
+            finished = finished[finished["arm"].isin(list(arms))]
         for arm, seed, run_id in finished[["arm", "seed", "run_id"]].itertuples(index=False, name=None):
             values = self._values_of(str(run_id))
             chosen = values[(values["metric"] == metric) & (values["split"] == self.manifest.split)]
@@ -174,9 +192,9 @@ def _metric_frame(manifest: StudyManifest, raw: dict[str, RawRecord], runs: pd.D
                 columns_of[field].append(intern(str(row.get(field, ""))))
             columns_of["state"].append(intern(str(row.get("state", "trained"))))
             position.append(index)
-            if row.get("split") == manifest.split and row.get("protocol") == manifest.protocol:
-                if row.get("state", "trained") == "trained":
-                    present.add(row["name"])
+            here = (row.get("split"), row.get("protocol"), row.get("state", "trained"))
+            if here == (manifest.split, manifest.protocol, "trained"):
+                present.add(row["name"])
         for metric in manifest.metrics:
             if metric.name not in present:
                 reason = _absence(states[index], reasons[index], manifest)

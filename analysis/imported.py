@@ -23,7 +23,11 @@ def load_imported(folder: Path) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for path in sorted((folder / "imported").glob("*.json")):
         document = read_json(path)
-        if not isinstance(document, dict) or document.get("schema") != SCHEMA or not isinstance(document.get("rows"), list):
+        if (
+            not isinstance(document, dict)
+            or document.get("schema") != SCHEMA
+            or not isinstance(document.get("rows"), list)
+        ):
             raise UserError(f"{path} is not an import of this version: import it again")
         rows += document["rows"]
     return columns.typed(pd.DataFrame(rows, columns=list(columns.IMPORTED)), columns.IMPORTED)

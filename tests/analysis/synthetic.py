@@ -113,7 +113,11 @@ def make_study(
         for arm in arms:
             shifts = (effects or {}).get(arm.name, {}) if effects is not None else arm.effects
             for run_seed in seeds:
-                config = {"model": {"family": arm.name, "levels": dict(arm.levels)}, "seed": run_seed, "study_noise": seed}
+                config = {
+                    "model": {"family": arm.name, "levels": dict(arm.levels)},
+                    "seed": run_seed,
+                    "study_noise": seed,
+                }
                 text = identity_text(config, {"digest": "data-1"}, SCHEMA_VERSION)
                 run_id = digest(text)
                 overrides = ("preset=tiny", *(arm.overrides or (f"model={arm.name}",)), f"seed={run_seed}")
@@ -130,7 +134,9 @@ def make_study(
                 state = arm.states.get(run_seed, "finished")
                 if state == "missing":
                     continue
-                _write_run(store, run_id, text, config, arm, state, metrics, values, per_image, history, costs, fingerprint)
+                _write_run(
+                    store, run_id, text, config, arm, state, metrics, values, per_image, history, costs, fingerprint
+                )
         manifest = StudyManifest(
             name=name,
             question=question,
@@ -139,7 +145,13 @@ def make_study(
             split=SPLIT,
             metrics=tuple(StudyMetric(item.name, item.role, item.direction) for item in metrics),  # type: ignore[arg-type]
             arms=tuple(
-                Arm(arm.name, arm.label or arm.name, dict(arm.levels), tuple(arm.overrides or (f"model={arm.name}",)), arm.reference)
+                Arm(
+                    arm.name,
+                    arm.label or arm.name,
+                    dict(arm.levels),
+                    tuple(arm.overrides or (f"model={arm.name}",)),
+                    arm.reference,
+                )
                 for arm in arms
             ),
             cells=tuple(cells),
@@ -219,7 +231,9 @@ def _write_run(
             rows.append(MetricRow(value=None, n=0, status="unavailable", reason=arm.unavailable[metric.name], **common))
             continue
         if metric.name in arm.not_applicable:
-            rows.append(MetricRow(value=None, n=0, status="not_applicable", reason=arm.not_applicable[metric.name], **common))
+            rows.append(
+                MetricRow(value=None, n=0, status="not_applicable", reason=arm.not_applicable[metric.name], **common)
+            )
             continue
         sample = values[metric.name]
         rows.append(MetricRow(value=float(sample.mean()), n=len(sample), **common))

@@ -1,0 +1,49 @@
+"""Statistics of paired runs: summaries, intervals, tests, effect sizes, equivalence, factorial effects, correlation."""
+
+from analysis.statistics.bootstrap import Interval, hierarchical_interval
+from analysis.statistics.correlation import Correlation, correlate_metrics, correlation
+from analysis.statistics.effects import (
+    EffectSize,
+    effect_size,
+    minimum_detectable_effect,
+    power_of_paired_t,
+    seeds_needed,
+)
+from analysis.statistics.equivalence import Equivalence, tost
+from analysis.statistics.factorial import Factorial, analyse_factorial
+from analysis.statistics.summary import FEW_SEEDS, Summary, interquartile_mean, summarise
+from analysis.statistics.tests import (
+    TestResult,
+    holm,
+    paired_permutation_test,
+    paired_t_test,
+    paired_test,
+    wilcoxon_test,
+)
+
+__all__ = [
+    "FEW_SEEDS",
+    "Correlation",
+    "EffectSize",
+    "Equivalence",
+    "Factorial",
+    "Interval",
+    "Summary",
+    "TestResult",
+    "analyse_factorial",
+    "correlate_metrics",
+    "correlation",
+    "effect_size",
+    "hierarchical_interval",
+    "holm",
+    "interquartile_mean",
+    "minimum_detectable_effect",
+    "paired_permutation_test",
+    "paired_t_test",
+    "paired_test",
+    "power_of_paired_t",
+    "seeds_needed",
+    "summarise",
+    "tost",
+    "wilcoxon_test",
+]

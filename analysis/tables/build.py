@@ -1,0 +1,316 @@
+"""From a study and a specification to a `Table`: mean ± std with n, ranks, ties, differences, marks and footnotes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from analysis.comparisons import Comparison, compare, correct
+from analysis.frame import Study
+from analysis.statistics.summary import Summary, summarise
+from analysis.tables import notes
+from analysis.tables.gather import Gathered, Gatherer, describe_defects
+from analysis.tables.layout import ColumnPlan, RowPlan, plan_columns, plan_rows
+from analysis.tables.model import DEFECTS, MARKS, Column, Rank, Row, RowKind, Table, TableCell, letter
+from analysis.tables.numbers import decimals_of, number, scale_of
+from analysis.tables.ranking import rank, ties_with_best
+from analysis.tables.spec import TableSpec
+from pipeline.errors import UserError
+
+
+@dataclass
+class _Footnotes:
+    """Letters in order of first use; equal texts share a letter."""
+
+    letters: dict[str, str] = field(default_factory=dict)
+
+    def add(self, text: str) -> str:
+        return self.letters.setdefault(text, letter(len(self.letters)))
+
+
+@dataclass
+class _Filled:
+    """One column with everything that is known of its cells, by row key."""
+
+    plan: ColumnPlan
+    column: Column
+    gathered: dict[str, Gathered]
+    summaries: dict[str, Summary]
+    ranks: dict[str, Rank] = field(default_factory=dict)
+    ties: set[str] = field(default_factory=set)
+    comparisons: dict[str, Comparison] = field(default_factory=dict)
+
+
+def build_table(study: Study, spec: TableSpec, name: str = "main") -> Table:
+    """Build a table. Raises UserError where numbers that do not belong together would share a column."""
+    if study.runs.empty:
+        raise UserError(f"study {study.name!r} has no runs in its plan")
+    rows = plan_rows(study, spec)
+    plans, absent = plan_columns(study, spec, rows)
+    gatherer = Gatherer(study)
+    filled = [_fill(gatherer, plan, rows, spec) for plan in plans]
+    if spec.show.delta or spec.show.stars or spec.show.interval:
+        _compare(study, filled, rows, spec)
+    seeds_of_table = _usual_n(filled)
+    footnotes = _Footnotes()
+    below_baseline = _trivial(study, filled, rows)
+    built = []
+    for row in rows:
+        marks = _row_notes(row, study, footnotes)
+        cells = tuple(
+            _cell(part, row, spec, seeds_of_table, footnotes, below_baseline.get((row.key, part.column.key), ""))
+            for part in filled
+        )
+        built.append(Row(row.key, row.label, row.kind, row.group, row.reference, cells, marks))
+    built += _imported_rows(study, filled, spec, footnotes)
+    warnings = notes.warnings(study, rows, seeds_of_table)
+    problems = _problems(filled, rows, built) + notes.defects_of_provenance(study, rows)
+    return Table(
+        name=name,
+        title=spec.title or f"Study {study.name}",
+        study=study.name,
+        columns=tuple(part.column for part in filled),
+        rows=tuple(built),
+        footnotes=tuple((mark, text) for text, mark in footnotes.letters.items()),
+        notes=tuple(notes.general(study, spec, _facts(filled, seeds_of_table, absent), rows)),
+        warnings=tuple(warnings),
+        problems=tuple(problems),
+    )
+
+
+def _problems(filled: list[_Filled], rows: list[RowPlan], built: list[Row]) -> list[str]:
+    """Cells that are no sound number, and cells that lack some of their seeds, in words."""
+    found = []
+    for row in built:
+        for part, cell in zip(filled, row.cells, strict=True):
+            if cell.status in DEFECTS:
+                found.append(f"{row.label}, {part.column.label}: {cell.status}")
+    for row in rows:
+        for part in filled:
+            gathered = part.gathered[row.key]
+            if gathered.values and gathered.defects:
+                found.append(f"{row.label}, {part.column.label}: {len(gathered.defects)} of its seeds have no value")
+    return found
+
+
+def _facts(filled: list[_Filled], n: int, absent: list[str]) -> notes.TableFacts:
+    """What the general notes need to know of the finished columns."""
+    comparisons = [item for part in filled for item in part.comparisons.values()]
+    measured = [item for part in filled if part.plan.kind != "cost" for item in part.gathered.values()]
+    return notes.TableFacts(
+        n=n,
+        images=tuple(sorted({count for item in measured for count in item.images})),
+        ranked=any(part.ranks for part in filled),
+        tied=any(part.ties for part in filled),
+        spread=any(item.std is not None for part in filled for item in part.summaries.values()),
+        family=len([item for item in comparisons if item.test is not None]),
+        tests=tuple(sorted({item.test.name for item in comparisons if item.test is not None})),
+        images_only=any(item.interval is not None and len(item.seeds) == 1 for item in comparisons),
+        absent=tuple(absent),
+        gains=any(part.plan.kind == "gain" for part in filled),
+    )
+
+
+def _fill(gatherer: Gatherer, plan: ColumnPlan, rows: list[RowPlan], spec: TableSpec) -> _Filled:
+    arms = [row.arms[plan.level] for row in rows if plan.level in row.arms]
+    fingerprint = gatherer.settle_fingerprint(arms, plan)
+    gathered = {
+        row.key: gatherer.gather(row.arms[plan.level], plan, fingerprint) if plan.level in row.arms else Gathered()
+        for row in rows
+    }
+    summaries = {key: summarise(item.values.values()) for key, item in gathered.items() if item.values}
+    units = sorted({unit for item in gathered.values() for unit in item.units})
+    directions = sorted({word for item in gathered.values() for word in item.directions})
+    if len(units) > 1 or len(directions) > 1:
+        raise UserError(
+            f"metric {plan.metric!r} has several units or directions in one column: {', '.join(units + directions)}"
+        )
+    means = [item.mean for item in summaries.values()]
+    scale, unit = scale_of(means, units[0] if units else "")
+    spreads = [item.std / scale for item in summaries.values() if item.std is not None]
+    decimals = plan.decimals if plan.decimals is not None else decimals_of([mean / scale for mean in means], spreads)
+    direction = directions[0] if directions else plan.direction or "none"
+    column = Column(
+        plan.key, plan.metric, plan.label, unit, direction, plan.kind, plan.group, scale, decimals, fingerprint
+    )
+    part = _Filled(plan, column, gathered, summaries)
+    if plan.kind == "metric" and spec.mark_best:
+        ranked = {row.key for row in rows if row.kind in ("arm", "released")}
+        part.ranks = rank(
+            {key: item.mean for key, item in summaries.items() if key in ranked}, direction, decimals, scale
+        )
+        if spec.show.ties:
+            values = {key: gathered[key].values for key in summaries if key in ranked}
+            names = (gatherer.study.name, plan.key)
+            part.ties = ties_with_best(values, part.ranks, names, alpha=spec.alpha, method=spec.test)
+    return part
+
+
+def _compare(study: Study, filled: list[_Filled], rows: list[RowPlan], spec: TableSpec) -> None:
+    """Compare every learned row with the reference in every metric column, Holm-corrected within the declared family."""
+    reference = next((row for row in rows if row.reference), None)
+    if reference is None:
+        raise UserError(
+            f"study {study.name!r} declares no reference arm; name one in the table's specification (reference)"
+        )
+    family: list[tuple[_Filled, str, Comparison]] = []
+    for part in filled:
+        if part.plan.kind != "metric":
+            continue
+        home = (part.plan.protocol, part.plan.split) == (study.manifest.protocol, study.manifest.split)
+        for row in rows:
+            if row.key == reference.key or row.kind not in ("arm", "released") or part.plan.level not in row.arms:
+                continue
+            if part.plan.level not in reference.arms:
+                continue
+            arm, against = row.arms[part.plan.level], reference.arms[part.plan.level]
+            values = {arm: part.gathered[row.key].values, against: part.gathered[reference.key].values}
+            found = compare(
+                study, part.plan.metric, part.column.direction, arm, against, values,
+                fingerprint=part.column.fingerprint, level=spec.level, method=spec.test, images=home,
+            )  # fmt: skip
+            if found is not None:
+                family.append((part, row.key, found))
+    groups: dict[str, list[tuple[_Filled, str, Comparison]]] = {}
+    for item in family:
+        groups.setdefault(item[0].plan.key if spec.family == "metric" else "", []).append(item)
+    for group in groups.values():
+        corrected = correct([item for _, _, item in group])
+        for (part, key, _), comparison in zip(group, corrected, strict=True):
+            part.comparisons[key] = comparison
+
+
+def _usual_n(filled: list[_Filled]) -> int:
+    """Seeds behind most cells; the larger of equally frequent numbers."""
+    counts: dict[int, int] = {}
+    for part in filled:
+        for item in part.summaries.values():
+            counts[item.n] = counts.get(item.n, 0) + 1
+    return max(counts, key=lambda n: (counts[n], n), default=0)
+
+
+def _trivial(study: Study, filled: list[_Filled], rows: list[RowPlan]) -> dict[tuple[str, str], str]:
+    """Footnotes for rows that do not beat the trivial baseline on the primary metric, by (row, column)."""
+    primary = study.primary
+    found: dict[tuple[str, str], str] = {}
+    if primary is None:
+        return found
+    for part in filled:
+        if part.plan.metric != primary.name or part.plan.kind != "metric" or part.column.direction == "none":
+            continue
+        sign = -1 if part.column.direction == "min" else 1
+        for baseline in (row for row in rows if row.kind == "baseline" and row.key in part.summaries):
+            floor = part.summaries[baseline.key].mean
+            for row in rows:
+                if row.kind in ("arm", "released") and row.key in part.summaries:
+                    mean = part.summaries[row.key].mean
+                    if sign * (mean - floor) <= 0:
+                        found[row.key, part.column.key] = f"does not beat the trivial baseline ({baseline.label})"
+    return found
+
+
+def _cell(part: _Filled, row: RowPlan, spec: TableSpec, usual_n: int, footnotes: _Footnotes, below: str) -> TableCell:
+    gathered, summary, column = part.gathered[row.key], part.summaries.get(row.key), part.column
+    seeds = len(gathered.values) + len(gathered.defects)
+    if summary is None:
+        status = gathered.status
+        mark = (footnotes.add(describe_defects(gathered.defects, seeds)),) if gathered.defects else ()
+        return TableCell(status, MARKS[status], notes=mark, run_ids=gathered.run_ids)
+    marks = []
+    if gathered.defects:
+        text = describe_defects(gathered.defects, seeds)
+        marks.append(footnotes.add(f"{summary.n} of {seeds} seeds: {text}"))
+    if below:
+        marks.append(footnotes.add(below))
+    signed = part.plan.kind == "gain"
+    constant_cost = part.plan.kind == "cost" and not summary.std
+    spread = ""
+    if spec.show.std and summary.std is not None and not constant_cost:
+        spread = number(summary.std / column.scale, column.decimals)
+    comparison = part.comparisons.get(row.key)
+    interval = comparison.interval if comparison is not None else None
+    return TableCell(
+        status="ok",
+        main=number(summary.mean / column.scale, column.decimals, sign=signed),
+        spread=spread,
+        details=_details(comparison, column, spec),
+        value=summary.mean,
+        std=summary.std,
+        n=summary.n,
+        show_n=summary.n != usual_n and not constant_cost,
+        rank=part.ranks.get(row.key, ""),
+        tie=row.key in part.ties,
+        notes=tuple(marks),
+        lower=interval.lower if interval is not None else None,
+        upper=interval.upper if interval is not None else None,
+        difference=comparison.difference if comparison is not None else None,
+        p_value=comparison.p_holm if comparison is not None else None,
+        run_ids=gathered.run_ids,
+    )
+
+
+def _details(comparison: Comparison | None, column: Column, spec: TableSpec) -> tuple[str, ...]:
+    if comparison is None:
+        return ()
+    parts = []
+    if spec.show.delta:
+        parts.append(f"Δ {number(comparison.difference / column.scale, column.decimals, sign=True)}")
+    if spec.show.interval and comparison.interval is not None:
+        ends = (comparison.interval.lower, comparison.interval.upper)
+        parts.append("[" + ", ".join(number(end / column.scale, column.decimals, sign=True) for end in ends) + "]")
+    if spec.show.stars and comparison.stars:
+        parts.append(comparison.stars)
+    return (" ".join(parts),) if parts else ()
+
+
+def _row_notes(row: RowPlan, study: Study, footnotes: _Footnotes) -> tuple[str, ...]:
+    marks = []
+    if row.kind == "baseline":
+        marks.append(footnotes.add("trivial baseline: learns nothing, and is not ranked"))
+    if row.kind == "released":
+        marks.append(
+            footnotes.add("released weights of the authors, evaluated here; not trained under this study's budget")
+        )
+    budget = notes.budget_note(study, list(row.arms.values()))
+    if budget and row.kind == "arm":
+        marks.append(footnotes.add(budget))
+    return tuple(marks)
+
+
+def _imported_rows(study: Study, filled: list[_Filled], spec: TableSpec, footnotes: _Footnotes) -> list[Row]:
+    """Published and imported numbers: rows of their own kind, neither ranked nor tested."""
+    if not spec.published or study.imported.empty:
+        return []
+    rows = []
+    for (label, kind), of_label in study.imported.groupby(["label", "kind"], sort=False):
+        cells = tuple(_imported_cell(of_label, part.column, part.plan.level) for part in filled)
+        if all(cell.status == "blank" for cell in cells):
+            continue
+        sources = "; ".join(dict.fromkeys(of_label["source"].dropna()))
+        word = (
+            "published number, not measured here" if kind == "published" else "logged by other code, not measured here"
+        )
+        row_kind: RowKind = "published" if kind == "published" else "imported"
+        mark = footnotes.add(f"{word}: {sources}" if sources else word)
+        rows.append(Row(f"{kind}:{label}", str(label), row_kind, "", False, cells, (mark,)))
+    return rows
+
+
+def _imported_cell(of_label: pd.DataFrame, column: Column, level: str) -> TableCell:
+    chosen = of_label[of_label["metric"] == column.metric]
+    if level:
+        chosen = chosen[chosen["data"].fillna("") == level]
+    values = [float(value) for value in chosen["value"].dropna() if math.isfinite(value)]
+    if not values or column.kind == "gain":
+        return TableCell("blank", MARKS["blank"])
+    summary = summarise(values)
+    std, n = summary.std, summary.n
+    if summary.n == 1:
+        given: Mapping[str, float] = chosen[["std", "n"]].iloc[0].dropna().to_dict()
+        std, n = given.get("std"), int(given.get("n", 1))
+    spread = number(std / column.scale, column.decimals) if std is not None else ""
+    main = number(summary.mean / column.scale, column.decimals)
+    return TableCell("ok", main, spread, value=summary.mean, std=std, n=n)

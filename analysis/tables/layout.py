@@ -1,0 +1,198 @@
+"""Which rows and columns a table has, before any number is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import pandas as pd
+
+from analysis.frame import Study
+from analysis.labels import metric_label
+from analysis.tables.model import ColumnKind, RowKind
+from analysis.tables.spec import ColumnSpec, TableSpec
+from pipeline.errors import UserError, nearest
+from pipeline.records import Arm
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """A row: the arm that fills it, one for each level of the pivot factor ("" without pivot)."""
+
+    key: str
+    label: str
+    kind: RowKind
+    group: str
+    reference: bool
+    arms: dict[str, str]  # pivot level -> arm
+
+
+@dataclass(frozen=True)
+class ColumnPlan:
+    """A column: which metric rows fill it."""
+
+    key: str
+    metric: str
+    label: str
+    kind: ColumnKind
+    group: str
+    level: str  # pivot level, "" without pivot
+    protocol: str  # "" where it does not matter
+    split: str
+    direction: str  # of the study's plan, "" where the plan does not name the metric
+    fingerprint: str  # wanted start of the fingerprint
+    decimals: int | None
+
+
+def plan_rows(study: Study, spec: TableSpec) -> list[RowPlan]:
+    """The study's arms as rows, in the order of the plan or of the groups. Raises UserError for unknown arms and factors."""
+    by_name = {arm.name: arm for arm in study.manifest.arms}
+    grouped = {name: group.label for group in spec.groups for name in group.arms}
+    wanted = spec.arms if spec.arms is not None else list(grouped) or list(by_name)
+    for name in [*wanted, *grouped, *([spec.reference] if spec.reference else [])]:
+        if name not in by_name:
+            raise UserError(f"study {study.name!r} has no arm {name!r}{nearest(name, list(by_name))}")
+    for factor in (spec.pivot, spec.group_by):
+        factors = sorted({item for arm in by_name.values() for item in arm.levels})
+        if factor is not None and factor not in factors:
+            raise UserError(f"study {study.name!r} has no factor {factor!r}; it has: {', '.join(factors) or 'none'}")
+    reference = spec.reference or (study.reference.name if study.reference else None)
+    kinds = _kinds(study)
+    rows: dict[str, RowPlan] = {}
+    for name in wanted:
+        arm = by_name[name]
+        key, label, level = _row_of(arm, spec.pivot)
+        group = grouped.get(name) or (arm.levels.get(spec.group_by, "") if spec.group_by else "")
+        if key in rows and level in rows[key].arms:
+            raise UserError(
+                f"arms {rows[key].arms[level]!r} and {name!r} fall into one cell: {spec.pivot} does not tell them apart"
+            )
+        old = rows.get(key)
+        arms = {**old.arms, level: name} if old else {level: name}
+        is_reference = name == reference or (old is not None and old.reference)
+        rows[key] = RowPlan(key, label, kinds[name], group, is_reference, arms)
+    return _with_baselines(list(rows.values()), spec)
+
+
+def _row_of(arm: Arm, pivot: str | None) -> tuple[str, str, str]:
+    if pivot is None:
+        return arm.name, arm.label, ""
+    rest = {factor: level for factor, level in arm.levels.items() if factor != pivot}
+    key = ",".join(f"{factor}={level}" for factor, level in sorted(rest.items())) or arm.name
+    return key, ", ".join(rest.values()) or arm.label, arm.levels.get(pivot, "")
+
+
+def _kinds(study: Study) -> dict[str, RowKind]:
+    kinds: dict[str, RowKind] = {}
+    recorded = study.runs.groupby("arm")["kind"].agg(set)
+    for arm in study.manifest.arms:
+        of_arm = set(recorded.get(arm.name, set())) - {""}
+        kind: RowKind = "arm"
+        if of_arm == {"rule"}:
+            kind = "baseline"
+        elif of_arm == {"released"}:
+            kind = "released"
+        elif of_arm == {"imported"}:
+            kind = "imported"
+        kinds[arm.name] = kind
+    return kinds
+
+
+def _with_baselines(rows: list[RowPlan], spec: TableSpec) -> list[RowPlan]:
+    baselines = [row for row in rows if row.kind == "baseline"]
+    others = [row for row in rows if row.kind not in ("baseline", "imported")]
+    elsewhere = [row for row in rows if row.kind == "imported"]
+    if spec.baselines == "top":
+        return baselines + others + elsewhere
+    return others + (baselines if spec.baselines == "bottom" else []) + elsewhere
+
+
+def plan_columns(study: Study, spec: TableSpec, rows: list[RowPlan]) -> tuple[list[ColumnPlan], list[str]]:
+    """The columns, and the patterns and costs for which nothing was recorded. Raises UserError when no column is left."""
+    levels = list(dict.fromkeys(level for row in rows for level in row.arms))
+    recorded = study.frame[study.frame["run_state"] == "finished"]
+    known = recorded[["metric", "protocol", "split", "state"]].drop_duplicates()
+    absent: list[str] = []
+    columns: list[ColumnPlan] = []
+    for level in levels:
+        for column in _specs(study, spec):
+            matches = _matches(study, column, known)
+            if not matches:
+                absent.append(column.metric)
+            columns += [_column(study, column, level, *match, several=len(matches) > 1) for match in matches]
+    if spec.show.gain:
+        untrained = set(known.loc[known["state"] == "untrained", "metric"])
+        gains = [_gain_of(column) for column in columns if column.kind == "metric" and column.metric in untrained]
+        columns = [
+            item
+            for column in columns
+            for item in (column, *(gain for gain in gains if gain.key == f"{column.key}:gain"))
+        ]
+    if not columns:
+        raise UserError(
+            f"study {study.name!r} has no recorded metric for this table (looked for: {', '.join(sorted(set(absent)))})"
+        )
+    return columns, sorted(set(absent))
+
+
+def _specs(study: Study, spec: TableSpec) -> Iterable[ColumnSpec]:
+    for item in spec.metrics:
+        if isinstance(item, ColumnSpec):
+            yield item
+        elif item == "study":
+            ordered = sorted(study.manifest.metrics, key=lambda metric: metric.role != "primary")
+            yield from (ColumnSpec(metric=metric.name) for metric in ordered)
+        else:
+            yield ColumnSpec(metric=item)
+    yield from (ColumnSpec(metric=name, cost=True) for name in spec.cost)
+
+
+def _matches(study: Study, column: ColumnSpec, known: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """(metric, protocol, split) that the column's pattern matches; a metric of the plan counts even without any row."""
+    if column.cost:
+        names = sorted({str(name) for name in known["metric"] if fnmatchcase(str(name), column.metric)})
+        return [(name, "", "") for name in names]
+    protocol = study.manifest.protocol if column.protocol == "study" else column.protocol
+    split = study.manifest.split if column.split == "study" else column.split
+    found = {
+        (str(row.metric), str(row.protocol), str(row.split))
+        for row in known.itertuples()
+        if fnmatchcase(str(row.metric), column.metric)
+        and fnmatchcase(str(row.protocol), protocol)
+        and fnmatchcase(str(row.split), split)
+    }
+    planned = {metric.name for metric in study.manifest.metrics}
+    if not found and column.metric in planned and "*" not in protocol + split:
+        found = {(column.metric, protocol, split)}
+    return sorted(found)
+
+
+def _column(
+    study: Study, column: ColumnSpec, level: str, metric: str, protocol: str, split: str, *, several: bool
+) -> ColumnPlan:
+    home = (study.manifest.protocol, study.manifest.split)
+    foreign = not column.cost and (protocol, split) != home
+    key = f"{metric}@{protocol}/{split}" if foreign else metric
+    direction = next((item.direction for item in study.manifest.metrics if item.name == metric), "")
+    label = column.label if column.label is not None and not several else metric_label(metric)
+    if column.protocol == "*" and several and foreign:
+        label = f"{label} ({protocol})"
+    return ColumnPlan(
+        key=f"{level}/{key}" if level else key,
+        metric=metric,
+        label=label,
+        kind="cost" if column.cost else "metric",
+        group=level or column.group,
+        level=level,
+        protocol=protocol,
+        split=split,
+        direction=direction,
+        fingerprint=column.fingerprint,
+        decimals=column.decimals,
+    )
+
+
+def _gain_of(column: ColumnPlan) -> ColumnPlan:
+    values = {**column.__dict__, "key": f"{column.key}:gain", "label": f"{column.label} gain", "kind": "gain"}
+    return ColumnPlan(**values)

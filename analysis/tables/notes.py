@@ -1,0 +1,177 @@
+"""What stands below a table: protocol, data, n, code versions, legend, and whatever the reader must be warned of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.frame import Study
+from analysis.statistics.summary import FEW_SEEDS
+from analysis.tables.layout import RowPlan
+from analysis.tables.model import RANK_LEGEND
+from analysis.tables.spec import TableSpec
+
+SHORT = 10  # characters of a digest that people are shown
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """What a finished table knows about itself."""
+
+    n: int  # seeds behind most cells
+    images: tuple[int, ...]  # different numbers of test images behind the cells
+    ranked: bool
+    tied: bool
+    spread: bool
+    family: int  # comparisons corrected together (or in all, for families by metric)
+    tests: tuple[str, ...]
+    images_only: bool  # some interval is over images alone
+    absent: tuple[str, ...]  # patterns and costs without any record
+    gains: bool
+
+
+def general(study: Study, spec: TableSpec, facts: TableFacts, rows: list[RowPlan]) -> list[str]:
+    """Notes of every table: measurement, data, code, legend."""
+    runs = _runs_of(study, rows)
+    seeds = ", ".join(map(str, study.manifest.seeds))
+    images = ", ".join(map(str, facts.images)) or "no"
+    spread = "; mean ± standard deviation over seeds (ddof = 1)" if facts.spread and spec.show.std else ""
+    lines = [
+        f"Protocol {study.manifest.protocol}, split {study.manifest.split}, {images} images; "
+        f"n = {facts.n} seed{'s' if facts.n != 1 else ''} a cell unless marked (planned: {seeds or 'none'}){spread}."
+    ]
+    lines += _data(runs)
+    lines += _code(runs)
+    if facts.ranked:
+        tie = f"; ≈: not distinguishable from the best (paired test over seeds, p ≥ {spec.alpha:g}, uncorrected)"
+        lines.append(f"{RANK_LEGEND}{tie if facts.tied else ''}.")
+    lines += _differences(study, spec, facts, rows)
+    if facts.gains:
+        lines.append("Gain: value of the trained network minus that of the same network before its first step.")
+    if study.manifest.budget != "equal":
+        lines.append(f"Training budgets differ by design: {study.manifest.budget}.")
+    if facts.absent:
+        lines.append(f"Not recorded in this study, hence no column: {', '.join(facts.absent)}.")
+    return lines
+
+
+def _differences(study: Study, spec: TableSpec, facts: TableFacts, rows: list[RowPlan]) -> list[str]:
+    reference = next((row.label for row in rows if row.reference), None)
+    if reference is None or not (spec.show.delta or spec.show.interval or spec.show.stars):
+        return []
+    parts = [f"Δ: difference to {reference}, paired by seed and test image"]
+    if spec.show.interval:
+        parts.append(f"[ ]: {spec.level:.0%} interval by hierarchical bootstrap over seeds and images")
+    if spec.show.stars and facts.tests:
+        within = "the table" if spec.family == "table" else "each metric"
+        tests = " or ".join(facts.tests)
+        parts.append(
+            f"*, **, ***: p < 0.05, 0.01, 0.001 ({tests}, Holm-corrected within {within}, {facts.family} comparisons)"
+        )
+    lines = ["; ".join(parts) + "."]
+    if facts.images_only:
+        lines.append("Intervals from one seed cover the choice of test images only, not that of the training run.")
+    return lines
+
+
+def warnings(study: Study, rows: list[RowPlan], n: int) -> list[str]:
+    """What makes the numbers weaker than they look; also said on the terminal."""
+    found = []
+    if n == 1:
+        found.append("One seed a cell (n = 1): no spread, no test; differences may be chance.")
+    elif 0 < n < FEW_SEEDS:
+        found.append(f"Fewer than {FEW_SEEDS} seeds (n = {n}): standard deviations and tests are rough.")
+    runs = _runs_of(study, rows)
+    found += _mixed(runs)
+    found += budgets(study, rows)
+    twins = _same_runs(runs)
+    if twins:
+        found.append(f"Arms that are the same runs: {twins}.")
+    return found
+
+
+def _mixed(runs: pd.DataFrame) -> list[str]:
+    found = []
+    done = runs[runs["run_state"] == "finished"]
+    for column, words in (
+        ("commit", "Code versions"),
+        ("data_digest", "Training data"),
+        ("torch", "torch versions"),
+        ("device", "Devices"),
+    ):
+        counts = Counter(str(value)[:SHORT] for value in done[column].dropna())
+        if len(counts) > 1:
+            found.append(
+                f"{words} are mixed: "
+                + ", ".join(f"{name} ({count} runs)" for name, count in sorted(counts.items()))
+                + "."
+            )
+    dirty = int(done["dirty"].fillna(False).sum())
+    if dirty:
+        found.append(f"{dirty} of {len(done)} runs were made with uncommitted changes.")
+    return found  # fmt: skip
+
+
+def defects_of_provenance(study: Study, rows: list[RowPlan]) -> list[str]:
+    """What `--strict` refuses besides cells without a value: mixed code or data, and undeclared unequal budgets."""
+    mixed = [line for line in _mixed(_runs_of(study, rows)) if line.startswith(("Code", "Training data"))]
+    return mixed + budgets(study, rows)
+
+
+def budgets(study: Study, rows: list[RowPlan]) -> list[str]:
+    """Training budgets that differ between trained arms without the plan saying so."""
+    if study.manifest.budget != "equal":
+        return []
+    trained = {arm for row in rows if row.kind == "arm" for arm in row.arms.values()}
+    runs = study.runs[study.runs["arm"].isin(trained)]
+    counts = runs.groupby("budget_images")["arm_label"].agg(lambda labels: ", ".join(dict.fromkeys(labels)))
+    if len(counts) < 2:
+        return []
+    return [
+        "Training budgets are unequal: "
+        + "; ".join(f"{int(count)} images: {labels}" for count, labels in counts.items())
+        + "."
+    ]
+
+
+def budget_note(study: Study, arms: Iterable[str]) -> str:
+    """Footnote for a row whose runs saw another number of images than the plan grants, or ""."""
+    runs = study.runs[study.runs["arm"].isin(list(arms)) & (study.runs["run_state"] == "finished")]
+    known = runs.dropna(subset=["images_seen", "budget_images"])
+    off = known[known["images_seen"] != known["budget_images"]]
+    if off.empty:
+        return ""
+    seen = ", ".join(str(int(count)) for count in sorted(set(off["images_seen"])))
+    return f"trained on {seen} images, planned {int(off['budget_images'].iloc[0])}"
+
+
+def _data(runs: pd.DataFrame) -> list[str]:
+    known = runs.dropna(subset=["data_digest"]).drop_duplicates("data_digest")
+    parts = [
+        f"{row.data_description if not pd.isna(row.data_description) else 'data'} ({str(row.data_digest)[:SHORT]})"
+        for row in known.itertuples()
+    ]
+    return [f"Data: {'; '.join(parts)}."] if parts else []  # fmt: skip
+
+
+def _code(runs: pd.DataFrame) -> list[str]:
+    parts = []
+    for column, word in (("commit", "code"), ("torch", "torch"), ("device", "device")):
+        values = sorted({str(value)[:SHORT] if column == "commit" else str(value) for value in runs[column].dropna()})
+        if values:
+            parts.append(f"{word} {', '.join(values)}")
+    text = "; ".join(parts)
+    return [text[0].upper() + text[1:] + "."] if text else []
+
+
+def _same_runs(runs: pd.DataFrame) -> str:
+    labels = runs.groupby("run_id")["arm_label"].agg(lambda items: " = ".join(dict.fromkeys(items)))
+    return "; ".join(sorted({text for text in labels if " = " in text}))
+
+
+def _runs_of(study: Study, rows: list[RowPlan]) -> pd.DataFrame:
+    arms = {arm for row in rows for arm in row.arms.values()}
+    return study.runs[study.runs["arm"].isin(arms)]

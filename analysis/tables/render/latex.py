@@ -1,0 +1,158 @@
+r"""LaTeX with booktabs: what a paper takes over with \input. Needs the packages booktabs and (for details) multirow.
+
+Text is escaped completely; characters that pdfLaTeX cannot set become their nearest letters or their code point, so that the table
+always compiles.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+from analysis.tables.model import Column, Row, Table, TableCell, arrow
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    '"': r"\textquotedbl{}", "[": r"{[}", "]": r"{]}", "`": r"\textasciigrave{}", "'": "'",
+    "±": r"$\pm$", "−": r"$-$", "≈": r"$\approx$", "≥": r"$\geq$", "≤": r"$\leq$", "×": r"$\times$", "→": r"$\rightarrow$",
+    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "·": r"$\cdot$", "∞": r"$\infty$", "…": r"\ldots{}", "—": r"\textemdash{}", "–": r"\textendash{}",
+    "²": r"\textsuperscript{2}", "³": r"\textsuperscript{3}", "¹": r"\textsuperscript{1}", "°": r"\textdegree{}", "\u00a0": "~",
+    "“": "``", "”": "''", "‘": "`", "’": "'",
+}  # fmt: skip
+_GREEK = {
+    **{letter: rf"$\{name}$" for letter, name in zip("αβγδεζηθικλμνξπρστυφχψω", (
+        "alpha beta gamma delta varepsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon varphi chi psi omega"
+    ).split(), strict=True)},
+    **{letter: rf"$\{name}$" for letter, name in zip("ΓΔΘΛΞΠΣΦΨΩ", (
+        "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"
+    ).split(), strict=True)},
+    "µ": r"$\mu$",
+}  # fmt: skip
+_LATIN = range(0xC0, 0x180)  # letters with accents that T1 sets
+
+
+def escape(text: str) -> str:
+    """Text as LaTeX that shows exactly it, as far as pdfLaTeX can."""
+    return "".join(map(_character, " ".join(text.split())))
+
+
+def _character(character: str) -> str:
+    known = _SPECIAL.get(character) or _GREEK.get(character)
+    if known is not None:
+        return known
+    if " " <= character <= "~" or (ord(character) in _LATIN and character.isalpha()):
+        return character
+    plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    if plain and unicodedata.category(character)[0] in "LN":
+        return "".join(map(_character, plain))
+    if unicodedata.category(character) in ("Cc", "Cf", "Mn"):
+        return ""
+    return f"{{[}}U+{ord(character):04X}{{]}}"
+
+
+def to_latex(table: Table) -> str:
+    """The table as a floating `table` with its footnotes below."""
+    details = any(cell.details for row in table.rows for cell in row.cells)
+    packages = "booktabs, multirow" if details else "booktabs"
+    lines = [
+        f"% Study {_comment(table.study)}, table {_comment(table.name)}; made by `python -m analysis table`, do not edit.",
+        f"% Packages: {packages}, [T1]{{fontenc}}, textcomp.",
+        r"\begin{table}[t]",
+        r"  \centering",
+        rf"  \caption{{{escape(table.title)}}}",
+        rf"  \label{{tab:{_comment(table.study)}-{_comment(table.name)}}}",
+        rf"  \begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+        r"    \toprule",
+        *_heads(table),
+        r"    \midrule",
+        *_body(table),
+        r"    \bottomrule",
+        r"  \end{tabular}",
+        *_foot(table),
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _comment(text: str) -> str:
+    """Text that cannot end a comment or break a label."""
+    return "".join(
+        character if character.isascii() and (character.isalnum() or character in "-.") else "-" for character in text
+    )
+
+
+def _heads(table: Table) -> list[str]:
+    lines = []
+    if any(group for group, _ in table.column_groups):
+        heads, rules, position = [], [], 2
+        for group, width in table.column_groups:
+            heads.append(rf"\multicolumn{{{width}}}{{c}}{{{escape(group)}}}")
+            if group:
+                rules.append(rf"\cmidrule(lr){{{position}-{position + width - 1}}}")
+            position += width
+        lines += [f"    & {' & '.join(heads)} \\\\", f"    {' '.join(rules)}"]
+    lines.append(f"    & {' & '.join(map(_head, table.columns))} \\\\")
+    return lines
+
+
+def _head(column: Column) -> str:
+    unit = f" {escape(f'[{column.unit}]')}" if column.unit else ""
+    mark = f" {escape(arrow(column.direction))}" if arrow(column.direction) else ""
+    return escape(column.label) + unit + mark
+
+
+def _body(table: Table) -> list[str]:
+    lines: list[str] = []
+    for index, (group, rows) in enumerate(table.row_groups):
+        if index:
+            lines.append(r"    \midrule")
+        if group:
+            lines.append(rf"    \multicolumn{{{len(table.columns) + 1}}}{{l}}{{\textit{{{escape(group)}}}}} \\")
+        for row in rows:
+            lines += _row(row, indent=bool(group))
+    return lines
+
+
+def _row(row: Row, *, indent: bool) -> list[str]:
+    label = escape(row.label)
+    if row.kind in ("baseline", "published", "imported"):
+        label = rf"\textit{{{label}}}"
+    label = (r"\quad " if indent else "") + label + _sup(row.notes)
+    depth = 1 + max((len(cell.details) for cell in row.cells), default=0)
+    if depth > 1:
+        label = rf"\multirow{{{depth}}}{{*}}{{{label}}}"
+    lines = [f"    {label} & {' & '.join(map(_cell, row.cells))} \\\\"]
+    for line in range(depth - 1):
+        parts = [
+            rf"{{\scriptsize {escape(cell.details[line])}}}" if line < len(cell.details) else "" for cell in row.cells
+        ]
+        lines.append(f"    & {' & '.join(parts)} \\\\")
+    return lines
+
+
+def _cell(cell: TableCell) -> str:
+    text = escape(cell.main)
+    if cell.spread:
+        text += rf" {{\scriptsize $\pm$ {escape(cell.spread)}}}"
+    if cell.rank == "best":
+        text = rf"\textbf{{{text}}}"
+    elif cell.rank == "second":
+        text = rf"\underline{{{text}}}"
+    if cell.tie:
+        text += r" $\approx$"
+    if cell.show_n:
+        text += rf" {{\scriptsize ($n = {cell.n}$)}}"
+    return text + _sup(cell.notes)
+
+
+def _sup(marks: tuple[str, ...]) -> str:
+    return rf"\textsuperscript{{{','.join(marks)}}}" if marks else ""
+
+
+def _foot(table: Table) -> list[str]:
+    texts = [rf"\textsuperscript{{{mark}}} {escape(text)}" for mark, text in table.footnotes]
+    texts += [escape(text) for text in table.notes]
+    texts += [rf"\textbf{{Note:}} {escape(text)}" for text in table.warnings]
+    if not texts:
+        return []
+    return [r"  \par\smallskip", r"  \begin{minipage}{\linewidth}\footnotesize", *(f"    {text}\\par" for text in texts), r"  \end{minipage}"]  # fmt: skip
