@@ -1,4 +1,4 @@
-"""Which figures a study gets: one list, each drawn where the data allow it and named with the reason where they do not."""
+"""Which figures a study gets: each is drawn where the data allow it, else named with the reason."""
 
 from __future__ import annotations
 
@@ -55,9 +55,13 @@ def _plan(data: StudyData, options: Options) -> list[_Planned]:
     for metric in metrics[:MAX_METRICS]:
         stem = re.sub(r"[^a-z0-9]+", "_", metric.name.lower()).strip("_")
         plans += [
-            _Planned(f"arms_{stem}", f"{metric.name} by arm", lambda m=metric: draw_arms(data, m)),
-            _Planned(f"deltas_{stem}", f"Change in {metric.name} against the reference", lambda m=metric: draw_forest(data, m)),
-            _Planned(f"learning_{stem}", f"{metric.name} during training", lambda m=metric: draw_learning(data, m)),
+            _Planned(f"arms_{stem}", f"{metric.label} by arm", lambda m=metric: draw_arms(data, m)),
+            _Planned(
+                f"deltas_{stem}",
+                f"Change in {metric.label} against the reference",
+                lambda m=metric: draw_forest(data, m),
+            ),
+            _Planned(f"learning_{stem}", f"{metric.label} during training", lambda m=metric: draw_learning(data, m)),
         ]
     plans += [
         _Planned("pareto", "Quality against cost", lambda: draw_pareto(data)),
@@ -75,7 +79,10 @@ def _plan(data: StudyData, options: Options) -> list[_Planned]:
 
 
 def _grid(
-    draw: Callable[[StudyData, SampleSet, Choice], Drawing], data: StudyData, samples: SampleSet | None, choice: Choice | None
+    draw: Callable[[StudyData, SampleSet, Choice], Drawing],
+    data: StudyData,
+    samples: SampleSet | None,
+    choice: Choice | None,
 ) -> Drawing:
     if samples is None or choice is None:
         raise NotDrawable(f"no run kept sample images under protocol {data.manifest.protocol}")

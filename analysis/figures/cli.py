@@ -16,10 +16,12 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "figures",
         help="draw a study's figures (PDF and PNG)",
-        description="Draw every figure that the study's records allow into OUT/STUDY/figures, and say what was left out.",
+        description="Draw every figure that the study's records allow into OUT/STUDY/figures; say what was left out.",
     )
     parser.add_argument("study", metavar="STUDY", help="name of the study")
-    parser.add_argument("--out", type=Path, default=Path("out"), metavar="DIR", help="folder of runs and studies (default: out)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out"), metavar="DIR", help="folder of runs and studies (default: %(default)s)"
+    )
     add_options(parser)
     parser.set_defaults(func=run)
 
@@ -33,21 +35,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="inputs of image grids: spread (best to worst by the primary metric; default), first, or seed:N",
     )
     parser.add_argument(
-        "--rows", type=int, default=DEFAULT_ROWS, metavar="N", help=f"inputs an image grid shows (default: {DEFAULT_ROWS})"
+        "--rows",
+        type=int,
+        default=DEFAULT_ROWS,
+        metavar="N",
+        help=f"inputs an image grid shows (default: {DEFAULT_ROWS})",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Draw and save; says on standard output where, and what was left out."""
     from analysis.figures.build import Options, build_figures
-    from analysis.figures.study_data import from_study
+    from analysis.figures.load import figure_data
     from analysis.frame import load_study
     from pipeline.errors import UserError
 
     if args.rows < 1:
         raise UserError(f"--rows={args.rows}: at least 1")
     study = load_study(args.out, args.study)
-    figures = build_figures(from_study(study), Options(pick=args.pick, rows=args.rows))
+    figures = build_figures(figure_data(study), Options(pick=args.pick, rows=args.rows))
     folder = study.folder / "figures"
     figures.save(folder)
     lines = [f"{len(figures.pictures)} figures in {folder}:"]

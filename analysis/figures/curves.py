@@ -67,7 +67,7 @@ def draw_learning(data: StudyData, metric: MetricInfo) -> Drawing:
 
     curves = learning_curves(data, metric.name)
     if not curves or max(len(curve.iterations) for curve in curves.values()) < 2:
-        raise NotDrawable(f"no run recorded {metric.name} at two or more validations")
+        raise NotDrawable(f"no run recorded {metric.label} at two or more validations")
     figure, axes = plt.subplots(figsize=(5.8, 3.3))
     for arm, curve in curves.items():
         look = data.looks[arm]
@@ -91,17 +91,18 @@ def draw_learning(data: StudyData, metric: MetricInfo) -> Drawing:
             look = data.looks[arm]
             axes.axhline(level, color=look.colour, linestyle=look.dash, label=shorten(data.labels[arm], 30))
     axes.set_xlabel("iteration")
-    axes.set_ylabel(axis_label(metric.name, metric.unit, metric.direction))
+    axes.set_ylabel(axis_label(metric.label, metric.unit, metric.direction))
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02))
     counts = [max(curve.n) for curve in curves.values()]
     band = "Lines are means over seeds, bands ± one standard deviation." if max(counts) > 1 else "One run a line."
     return Drawing(
         figure,
-        title=f"{metric.name} during training",
+        title=f"{metric.label} during training",
         caption=f"On the validation images. {band} {seeds_in_words(counts)}.{_dropped(curves)}",
-        alt=f"Validation {metric.name} over iterations: "
+        alt=f"Validation {metric.label} over iterations: "
         + "; ".join(
-            f"{data.labels[arm]} from {number(curve.mean[0])} to {number(curve.mean[-1])}" for arm, curve in curves.items()
+            f"{data.labels[arm]} from {number(curve.mean[0])} to {number(curve.mean[-1])}"
+            for arm, curve in curves.items()
         )
         + ".",
     )

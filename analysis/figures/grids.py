@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,7 @@ def draw_reconstructions(data: StudyData, samples: SampleSet, choice: Choice) ->
             _show(grid[row][column], sample.files.get("output"))
             if metric is not None and metric.name in sample.scores:
                 _under(grid[row][column], number(sample.scores[metric.name]))
-    scored = f" Numbers under images: {metric.name}{f' in {metric.unit}' if metric.unit else ''}." if metric else ""
+    scored = f" Numbers under images: {metric.label}{f' in {metric.unit}' if metric.unit else ''}." if metric else ""
     return Drawing(
         figure,
         title="Reconstructions",
@@ -55,11 +55,13 @@ def draw_reconstructions(data: StudyData, samples: SampleSet, choice: Choice) ->
 
 
 def draw_attention(data: StudyData, samples: SampleSet, choice: Choice) -> Drawing:
-    """Rows: arms with attention; columns: the mask's largest classes; where the strongest attention is the class's, in colour.
+    """Rows: arms with attention; columns: the mask's largest classes; coloured where attention is strongest for it.
 
     Uses the finest level and the first chosen input that has maps. Raises NotDrawable where no arm kept any.
     """
-    arms = [arm for arm in data.arms if any(sample.attention for sample in samples.by_arm.get(arm, {}).values())][:MAX_ARMS]
+    arms = [arm for arm in data.arms if any(sample.attention for sample in samples.by_arm.get(arm, {}).values())][
+        :MAX_ARMS
+    ]
     key = next((key for key in choice.keys if any(samples.by_arm[arm][key].attention for arm in arms)), None)
     if not arms or key is None:
         raise NotDrawable("no run kept attention maps among its samples")
@@ -81,17 +83,17 @@ def draw_attention(data: StudyData, samples: SampleSet, choice: Choice) -> Drawi
         _image(grid[row][0], base)
         _row_label(grid[row][0], data.labels[arm])
         _image(grid[row][1], _pixels(path))
-        for column, number in enumerate(classes, start=2):
+        for column, chosen in enumerate(classes, start=2):
             if winner is not None:
-                _overlay(grid[row][column], base, winner == number, mask == number, data.looks[arm].colour)
+                _overlay(grid[row][column], base, winner == chosen, mask == chosen, data.looks[arm].colour)
             else:
                 _image(grid[row][column], None)
     return Drawing(
         figure,
         title="Attention by class",
         caption=(
-            f"Input {key!r}, seed {samples.seed}, finest attention level. Colour: pixels whose strongest attention belongs to "
-            "the class; dark line: the class in the mask. A perfect agreement fills the line exactly."
+            f"Input {key!r}, seed {samples.seed}, finest attention level. Colour: pixels whose strongest "
+            "attention belongs to the class; dark line: the class in the mask. Perfect agreement fills the line exactly."
         ),
         alt=f"Attention of {', '.join(data.labels[arm] for arm in arms)} over the classes {', '.join(heads[2:])}.",
         photographic=True,
@@ -99,8 +101,8 @@ def draw_attention(data: StudyData, samples: SampleSet, choice: Choice) -> Drawi
 
 
 def draw_edits(data: StudyData, samples: SampleSet, choice: Choice, max_rows: int = 8) -> Drawing:
-    """Rows: edits; columns: input, mask, every arm's edit, ground truth where known. Raises NotDrawable without edits."""
-    arms = [arm for arm in data.arms if any(sample.edits for sample in samples.by_arm.get(arm, {}).values())][:MAX_ARMS]
+    """Rows: edits; columns: input, mask, every arm's edit, ground truth. Raises NotDrawable without edits."""
+    arms = _arms_with(data, samples, lambda sample: sample.edits)
     if not arms:
         raise NotDrawable("no run kept edited images among its samples")
     tasks = list(
@@ -131,13 +133,13 @@ def draw_edits(data: StudyData, samples: SampleSet, choice: Choice, max_rows: in
     return Drawing(
         figure,
         title="Edits",
-        caption=f"Inputs: {choice.rule}; seed {samples.seed}. A dash where nothing was recorded.{_missing(data, samples, arms)}",
+        caption=f"Inputs: {choice.rule}; seed {samples.seed}. A dash: nothing recorded.{_missing(data, samples, arms)}",
         alt=f"Grid of edits ({', '.join(tasks)}) by {', '.join(data.labels[arm] for arm in arms)}.",
         photographic=True,
     )
 
 
-# -- cells ----------------------------------------------------------------------------------------------------------------
+# -- cells -------------------------------------------------------------------------------------------------------------
 
 
 def _cells(
@@ -236,6 +238,11 @@ def _under(axes: Axes, text: str) -> None:
 def _first(samples: SampleSet, arms: Sequence[str], key: str, what: str) -> Path | None:
     found = (samples.by_arm[arm][key].files.get(what) for arm in arms)
     return next((path for path in found if path is not None), None)
+
+
+def _arms_with(data: StudyData, samples: SampleSet, has: Callable[[Sample], object]) -> list[str]:
+    """The first arms of which some sample has what is asked for."""
+    return [arm for arm in data.arms if any(has(sample) for sample in samples.by_arm.get(arm, {}).values())][:MAX_ARMS]
 
 
 def _edit(sample: Sample, task: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 from analysis.figures.model import Drawing, NotDrawable
-from analysis.figures.study_data import MetricInfo, StudyData, interval, seeds_in_words
+from analysis.figures.study_data import MetricInfo, StudyData, estimate, seeds_in_words
 from analysis.figures.style import DASHES, MARKERS, PALETTE, axis_label, shorten, wrap
 
 MAX_PANELS = 6
@@ -31,7 +31,7 @@ def crossed_factors(data: StudyData) -> list[tuple[str, str]]:
 
 
 def draw_interaction(data: StudyData, metric: MetricInfo) -> Drawing:
-    """One panel a pair of crossed factors: first factor along x, a line a level of the second. Raises NotDrawable else."""
+    """One panel a pair of crossed factors: the first along x, a line a level of the second. Raises NotDrawable else."""
     import matplotlib.pyplot as plt
 
     pairs = crossed_factors(data)
@@ -39,11 +39,12 @@ def draw_interaction(data: StudyData, metric: MetricInfo) -> Drawing:
         raise NotDrawable(f"the design is {data.manifest.design}: no two factors are fully crossed")
     values = data.by_arm(metric.name)
     if not values:
-        raise NotDrawable(f"no arm has a value of {metric.name}")
+        raise NotDrawable(f"no arm has a value of {metric.label}")
     shown = pairs[:MAX_PANELS]
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(1.2 + 2.9 * columns, 0.5 + 2.7 * rows), sharey=True, squeeze=False)
+    size = (1.2 + 2.9 * columns, 0.5 + 2.7 * rows)
+    figure, grid = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False)
     words: list[str] = []
     counts: list[int] = []
     for axes, (first, second) in zip(grid.flat, shown, strict=False):
@@ -59,10 +60,10 @@ def draw_interaction(data: StudyData, metric: MetricInfo) -> Drawing:
                     for value in values.get(arm.name, [])
                 ]
                 if pool:
-                    points.append((place, interval(pool)))
+                    points.append((place, estimate(pool)))
             if not points:
                 continue
-            counts.extend(point.n for _, point in points)
+            counts.extend(point.seeds for _, point in points)
             colour = PALETTE[index % len(PALETTE)]
             shift = (index - (len(lines) - 1) / 2) * 0.05  # keeps intervals of one x apart
             for place, point in points:
@@ -86,14 +87,14 @@ def draw_interaction(data: StudyData, metric: MetricInfo) -> Drawing:
     for axes in grid.flat[len(shown) :]:
         axes.set_visible(False)
     for row in grid:
-        row[0].set_ylabel(axis_label(metric.name, metric.unit, metric.direction))
+        row[0].set_ylabel(axis_label(metric.label, metric.unit, metric.direction))
     more = f" The first {MAX_PANELS} of {len(pairs)} pairs of factors are drawn." if len(pairs) > MAX_PANELS else ""
     return Drawing(
         figure,
-        title=f"Interaction of factors in {metric.name}",
+        title=f"Interaction of factors in {metric.label}",
         caption=(
-            "Parallel lines mean that the factors add up; crossing or fanning lines mean that they interact. Marks are means "
-            f"over seeds and over the other factors' levels, bars 95 % intervals of the mean; {seeds_in_words(counts)} "
+            "Parallel lines mean that the factors add up; crossing or fanning lines mean that they interact. "
+            f"Marks are means over seeds and over the other factors' levels, bars 95 % intervals of the mean; {seeds_in_words(counts)} "
             f"behind a mark, counted as runs.{more}"
         ),
         alt="; ".join(words) + ".",

@@ -72,7 +72,10 @@ def _sample(folder: Path, item: dict[str, Any]) -> Sample:
         scores={
             name: float(value)
             for name, value in item.items()
-            if name != "index" and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if name != "index"
+            and isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and math.isfinite(value)
         },
         files={
             what: path
@@ -97,7 +100,7 @@ def _inside(folder: Path, name: object) -> Path | None:
 
 
 def study_samples(data: StudyData, protocol: str | None = None) -> SampleSet | None:
-    """Samples of all arms at the seed at which most arms have them (the lowest of equals); None when nobody kept any."""
+    """Samples of all arms at the seed at which most arms have them (the lowest of equals); None without any."""
     wanted = protocol or data.manifest.protocol
     best: tuple[int, int, dict[str, dict[str, Sample]]] | None = None
     for seed in data.manifest.seeds:
@@ -127,7 +130,9 @@ class Choice:
     rule: str
 
 
-def choose(keys: Sequence[str], scores: Mapping[str, float], direction: str, rule: str, count: int, name: str = "") -> Choice:
+def choose(
+    keys: Sequence[str], scores: Mapping[str, float], direction: str, rule: str, count: int, name: str = ""
+) -> Choice:
     """Choose at most `count` of `keys`.
 
     `rule` is "spread" (best, worst and evenly spaced ranks between them by `scores`), "first" (recorded order) or
@@ -161,7 +166,7 @@ def _rank_word(place: int, total: int) -> str:
 
 
 def choose_samples(data: StudyData, samples: SampleSet, rule: str, count: int) -> Choice:
-    """Choose keys of a sample set, "spread" meaning by the primary metric of the reference arm (or the first that has it)."""
+    """Choose keys of a sample set, "spread" being by the primary metric of the reference arm (or the first with it)."""
     metric = data.primary
     arms = [arm for arm in (data.reference, *data.arms) if arm in samples.by_arm]
     if metric is None or not arms:

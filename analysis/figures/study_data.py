@@ -9,13 +9,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from analysis.figures.style import ArmLook, arm_looks
-from pipeline.errors import UserError
 from pipeline.records import RunRecord, StudyManifest
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from analysis.frame import Study
+    from analysis.comparisons import Comparison
 
 
 @dataclass(frozen=True)
@@ -23,6 +20,7 @@ class MetricInfo:
     """A metric as axes name it."""
 
     name: str
+    label: str  # what readers see, e.g. "PSNR"
     unit: str
     direction: str  # "max" | "min" | "none"
     role: str  # "primary" | "secondary" | "cost"
@@ -37,6 +35,8 @@ class StudyData:
     values: Mapping[str, Mapping[str, Mapping[int, float]]]
     runs: Mapping[str, Mapping[int, RunRecord]]  # existing records by arm and seed
     trivial: frozenset[str]  # arms that follow a rule and learn nothing
+    estimates: Mapping[str, Mapping[str, Estimate]]  # metric -> arm, for outcomes
+    comparisons: Mapping[str, Mapping[str, Comparison]]  # metric -> arm, against the reference arm, for outcomes
 
     @cached_property
     def arms(self) -> tuple[str, ...]:
@@ -92,35 +92,44 @@ class StudyData:
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A mean with the 95 % interval of the mean over seeds; `low` and `high` are None below two values."""
+class Estimate:
+    """A mean over seeds (and test images) with its 95 % interval; `low` and `high` are None where nothing can be said."""
 
     mean: float
     low: float | None
     high: float | None
-    n: int
+    seeds: int
+    images: int  # test images resampled with the seeds; 1 where only run values are known
 
 
-def interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Student's t interval of the mean (sound for the two to five seeds of usual studies, where percentile bootstraps
-    are far too narrow). Values must be finite; one value gives no interval, none raises ValueError.
+def estimate(values: Sequence[float]) -> Estimate:
+    """Student's t interval of the mean of run values (sound for the two to five seeds of usual studies, where percentile
+    bootstraps are far too narrow). One value gives no interval, none raises ValueError.
     """
-    if not values:
-        raise ValueError("an interval needs at least one value")
     n = len(values)
+    if n == 0:
+        raise ValueError("an estimate needs at least one value")
     mean = math.fsum(values) / n
     if n == 1:
-        return Interval(mean, None, None, 1)
+        return Estimate(mean, None, None, 1, 1)
     from scipy import stats
 
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))  # ddof = 1
-    half = float(stats.t.ppf(0.5 + level / 2, n - 1)) * spread / math.sqrt(n)
-    return Interval(mean, mean - half, mean + half, n)
+    half = float(stats.t.ppf(0.975, n - 1)) * spread / math.sqrt(n)
+    return Estimate(mean, mean - half, mean + half, n, 1)
 
 
-def paired_differences(values: Mapping[int, float], reference: Mapping[int, float]) -> list[float]:
-    """Differences to the reference arm at the seeds both have, in seed order."""
-    return [values[seed] - reference[seed] for seed in sorted(values) if seed in reference]
+def interval_in_words(estimates: Sequence[Estimate]) -> str:
+    """Say what the intervals of a figure cover, or that there are none."""
+    drawn = [item for item in estimates if item.low is not None]
+    if not drawn:
+        return "One seed and no values by image: no interval can be drawn."
+    images = [item.images for item in drawn if item.images > 1]
+    if max(item.seeds for item in drawn) == 1:
+        return f"Bars: 95 % intervals over {max(images)} test images. One seed: they do not cover training noise."
+    if images:
+        return f"Bars: 95 % intervals, hierarchical bootstrap over seeds and {max(images)} test images."
+    return "Bars: 95 % intervals over seeds (Student's t)."
 
 
 def seeds_in_words(counts: Sequence[int]) -> str:
@@ -129,53 +138,3 @@ def seeds_in_words(counts: Sequence[int]) -> str:
     if low == high:
         return f"n = {low} seed" + ("s" if low != 1 else "")
     return f"n = {low} to {high} seeds"
-
-
-def from_study(study: Study) -> StudyData:
-    """Take what figures need out of a loaded study: the rows its tables use, its costs, and mask-corruption rows.
-
-    Raises UserError where one metric carries two fingerprints: such numbers may not share an axis.
-    """
-    manifest, frame = study.manifest, study.frame
-    good = frame[(frame["status"] == "ok") & (frame["state"] == "trained") & frame["value"].notna()]
-    scoped = good[(good["protocol"] == manifest.protocol) & (good["split"] == manifest.split)]
-    corrupted = good[(good["split"] == manifest.split) & good["metric"].str.contains("@", regex=False)]
-    costs = good[(good["split"] == "") & good["direction"].isin(["max", "min"])]
-    values: dict[str, dict[str, dict[int, float]]] = {}
-    facts: dict[str, tuple[str, str]] = {}
-    for part in (corrupted, costs, scoped):  # the study's own protocol has the last word on a name
-        for metric, rows in part.groupby("metric", sort=True):
-            name = str(metric)
-            refuse_mixed_fingerprints(name, rows)
-            by_arm: dict[str, dict[int, float]] = {}
-            for arm, seed, value in rows[["arm", "seed", "value"]].itertuples(index=False, name=None):
-                by_arm.setdefault(str(arm), {})[int(seed)] = float(value)
-            values[name] = by_arm
-            facts[name] = (str(rows["unit"].iloc[0]), str(rows["direction"].iloc[0]))
-    declared = [
-        MetricInfo(metric.name, facts.get(metric.name, ("", ""))[0], metric.direction, metric.role)
-        for metric in manifest.metrics
-    ]
-    names = {metric.name for metric in declared}
-    paid = [MetricInfo(str(name), *facts[str(name)], "cost") for name in sorted(set(costs["metric"]) - names)]
-    runs: dict[str, dict[int, RunRecord]] = {}
-    for arm, seed, run_id in study.runs[["arm", "seed", "run_id"]].itertuples(index=False, name=None):
-        record = study.store.record(str(run_id))
-        if record.exists:
-            runs.setdefault(str(arm), {})[int(seed)] = record
-    kinds: dict[str, set[str]] = {}
-    for arm, kind in study.runs[["arm", "kind"]].itertuples(index=False, name=None):
-        kinds.setdefault(str(arm), set()).add(str(kind))
-    trivial = frozenset(arm for arm, kind in kinds.items() if kind == {"rule"})
-    return StudyData(manifest, (*declared, *paid), values, runs, trivial)
-
-
-def refuse_mixed_fingerprints(metric: str, rows: pd.DataFrame) -> None:
-    """Raise UserError when rows of one metric were measured in two ways, naming a run of each."""
-    examples = rows.drop_duplicates("fingerprint")
-    if len(examples) > 1:
-        runs = ", ".join(str(run_id)[:10] for run_id in examples["run_id"])
-        raise UserError(
-            f"{metric} was measured in {len(examples)} ways (fingerprints differ, e.g. in runs {runs}): evaluate them again "
-            "under one protocol before they share a figure"
-        )

@@ -36,7 +36,7 @@ class ArmLook:
 
 
 def arm_looks(arms: Sequence[str], *, reference: str | None = None, trivial: Sequence[str] = ()) -> dict[str, ArmLook]:
-    """Give each arm its look. The reference takes the first colour, trivial baselines are grey, the rest keep their order.
+    """Give each arm its look. The reference takes the first colour, trivial ones are grey, the rest keep their order.
 
     Past the eighth arm colours repeat with another marker and dash, so looks stay distinct for 32 arms.
     """
@@ -70,7 +70,7 @@ def figure_style() -> Iterator[None]:
 
 
 def encode(figure: Figure, kind: str) -> bytes:
-    """Encode a figure as "png", "pdf" or "svg" bytes, free of dates and program versions: equal figures, equal bytes."""
+    """Encode a figure as "png", "pdf" or "svg" bytes, free of dates and versions: equal figures, equal bytes."""
     metadata: dict[str, dict[str, Any]] = {
         "png": {"Software": None},
         "pdf": {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None},
@@ -87,7 +87,7 @@ def arrow(direction: str) -> str:
 
 
 def number(value: float, digits: int = 4, *, sign: bool = False) -> str:
-    """A number with `digits` significant digits, zeros kept ("22.30"), a true minus sign, and e-notation only when needed."""
+    """A number with `digits` significant digits, zeros kept ("22.30"), a true minus sign; 1e9 and such as powers."""
     import math
 
     if value == 0 or not math.isfinite(value):

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 from analysis.figures.model import Drawing, NotDrawable
-from analysis.figures.study_data import MetricInfo, StudyData, interval, seeds_in_words
+from analysis.figures.study_data import MetricInfo, StudyData, estimate, interval_in_words, seeds_in_words
 from analysis.figures.style import MUTED, axis_label, shorten, wrap
 
 # Preferred axis of cost: what a reader pays at use comes first. Throughput is "max": faster is cheaper.
-COSTS = ("flops_per_image", "params", "train_images_per_second", "device_hours")
+COSTS = ("flops_per_image", "params", "latency_ms", "train_images_per_second", "train_device_hours")
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]], cost: str, quality: str) -> list[str]:
@@ -32,7 +32,7 @@ def pareto_front(points: Mapping[str, tuple[float, float]], cost: str, quality: 
 
 
 def choose_cost(data: StudyData) -> MetricInfo | None:
-    """The first cost, in the preferred order and then the study's, that at least two learned arms have different values of."""
+    """The first cost, in the preferred order and then by name, in which at least two learned arms differ."""
     order = {name: rank for rank, name in enumerate(COSTS)}
     for metric in sorted(data.costs, key=lambda metric: order.get(metric.name, len(COSTS))):
         means = {arm: data.mean(metric.name, arm) for arm in data.by_arm(metric.name) if arm not in data.trivial}
@@ -54,8 +54,9 @@ def draw_pareto(data: StudyData) -> Drawing:
     costs, values = data.by_arm(cost.name), data.by_arm(quality.name)
     arms = [arm for arm in data.arms if arm in costs and arm in values and arm not in data.trivial]
     if len(arms) < 2:
-        raise NotDrawable(f"fewer than two learned arms have both {quality.name} and {cost.name}")
-    points = {arm: (interval(costs[arm]).mean, interval(values[arm]).mean) for arm in arms}
+        raise NotDrawable(f"fewer than two learned arms have both {quality.label} and {cost.label}")
+    estimates = data.estimates[quality.name]
+    points = {arm: (estimate(costs[arm]).mean, estimates[arm].mean) for arm in arms}
     front = pareto_front(points, cost.direction, quality.direction)
     figure, axes = plt.subplots(figsize=(5.6, 3.4))
     if len(front) > 1:
@@ -64,8 +65,8 @@ def draw_pareto(data: StudyData) -> Drawing:
         axes.step(*zip(*(points[arm] for arm in front), strict=True), where=step, color=MUTED, linewidth=1, zorder=1)
     counts = []
     for arm in arms:
-        look, bar = data.looks[arm], interval(values[arm])
-        counts.append(bar.n)
+        look, bar = data.looks[arm], estimates[arm]
+        counts.append(bar.seeds)
         x, y = points[arm]
         if bar.low is not None and bar.high is not None:
             axes.plot([x, x], [bar.low, bar.high], color=look.colour, linewidth=1.8, zorder=2)
@@ -78,17 +79,17 @@ def draw_pareto(data: StudyData) -> Drawing:
     axes.margins(0.1)
     if max(abs(x) for x in xs) >= 1e4:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.set_xlabel(axis_label(cost.name, cost.unit, cost.direction))
-    axes.set_ylabel(axis_label(quality.name, quality.unit, quality.direction))
+    axes.set_xlabel(axis_label(cost.label, cost.unit, cost.direction))
+    axes.set_ylabel(axis_label(quality.label, quality.unit, quality.direction))
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02))
     return Drawing(
         figure,
-        title=f"{quality.name} against {cost.name}",
+        title=f"{quality.label} against {cost.label[:1].lower() + cost.label[1:]}",
         caption=(
-            "Filled marks lie on the Pareto front (no other arm is at least as good in both and better in one); the grey "
-            f"line is that front. Bars are 95 % intervals of the mean over seeds (from two seeds on), {seeds_in_words(counts)}."
+            "Filled marks lie on the Pareto front (no other arm is at least as good in both and better in one); the "
+            f"grey line is that front. {interval_in_words([estimates[arm] for arm in arms])} {seeds_in_words(counts)}."
         ),
-        alt=f"On the Pareto front of {quality.name} and {cost.name}: {', '.join(data.labels[arm] for arm in front)}.",
+        alt=f"On the Pareto front of {quality.label} and {cost.label}: {', '.join(data.labels[arm] for arm in front)}.",
     )
 
 
@@ -105,7 +106,7 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float |
 
 
 def draw_correlation(data: StudyData) -> Drawing:
-    """Spearman correlation between metrics over all runs of learned arms. Raises NotDrawable below two metrics, three runs."""
+    """Spearman correlation of metrics over runs of learned arms. Raises NotDrawable below two metrics and three runs."""
     import matplotlib.pyplot as plt
 
     flat = {
@@ -141,7 +142,8 @@ def draw_correlation(data: StudyData) -> Drawing:
             text = "–" if value is None else f"{value:+.2f}"
             light = value is not None and abs(value) > 0.6
             axes.text(c, r, text, ha="center", va="center", color="white" if light else "#1F2733", fontsize=8)
-    ticks = [wrap(name.replace("_", " "), 14) for name in names]
+    label = {metric.name: metric.label for metric in data.outcomes}
+    ticks = [wrap(label[name], 14) for name in names]
     axes.set_xticks(range(len(names)), ticks, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), ticks)
     axes.grid(False)
@@ -150,7 +152,7 @@ def draw_correlation(data: StudyData) -> Drawing:
         spine.set_visible(False)
     figure.colorbar(image, ax=axes, shrink=0.8, label="Spearman's ρ")
     pairs = [
-        f"{names[r]} and {names[c]} {table[r][c]:+.2f}"
+        f"{label[names[r]]} and {label[names[c]]} {table[r][c]:+.2f}"
         for r in range(len(names))
         for c in range(r)
         if table[r][c] is not None
@@ -159,8 +161,8 @@ def draw_correlation(data: StudyData) -> Drawing:
         figure,
         title="Do the metrics agree?",
         caption=(
-            f"Spearman's rank correlation over runs of learned arms (at least {fewest:.0f} runs a pair; a dash where one of "
-            "the two does not vary). A metric where less is better correlates negatively with one where more is better."
+            f"Spearman's rank correlation over runs of learned arms (at least {fewest:.0f} runs a pair; a dash where "
+            "one of the two does not vary). A metric where less is better correlates negatively with one where more is better."
         ),
         alt="Rank correlations: " + "; ".join(pairs) + ".",
     )
