@@ -51,11 +51,14 @@ def make_plan(study: Study, *, extra: Sequence[str] = (), seeds: Sequence[int] |
     cells: list[Cell] = []
     owner: dict[str, Cell] = {}
     for arm in arms:
+        common = last_wins((*study.base, f"protocol={study.protocol}", *extra, *arm.overrides))
+        first: RunConfig | None = None
         for seed in chosen:
-            overrides = last_wins(
-                (*study.base, f"protocol={study.protocol}", *extra, *arm.overrides, f"seed={seed}")
-            )
-            resolved = _resolve(study, arm, overrides)
+            overrides = (*common, f"seed={seed}")
+            if first is None:
+                first = _compose(study, arm, overrides)
+            # `seed` is interpolated nowhere in the config (a test holds that), so composing once an arm is enough
+            resolved = identify(first.model_copy(update={"seed": seed}))
             cell = Cell(arm.name, seed, resolved.run_id, overrides, images_seen(resolved))
             if resolved.run_id in owner:
                 _refuse_inert(study, cell, owner[resolved.run_id])
@@ -130,9 +133,9 @@ def differences(run: ResolvedRun, reference: ResolvedRun) -> dict[str, tuple[obj
     }
 
 
-def _resolve(study: Study, arm: Arm, overrides: tuple[str, ...]) -> ResolvedRun:
+def _compose(study: Study, arm: Arm, overrides: tuple[str, ...]) -> RunConfig:
     try:
-        return identify(compose(overrides))
+        return compose(overrides)
     except UserError as error:
         raise UserError(f"study {study.name}, arm {arm.name}: {error}") from error
 

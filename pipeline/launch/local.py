@@ -17,7 +17,7 @@ from pipeline.errors import RunFailed
 from pipeline.launch.job import EXIT_PREEMPTED, Job, JobEnd
 from pipeline.launch.resources import Resources
 
-PRELOAD = ("torch", "pipeline.training", "pipeline.launch.entry")
+PRELOAD = ("pipeline.launch.preload", "pipeline.launch.entry")
 
 
 

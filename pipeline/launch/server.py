@@ -17,9 +17,10 @@ import os
 import selectors
 import signal
 import sys
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pipeline.launch.entry import run_job
 from pipeline.launch.job import EXIT_FAILED, EXIT_PREEMPTED, Job
@@ -92,9 +93,12 @@ class _Server:
                 self._become_job(job)
                 status, message = run_job(job)
                 os.write(words_write, message.encode()[:MESSAGE_BYTES])
+            except BaseException:
+                traceback.print_exc()
+                raise
+            finally:
                 sys.stdout.flush()
                 sys.stderr.flush()
-            finally:
                 os._exit(status)  # never fall back into the server's loop
         os.close(words_write)
         self.children[pid] = _Child(job.run_id, words_read)
@@ -111,11 +115,10 @@ class _Server:
         _die_with_parent()
         for child in self.children.values():
             os.close(child.words)
-        os.close(self.requests)
         os.close(self.events)
         log = _open_log(job)
         null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
+        os.dup2(null, self.requests)  # stdin
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
@@ -161,7 +164,7 @@ def _open_log(job: Job) -> int:
         return os.open(os.devnull, os.O_WRONLY)
 
 
-def main() -> int:
+def main() -> NoReturn:
     """`python -m pipeline.launch.server MODULE...`: preload the modules, then serve."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     events = os.dup(1)  # stdout proper: whatever the preloaded modules say goes to stderr
@@ -171,8 +174,9 @@ def main() -> int:
     gc.collect()
     gc.freeze()  # keep the garbage collector from touching, and so copying, the shared pages
     _Server(requests=0, events=events).serve()
-    return 0
+    sys.stderr.flush()
+    os._exit(0)  # nothing to clean up; some extension modules would complain about a frozen heap
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
