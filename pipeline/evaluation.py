@@ -25,8 +25,8 @@ from pipeline.images import ImageBatch
 from pipeline.metrics import cost, reconstruction
 from pipeline.metrics.accumulate import Contribution, Resume, Totals
 from pipeline.metrics.context import Context, Splits
-from pipeline.metrics.parts import Part, View, build_parts
-from pipeline.metrics.stages import run_stages
+from pipeline.metrics.parts import Part, View
+from pipeline.metrics.stages import build_parts, run_stages
 from pipeline.models.contract import Generator
 from pipeline.progress import Progress, Quiet
 from pipeline.protocols import RowMaker, protocol_digest

@@ -62,19 +62,22 @@ class RowMaker:
             )
         )
 
-    def ok(self, name: str, value: float, n: int, *, split: str | None = None, **settings: Any) -> MetricRow:
-        """A measured row. A value that is not finite becomes `unavailable` and says so: NaN never ranks."""
+    def ok(self, name: str, value: float, n: int, *, note: str = "", **settings: Any) -> MetricRow:
+        """A measured row; `note` is kept as its reason (a warning about the value) and does not enter the fingerprint.
+
+        A value that is not finite becomes `unavailable` and says so: NaN never ranks.
+        """
         if not math.isfinite(value):
-            return self.unavailable(name, f"the value is {value}", n=n, split=split, **settings)
-        return self._row(name, float(value), n, "ok", "", split, {"n": n, **settings})
+            return self.unavailable(name, f"the value is {value}", **settings)
+        return self._row(name, float(value), n, "ok", note, {"n": n, **settings})
 
-    def unavailable(self, name: str, reason: str, *, n: int = 0, split: str | None = None, **settings: Any) -> MetricRow:
+    def unavailable(self, name: str, reason: str, **settings: Any) -> MetricRow:
         """A row that could not be measured, with why and how it could be."""
-        return self._row(name, None, n, "unavailable", reason, split, settings)
+        return self._row(name, None, 0, "unavailable", reason, settings)
 
-    def not_applicable(self, name: str, reason: str, *, split: str | None = None, **settings: Any) -> MetricRow:
+    def not_applicable(self, name: str, reason: str, **settings: Any) -> MetricRow:
         """A row that has no meaning for this family or data set."""
-        return self._row(name, None, 0, "not_applicable", reason, split, settings)
+        return self._row(name, None, 0, "not_applicable", reason, settings)
 
     def _row(
         self,
@@ -83,7 +86,6 @@ class RowMaker:
         n: int,
         status: Literal["ok", "unavailable", "not_applicable"],
         reason: str,
-        split: str | None,
         settings: dict[str, Any],
     ) -> MetricRow:
         spec = spec_of(name)
@@ -95,7 +97,7 @@ class RowMaker:
             n=n,
             unit=spec.unit,
             direction=spec.direction,
-            split=self.split if split is None else split,
+            split=self.split,
             protocol=self.protocol,
             fingerprint=fingerprint,
             state=self.state,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from pipeline.data.types import Dataset, Split
 from pipeline.metrics.accumulate import Resume
+from pipeline.metrics.segmenter import Segmenter, external_segmenter, trained_segmenter
 from pipeline.models.contract import Generator
 from pipeline.progress import Progress
 from pipeline.schema.evaluation import ProtocolConfig
@@ -31,6 +32,21 @@ class Context:
     splits: Splits | None
     progress: Progress
     resume: Resume
+    _segmenter: list[tuple[Segmenter | None, str]] = field(default_factory=list)  # made once, when first asked for
+
+    def segmenter(self) -> tuple[Segmenter | None, str]:
+        """The protocol's segmenter, or None and the reason why there is none."""
+        if not self._segmenter:
+            self._segmenter.append(self._make_segmenter())
+        return self._segmenter[0]
+
+    def _make_segmenter(self) -> tuple[Segmenter | None, str]:
+        cfg = self.protocol.segmenter
+        if cfg.external is not None:
+            return external_segmenter(Path(cfg.external), self.num_classes, self.device), ""
+        if self.splits is None:
+            return None, "the train split, on which the segmenter is trained, was not given to the evaluation"
+        return trained_segmenter(cfg, self.splits("train"), self.device, self.cache, self.progress), ""
 
     @property
     def num_classes(self) -> int:

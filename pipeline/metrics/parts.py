@@ -39,6 +39,8 @@ class View:
 class Part(Protocol):
     """One metric group over the stream."""
 
+    def __init__(self, context: Context) -> None: ...
+
     def measure(self, view: View) -> Contribution:
         """What one batch contributes (see `pipeline.metrics.accumulate`)."""
         ...
@@ -123,13 +125,3 @@ def mean_row(name: str, totals: Totals, make: RowMaker, **settings: object) -> M
     """Mean over images of an `each/` array."""
     values = totals.stacked(f"each/{name}")
     return make.ok(name, float(np.mean(values)), len(values), aggregation="mean over images", **settings)
-
-
-def build_parts(context: Context) -> list[Part]:
-    """The parts of the groups the evaluation measures."""
-    parts: list[Part] = []
-    if "reconstruction" in context.groups:
-        parts.append(ReconstructionPart(context))
-    if "attention" in context.groups:
-        parts.append(AttentionPart(context))
-    return parts

@@ -1,0 +1,206 @@
+"""The segmenter that judges images: trained by the project on the real training split, cached with its digest.
+
+Architectures: "unet", a compact U-Net for small images, and torchvision's DeepLabV3-ResNet50 for large ones, both from scratch,
+so no downloaded weights are needed. An external TorchScript segmenter may be named instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipeline.data.batch import collate
+from pipeline.data.label_spaces import LabelSpace
+from pipeline.data.types import Dataset
+from pipeline.errors import UserError
+from pipeline.identity import canonical_json, digest
+from pipeline.images import ImageBatch
+from pipeline.metrics.reference import content_digest
+from pipeline.progress import Progress
+from pipeline.records import atomic
+from pipeline.schema.evaluation import SegmenterConfig
+
+VERSION = 1  # of architecture and training rule
+LOCK_WAIT_S = 0.5
+CHANNEL_CAP = 4  # widest level of the U-Net in units of its first: keeps the features few enough for small sets
+
+
+class UNet(nn.Module):
+    """U-Net with group normalisation: (N,3,H,W) in [-1,1] -> logits (N,K,H,W); any size."""
+
+    def __init__(self, num_classes: int, width: int, depth: int) -> None:
+        super().__init__()
+        channels = [min(2**level, CHANNEL_CAP) * width for level in range(depth + 1)]
+        self.down = nn.ModuleList(_block(a, b) for a, b in zip([3, *channels[:-1]], channels, strict=True))
+        self.up = nn.ModuleList(_block(a + b, b) for a, b in zip(channels[:0:-1], channels[-2::-1], strict=True))
+        self.head = nn.Conv2d(channels[0], num_classes, 1)
+        self.feature_width = channels[-1]
+
+    def inner(self, x: Tensor) -> list[Tensor]:
+        """Features of every level, finest first."""
+        found: list[Tensor] = []
+        for block in self.down:
+            x = block(F.max_pool2d(x, 2, ceil_mode=True) if found else x)
+            found.append(x)
+        return found
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits at the image's size."""
+        levels = self.inner(x)
+        x = levels.pop()
+        for block in self.up:
+            skip = levels.pop()
+            x = block(torch.cat([F.interpolate(x, size=skip.shape[-2:], mode="nearest"), skip], dim=1))
+        return self.head(x)
+
+
+def _block(inputs: int, outputs: int) -> nn.Sequential:
+    groups = next(g for g in (8, 4, 2, 1) if outputs % g == 0)
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.GroupNorm(groups, outputs), nn.ReLU(),
+        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.GroupNorm(groups, outputs), nn.ReLU(),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A segmenter ready to judge."""
+
+    network: nn.Module
+    digest: str  # of weights and architecture
+    feature_width: int | None  # None for an external one
+    device: torch.device
+    record: dict[str, Any]  # how it was made
+
+    def labels(self, images: ImageBatch) -> Tensor:
+        """(N,H,W) int64: the most likely class of every pixel."""
+        with torch.no_grad():
+            return _logits(self.network, images.signed().to(self.device)).argmax(dim=1)
+
+    def features(self, images: ImageBatch) -> NDArray[np.float32]:
+        """(N, feature_width) float32: innermost features, averaged over positions."""
+        with torch.no_grad():
+            x = images.signed().to(self.device)
+            inner = self.network.inner(x)[-1] if isinstance(self.network, UNet) else self.network.backbone(x)["out"]
+            return inner.mean(dim=(2, 3)).cpu().numpy()
+
+
+def external_segmenter(path: Path, num_classes: int, device: torch.device) -> Segmenter:
+    """A TorchScript file as segmenter. Raises UserError when it cannot be read or gives other than K logits a pixel."""
+    try:
+        network = torch.jit.load(str(path), map_location=device).eval()
+        sha = hashlib.sha256(path.read_bytes()).hexdigest()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"segmenter.external = {path}: not a readable TorchScript file") from error
+    with torch.no_grad():
+        logits = _logits(network, torch.zeros(1, 3, 64, 64, device=device))
+    if tuple(logits.shape) != (1, num_classes, 64, 64):
+        raise UserError(f"segmenter.external = {path}: gives {tuple(logits.shape)} for a 64x64 image, not (1, {num_classes}, 64, 64)")
+    return Segmenter(network, sha, None, device, {"external": path.name})
+
+
+def trained_segmenter(
+    cfg: SegmenterConfig, train: Dataset, device: torch.device, cache: Path | None, progress: Progress
+) -> Segmenter:
+    """The project's own segmenter for a data set: from the cache, or trained now and kept there.
+
+    Two processes that want the same one do not train it twice: the second waits. The cache file holds tensors and plain types.
+    """
+    total = len(train) if cfg.train_images is None else min(cfg.train_images, len(train))
+    space = train.label_space
+    key = digest(
+        canonical_json(
+            [VERSION, cfg.model_dump(mode="json"), content_digest(train, total), space.name, list(space.classes),
+             [train.height, train.width]]
+        )
+    )  # fmt: skip
+    if cache is None:
+        return _ready(_train(cfg, train, total, device, progress), cfg, space, device)
+    folder = cache / "segmenter"
+    path = folder / f"{key[:32]}.pt"
+    if not path.exists():
+        while True:
+            try:
+                with atomic.exclusive_lock(folder / f"{key[:32]}.lock"):
+                    if not path.exists():
+                        atomic.write_bytes(path, _bytes_of(_train(cfg, train, total, device, progress)))
+                break
+            except atomic.Locked:
+                time.sleep(LOCK_WAIT_S)
+    return _ready(torch.load(path, map_location="cpu", weights_only=True), cfg, space, device)
+
+
+def build_network(cfg: SegmenterConfig, num_classes: int) -> nn.Module:
+    """The untrained network a config names."""
+    if cfg.architecture == "unet":
+        return UNet(num_classes, cfg.width, cfg.depth)
+    from torchvision.models.segmentation import deeplabv3_resnet50
+
+    network: nn.Module = deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=num_classes)
+    return network
+
+
+def _train(cfg: SegmenterConfig, train: Dataset, total: int, device: torch.device, progress: Progress) -> dict[str, Any]:
+    """Adam with a one-cycle cosine rate, mirroring with left and right classes exchanged; a function of config and data."""
+    space = train.label_space
+    rng = np.random.default_rng(cfg.seed)
+    mirror = torch.tensor(space.mirror_permutation, device=device)
+    ignore = -100 if space.unknown is None else space.unknown
+    with torch.enable_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(cfg.seed)
+        network = build_network(cfg, space.num_classes).to(device).train()
+        optimiser = torch.optim.Adam(network.parameters(), lr=cfg.lr)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, cfg.iterations, eta_min=cfg.lr / 100)
+        progress.start("train segmenter", cfg.iterations)
+        order = np.empty(0, dtype=np.int64)
+        for step in range(cfg.iterations):
+            while len(order) < cfg.batch_size:
+                order = np.concatenate([order, rng.permutation(total)])
+            chosen, order = order[: cfg.batch_size], order[cfg.batch_size :]
+            batch = collate([train[int(i)] for i in chosen], space.num_classes).to(device)
+            image, label = batch.image, batch.label
+            flipped = torch.from_numpy(rng.random(len(chosen)) < 0.5).to(device)
+            image = torch.where(flipped.view(-1, 1, 1, 1), image.flip(-1), image)
+            label = torch.where(flipped.view(-1, 1, 1), mirror[label].flip(-1), label)
+            loss = F.cross_entropy(_logits(network, image), label, ignore_index=ignore)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            progress.update(step + 1, loss=float(loss.detach()))
+        progress.stop()
+    return {"state": network.cpu().state_dict(), "record": {"images": total, "final_loss": float(loss.detach())}}
+
+
+def _ready(saved: dict[str, Any], cfg: SegmenterConfig, space: LabelSpace, device: torch.device) -> Segmenter:
+    with torch.random.fork_rng(devices=[]):
+        network = build_network(cfg, space.num_classes)
+    network.load_state_dict(saved["state"])
+    hasher = hashlib.sha256(cfg.architecture.encode())
+    for name, tensor in sorted(saved["state"].items()):
+        hasher.update(name.encode())
+        hasher.update(tensor.contiguous().numpy().tobytes())
+    width = network.feature_width if isinstance(network, UNet) else 2048
+    return Segmenter(network.to(device).eval().requires_grad_(False), hasher.hexdigest(), width, device, saved["record"])
+
+
+def _logits(network: nn.Module, image: Tensor) -> Tensor:
+    found = network(image)
+    return found["out"] if isinstance(found, dict) else found
+
+
+def _bytes_of(saved: dict[str, Any]) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    torch.save(saved, buffer)
+    return buffer.getvalue()
