@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,10 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+PROBE_RETRIES = 3
+PROBE_PAUSE_S = 0.01
+
+
 class Locked(UserError):
     """Another process holds the lock."""
 
@@ -108,12 +113,16 @@ def exclusive_lock(path: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"cannot write {path}: {reason(error)}") from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise Locked(f"{path.parent} is in use by another process") from error
-            raise
+        for attempt in range(PROBE_RETRIES, -1, -1):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                    raise
+                if attempt == 0:
+                    raise Locked(f"{path.parent} is in use by another process") from error
+                time.sleep(PROBE_PAUSE_S)  # it may be `is_locked` of a status display, which holds it for microseconds
         yield
 
 
