@@ -115,7 +115,7 @@ def run_study(args: argparse.Namespace) -> int:
     policy = Policy.parse(args.on_error, max_hours=args.max_hours, again=args.again)
     plan = _plan(args)
     cells = _chosen(plan, args.only)
-    executor = make_executor(args, plan.manifest.name)
+    executor = make_executor(args, plan.manifest.name, len(cells), console)
     plan, said = lock(plan, args.out / plan.manifest.name)
     if said:
         console.print(said, highlight=False)
@@ -168,8 +168,8 @@ def journal(folder: Path, outcomes: Sequence[Outcome]) -> None:
             atomic.append_json_line(folder / "outcomes.jsonl", row)
 
 
-def make_executor(args: argparse.Namespace, study: str) -> Executor:
-    """The executor the command line asks for."""
+def make_executor(args: argparse.Namespace, study: str, cells: int, console: Console) -> Executor:
+    """The executor the command line asks for, for at most `cells` runs at once."""
     if args.executor == "slurm":
         from pipeline.launch.slurm import SlurmExecutor
 
@@ -179,7 +179,10 @@ def make_executor(args: argparse.Namespace, study: str) -> Executor:
     from pipeline.launch.local import LocalExecutor
     from pipeline.launch.resources import Resources
 
-    return LocalExecutor(Resources.divide(args.jobs, per_gpu=args.per_gpu))
+    resources = Resources.divide(args.jobs, most=cells, per_gpu=args.per_gpu)
+    if resources.limit:
+        console.print(resources.limit, highlight=False)
+    return LocalExecutor(resources)
 
 
 def _plan(args: argparse.Namespace) -> Plan:

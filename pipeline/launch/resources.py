@@ -41,23 +41,31 @@ class Resources:
     threads: int  # a job
     gpus: tuple[str, ...]  # empty: jobs run without assigned GPU
     per_gpu: int  # jobs that share one GPU
+    limit: str  # what to tell the user when fewer jobs run than asked for, "" otherwise
 
     def __post_init__(self) -> None:
         self._taken: dict[str, str] = {}  # run id -> gpu
 
     @classmethod
-    def divide(cls, jobs: int | None, *, per_gpu: int = 1, gpus: tuple[str, ...] | None = None) -> Resources:
-        """Divide this machine among `jobs` jobs (None: one a GPU slot, or one where there is no GPU)."""
+    def divide(
+        cls, jobs: int | None, *, most: int | None = None, per_gpu: int = 1, gpus: tuple[str, ...] | None = None
+    ) -> Resources:
+        """Divide this machine among `jobs` jobs (None: one a GPU slot, or one where there is no GPU).
+
+        Not more than `most` (there is no more to do), nor than the GPU slots, are run at once; `limit` says so.
+        """
         if jobs is not None and jobs < 1:
             raise UserError(f"--jobs {jobs}: must be at least 1")
         if per_gpu < 1:
             raise UserError(f"--per-gpu {per_gpu}: must be at least 1")
         found = visible_gpus() if gpus is None else gpus
-        most = len(found) * per_gpu if found else None
-        if jobs is not None and most is not None and jobs > most:
-            raise UserError(f"--jobs {jobs}: {len(found)} GPU(s) with --per-gpu {per_gpu} take {most} jobs at once")
-        count = jobs if jobs is not None else most or 1
-        return cls(jobs=count, threads=max(1, cpu_count() // count), gpus=found, per_gpu=per_gpu)
+        slots = len(found) * per_gpu
+        count = min(jobs or slots or 1, most or jobs or slots or 1)
+        limit = ""
+        if found and count > slots:
+            limit = f"{len(found)} GPU(s) with --per-gpu {per_gpu} take {slots} run(s) at once, not {count}; --per-gpu raises it"
+            count = slots
+        return cls(count, max(1, cpu_count() // count), found, per_gpu, limit)
 
     def assign(self, job: Job) -> Job:
         """`job` with its threads and, where there are GPUs, the least used one."""

@@ -1,0 +1,250 @@
+"""The scheduler and the fork server, with real processes and a fake trainer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import compose, identify
+from pipeline.errors import UserError
+from pipeline.launch.job import Job, JobEnd
+from pipeline.launch.local import LocalExecutor
+from pipeline.launch.resources import Resources
+from pipeline.launch.scheduler import Outcome, Policy, Task, run_tasks
+from pipeline.launch.watch import Quiet
+from pipeline.records import RunStore
+from pipeline.records.atomic import is_locked
+
+ENTRY = "tests.pipeline.launch.fakes:train"
+CONTINUE = Policy.parse("continue")
+
+
+def tasks(*seeds: int) -> list[Task]:
+    config = compose(["preset=tiny", "model=painter"])
+    return [Task(f"seed {seed}", identify(config.model_copy(update={"seed": seed}))) for seed in seeds]
+
+
+@pytest.fixture
+def executor() -> Iterator[LocalExecutor]:
+    made = LocalExecutor(Resources(2, 1, (), 1, ""), preload=("tests.pipeline.launch.fakes",))
+    yield made
+    made.close()
+
+
+def run(
+    executor: Any, out: Path, seeds: list[int], policy: Policy = CONTINUE, observer: Any = None, **options: Any
+) -> list[Outcome]:
+    return run_tasks(tasks(*seeds), out, executor, policy, observer or Quiet(), entry=ENTRY, options=options)
+
+
+def trained(out: Path, seed: int) -> list[int]:
+    path = out / "runs" / tasks(seed)[0].resolved.run_id / "trained.txt"
+    return [int(line) for line in path.read_text().split()]
+
+
+def test_runs_what_is_missing_and_reuses_what_is_finished(executor: LocalExecutor, tmp_path: Path) -> None:
+    first = run(executor, tmp_path, [0, 1, 2])
+    assert [outcome.how for outcome in first] == ["finished"] * 3
+    assert [trained(tmp_path, seed) for seed in (0, 1, 2)] == [[1, 2, 3]] * 3
+    again = run(executor, tmp_path, [0, 1, 2, 3])
+    assert [outcome.how for outcome in again] == ["reused", "reused", "reused", "finished"]
+    assert trained(tmp_path, 0) == [1, 2, 3], "a finished run is not trained again"
+    pids = {RunStore(tmp_path / "runs").record(outcome.task.resolved.run_id).provenance["pid"] for outcome in again}
+    assert len(pids) == 4 and os.getpid() not in pids, "every run has a process of its own"
+
+
+def test_failures_are_kept_apart_and_do_not_stop_the_others(executor: LocalExecutor, tmp_path: Path) -> None:
+    plan = {"1": "fail", "2": "crash", "3": "user_error", "4": "diverge", "5": "kill"}
+    outcomes = run(executor, tmp_path, [0, 1, 2, 3, 4, 5, 6], plan=plan)
+    assert [outcome.how for outcome in outcomes] == [
+        "finished", "failed", "failed", "failed", "diverged", "failed", "finished",
+    ]  # fmt: skip
+    reasons = [outcome.reason for outcome in outcomes]
+    assert reasons[1] == "it went wrong"
+    assert reasons[2] == "ZeroDivisionError: a bug"
+    assert reasons[3] == "no data here"
+    assert reasons[4] == "loss is not finite"
+    assert reasons[5] == "killed by SIGKILL"
+    log = (tmp_path / "runs" / outcomes[2].task.resolved.run_id / "log.txt").read_text()
+    assert "Traceback" in log and "a bug" in log
+    record = RunStore(tmp_path / "runs").record(outcomes[5].task.resolved.run_id)
+    assert record.state == "preempted", "no zombie: a killed run does not read as running"
+    assert trained(tmp_path, 5) == [1]
+    resumed = run(executor, tmp_path, [0, 4, 5], plan={"4": "diverge"})
+    assert [outcome.how for outcome in resumed] == ["reused", "diverged", "finished"]
+    assert trained(tmp_path, 5) == [1, 2, 3], "resumed, nothing trained twice"
+    attempts = RunStore(tmp_path / "runs").record(resumed[1].task.resolved.run_id).status["attempts"]
+    assert len(attempts) == 1, "diverged is a result; it is not run again unless asked"
+    asked = run(executor, tmp_path, [4], Policy.parse("continue", again=["diverged"]))
+    assert [outcome.how for outcome in asked] == ["finished"]
+
+
+def test_retry_gives_failed_runs_more_attempts(executor: LocalExecutor, tmp_path: Path) -> None:
+    outcomes = run(executor, tmp_path, [0, 1], Policy.parse("retry=2"), plan={"0": "fail_once", "1": "fail"})
+    assert [outcome.how for outcome in outcomes] == ["finished", "failed"]
+    records = [RunStore(tmp_path / "runs").record(outcome.task.resolved.run_id) for outcome in outcomes]
+    assert [len(record.status["attempts"]) for record in records] == [2, 3]
+
+
+def test_stop_leaves_what_has_not_started(tmp_path: Path) -> None:
+    executor = LocalExecutor(Resources(1, 1, (), 1, ""), preload=("tests.pipeline.launch.fakes",))
+    try:
+        outcomes = run(executor, tmp_path, [0, 1, 2], Policy.parse("stop"), plan={"1": "fail"})
+    finally:
+        executor.close()
+    assert [outcome.how for outcome in outcomes] == ["finished", "failed", "left"]
+
+
+def test_time_limit_stops_at_a_checkpoint_and_the_next_call_continues(executor: LocalExecutor, tmp_path: Path) -> None:
+    policy = Policy("continue", 0, 1.5, frozenset())
+    outcomes = run(executor, tmp_path, [0, 1, 2], policy, iterations=400, pause=0.01)
+    assert [outcome.how for outcome in outcomes] == ["preempted", "preempted", "left"]
+    assert "time limit" in outcomes[0].reason
+    done = len(trained(tmp_path, 0))
+    assert 0 < done < 400
+    outcomes = run(executor, tmp_path, [0, 1], iterations=done + 5)
+    assert [outcome.how for outcome in outcomes] == ["finished", "finished"]
+    assert trained(tmp_path, 0) == list(range(1, done + 6))
+
+
+def test_preempted_from_outside_resumes_by_itself(executor: LocalExecutor, tmp_path: Path) -> None:
+    class Interfere(Quiet):
+        sent = False
+
+        def tick(self, running: Any) -> None:
+            for _, record in running:
+                if not self.sent and record.status["progress"]:
+                    os.kill(record.status["attempts"][-1]["pid"], signal.SIGTERM)
+                    self.sent = True
+
+    observer = Interfere()
+    outcomes = run(executor, tmp_path, [0], observer=observer, iterations=60, pause=0.02)
+    assert observer.sent and outcomes[0].how == "finished"
+    assert trained(tmp_path, 0) == list(range(1, 61))
+    record = RunStore(tmp_path / "runs").record(outcomes[0].task.resolved.run_id)
+    assert [attempt["outcome"] for attempt in record.status["attempts"]] == ["preempted", "finished"]
+
+
+def test_two_drivers_share_a_study(tmp_path: Path) -> None:
+    """Both report every run as had; each run is trained once."""
+    results: dict[str, list[Outcome]] = {}
+
+    def drive(name: str) -> None:
+        executor = LocalExecutor(Resources(1, 1, (), 1, ""), preload=("tests.pipeline.launch.fakes",))
+        try:
+            results[name] = run(executor, tmp_path, [0, 1, 2, 3], iterations=10, pause=0.02)
+        finally:
+            executor.close()
+
+    drivers = [threading.Thread(target=drive, args=(name,)) for name in ("a", "b")]
+    for driver in drivers:
+        driver.start()
+    for driver in drivers:
+        driver.join(timeout=60)
+    for name in ("a", "b"):
+        assert {outcome.how for outcome in results[name]} <= {"finished", "reused"}
+    assert [trained(tmp_path, seed) for seed in range(4)] == [list(range(1, 11))] * 4
+
+
+def test_killed_server_is_replaced_and_its_jobs_resume(executor: LocalExecutor, tmp_path: Path) -> None:
+    class Kill(Quiet):
+        notes: list[str] = []
+        done = False
+
+        def tick(self, running: Any) -> None:
+            server = executor._server
+            if not self.done and server is not None and any(record.status["progress"] for _, record in running):
+                server.kill()
+                self.done = True
+
+        def note(self, text: str) -> None:
+            self.notes.append(text)
+
+    observer = Kill()
+    outcomes = run(executor, tmp_path, [0, 1], observer=observer, iterations=60, pause=0.02)
+    assert observer.done and [outcome.how for outcome in outcomes] == ["finished", "finished"]
+    assert trained(tmp_path, 0) == list(range(1, 61))
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from pipeline.launch.local import LocalExecutor
+from pipeline.launch.resources import Resources
+from tests.pipeline.launch.test_scheduler import run
+executor = LocalExecutor(Resources(2, 1, (), 1, ""), preload=("tests.pipeline.launch.fakes",))
+run(executor, Path(sys.argv[1]), [0, 1], iterations=400, pause=0.01)
+"""
+
+
+def test_killed_driver_leaves_preempted_runs_that_resume(executor: LocalExecutor, tmp_path: Path) -> None:
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path)])
+    records = [RunStore(tmp_path / "runs").record(task.resolved.run_id) for task in tasks(0, 1)]
+    deadline = time.monotonic() + 30
+    while not all(record.status["progress"] for record in records):
+        assert time.monotonic() < deadline and driver.poll() is None
+        time.sleep(0.02)
+    driver.kill()
+    driver.wait()
+    while any(is_locked(record.path / "run.lock") for record in records):
+        assert time.monotonic() < deadline, "its runs must stop at a checkpoint when the driver is gone"
+        time.sleep(0.02)
+    assert [record.state for record in records] == ["preempted", "preempted"]
+    done = len(trained(tmp_path, 0))
+    outcomes = run(executor, tmp_path, [0, 1], iterations=done + 3)
+    assert [outcome.how for outcome in outcomes] == ["finished", "finished"]
+    assert trained(tmp_path, 0) == list(range(1, done + 4))
+
+
+class FakeExecutor:
+    """Ends every job with the next of `statuses`."""
+
+    slots = 1
+
+    def __init__(self, statuses: list[int]) -> None:
+        self.statuses = statuses
+        self.jobs: list[Job] = []
+        self.queue: list[Job] = []
+
+    def submit(self, job: Job) -> None:
+        self.jobs.append(job)
+        self.queue.append(job)
+
+    def poll(self, timeout_s: float) -> list[JobEnd]:
+        return [JobEnd(self.queue.pop().run_id, self.statuses.pop(0), "")] if self.queue else []
+
+    def stop(self, run_id: str) -> None:
+        pass
+
+    kill = stop
+
+    def close(self) -> None:
+        pass
+
+
+def test_unreadable_data_is_not_retried_and_busy_is_no_failure(tmp_path: Path) -> None:
+    executor = FakeExecutor([76, 76, 2])
+    outcomes = run(executor, tmp_path, [0], Policy.parse("retry=5"))
+    assert outcomes[0].how == "failed" and outcomes[0].reason == "exit status 2"
+    assert len(executor.jobs) == 3
+
+
+def test_endless_preemption_ends(tmp_path: Path) -> None:
+    executor = FakeExecutor([75] * 100)
+    assert run(executor, tmp_path, [0])[0].how == "failed"
+    assert len(executor.jobs) == 21
+
+
+@pytest.mark.parametrize("text", ["never", "retry", "retry=0", "retry=x", "stop=1", ""])
+def test_bad_policies(text: str) -> None:
+    with pytest.raises(UserError, match="--on-error"):
+        Policy.parse(text)
