@@ -56,14 +56,21 @@ def run_main(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None)
 def add_out(parser: argparse.ArgumentParser) -> None:
     """The option every command has: where runs, studies and reports lie."""
     parser.add_argument(
-        "--out", type=Path, default=Path("out"), metavar="DIR", help="folder of runs, studies and reports (default: out)"
+        "--out",
+        type=Path,
+        default=Path("out"),
+        metavar="DIR",
+        help="folder of runs, studies and reports (default: out)",
     )
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Hydra overrides as the rest of the command line."""
     parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="config overrides, for instance model=spade preset=small seed=1"
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="config overrides, for instance model=spade preset=small seed=1",
     )
 
 

@@ -28,7 +28,9 @@ def register(subparsers: Any) -> None:
     add_overrides(model)
     model.set_defaults(func=run_model)
 
-    doctor = subparsers.add_parser("doctor", help="check this installation: versions, device, weights, a tiny forward pass")
+    doctor = subparsers.add_parser(
+        "doctor", help="check this installation: versions, device, weights, a tiny forward pass"
+    )
     add_out(doctor)
     doctor.set_defaults(func=run_doctor)
 
@@ -115,5 +117,7 @@ def metrics_text(record: Any) -> str:
             continue
         before = untrained.get((row.name, row.split, row.fingerprint))
         shown = f"{row.value:12.4g}" if row.value is not None else f"{row.status:>12}"
-        lines.append(f"{row.name:<24} {shown}  {f'{before:12.4g}' if before is not None else '':>12}  {row.unit or row.reason}")
+        lines.append(
+            f"{row.name:<24} {shown}  {f'{before:12.4g}' if before is not None else '':>12}  {row.unit or row.reason}"
+        )
     return "\n".join(lines)

@@ -110,7 +110,9 @@ def _plain(overrides: tuple[str, ...]) -> dict[str, Any]:
 def _reject_misspelt(overrides: Iterable[str]) -> None:
     for override in overrides:
         if not re.match(r"^(~[A-Za-z_][\w@./]*(=|$)|\+{0,2}[A-Za-z_][\w@./]*=)", override):
-            raise UserError(f"config: {override!r} is not an override; write key=value, for instance train.batch_size=4")
+            raise UserError(
+                f"config: {override!r} is not an override; write key=value, for instance train.batch_size=4"
+            )
         key, equals, choice = override.lstrip("+~").partition("=")
         if equals and (CONF / key).is_dir() and re.fullmatch(r"[\w-]+", choice):
             offered = choices(key)

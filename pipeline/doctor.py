@@ -24,7 +24,17 @@ def examine(out: Path) -> list[Finding]:
 
 def _versions() -> list[Finding]:
     findings = []
-    for name in ("torch", "torchvision", "hydra-core", "optuna", "pandas", "torchmetrics", "lpips", "clean-fid", "wandb"):
+    for name in (
+        "torch",
+        "torchvision",
+        "hydra-core",
+        "optuna",
+        "pandas",
+        "torchmetrics",
+        "lpips",
+        "clean-fid",
+        "wandb",
+    ):
         try:
             findings.append(Finding(name, True, importlib.metadata.version(name)))
         except importlib.metadata.PackageNotFoundError:

@@ -108,7 +108,9 @@ def quick_validation(
     return found
 
 
-def first_batches(dataset: Dataset, images: int | None, batch_size: int, skip: Callable[[int], bool] | None = None) -> Iterator[Batch]:
+def first_batches(
+    dataset: Dataset, images: int | None, batch_size: int, skip: Callable[[int], bool] | None = None
+) -> Iterator[Batch]:
     """Batches of the first `images` samples in order; where `skip(batch index)` is true the batch is not even read."""
     total = len(dataset) if images is None else min(images, len(dataset))
     for number, start in enumerate(range(0, total, batch_size)):
@@ -227,7 +229,10 @@ def content_digests(batch: Batch) -> np.ndarray:
     images = ImageBatch(batch.image, "signed").uint8()
     labels = batch.label.cpu().numpy().astype("<i2")
     return np.array(
-        [hashlib.sha256(image.tobytes() + label.tobytes()).hexdigest() for image, label in zip(images, labels, strict=True)]
+        [
+            hashlib.sha256(image.tobytes() + label.tobytes()).hexdigest()
+            for image, label in zip(images, labels, strict=True)
+        ]
     )
 
 
@@ -250,7 +255,12 @@ def _cost_rows(context: Context, make: RowMaker, throughput: cost.Throughput) ->
 
 
 def _resume_folder(
-    cache: Path | None, generator: Generator, dataset: Dataset, protocol: ProtocolConfig, groups: tuple[str, ...], total: int
+    cache: Path | None,
+    generator: Generator,
+    dataset: Dataset,
+    protocol: ProtocolConfig,
+    groups: tuple[str, ...],
+    total: int,
 ) -> Path | None:
     """Where the state of this very evaluation is kept: named by weights, data keys, protocol and groups."""
     if cache is None:

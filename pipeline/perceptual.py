@@ -41,9 +41,9 @@ class VggPerceptualLoss(nn.Module):
         path = vgg19_weights_path()
         if not path.is_file():
             raise UserError(
-                f"loss.perceptual.weight is {cfg.weight}, but VGG-19's ImageNet weights are not at {path}; with a "
-                "network, get them by `python -c 'import torchvision as t; t.models.vgg19(weights=\"IMAGENET1K_V1\")'`, "
-                "or set loss.perceptual.weight=0"
+                f"loss.perceptual.weight is {cfg.weight}, but VGG-19's ImageNet weights are not at {path}; "
+                "get them (needs network) by `python -c 'import torchvision as t; "
+                't.models.vgg19(weights="IMAGENET1K_V1")\'`, or set loss.perceptual.weight=0'
             )
         from torchvision.models import vgg19
 

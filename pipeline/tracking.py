@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from pathlib import Path
 from typing import Any
 
 from pipeline.records import MetricRow, RunRecord
@@ -23,7 +22,9 @@ _END: dict[str, Any] = {}
 class Mirror:
     """One W&B run, fed through a queue. `problem` is "" while it works, else why it stopped."""
 
-    def __init__(self, cfg: TrackingConfig, record: RunRecord, config: dict[str, Any], *, attempt: int, group: str) -> None:
+    def __init__(
+        self, cfg: TrackingConfig, record: RunRecord, config: dict[str, Any], *, attempt: int, group: str
+    ) -> None:
         self.problem = "" if cfg.mode != "disabled" else "tracking.mode is disabled"
         self._queue: queue.Queue[dict[str, Any]] = queue.Queue()
         self._thread: threading.Thread | None = None
@@ -36,7 +37,7 @@ class Mirror:
                 "id": f"{record.id[:24]}-{attempt}",
                 "name": f"{record.id[:10]}",
                 "group": group,
-                "dir": str(_made(record.path / "wandb")),
+                "dir": str(record.path),  # wandb makes its own folder "wandb" in it
                 "config": config,
             }
             self._thread = threading.Thread(target=self._serve, args=(settings, cfg.init_timeout_s), daemon=True)
@@ -49,7 +50,9 @@ class Mirror:
 
     def summarise(self, metrics: list[MetricRow]) -> None:
         """Mirror final metrics as the summary."""
-        values = {f"{row.state}/{row.split or 'cost'}/{row.name}": row.value for row in metrics if row.value is not None}
+        values = {
+            f"{row.state}/{row.split or 'cost'}/{row.name}": row.value for row in metrics if row.value is not None
+        }
         if self._thread is not None and not self.problem:
             self._queue.put({"summary": values})
 
@@ -78,7 +81,9 @@ class Mirror:
                     run.summary.update(item["summary"])
                 else:
                     prefix = item["kind"]
-                    named = {f"{prefix}/{key}": value for key, value in item.items() if key not in ("kind", "iteration")}
+                    named = {
+                        f"{prefix}/{key}": value for key, value in item.items() if key not in ("kind", "iteration")
+                    }
                     run.log({**named, "iteration": item["iteration"]})
         except Exception as error:  # whatever a tracker raises, a run goes on: this thread ends and says why
             self.problem = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
@@ -96,8 +101,3 @@ def mirror_record(record: RunRecord, cfg: TrackingConfig) -> str:
         mirror.log(row)
     mirror.summarise(record.metrics)
     return mirror.finish()
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.data.batch import Batch
-from pipeline.objective import Objective
 from pipeline.models.contract import Generator
 from pipeline.models.discriminator import discriminate
+from pipeline.objective import Objective
 from pipeline.schema.run import RunConfig
 
 
@@ -140,8 +140,8 @@ class Trainer:
         assert self.averaged is not None and self.cfg.train.ema_decay is not None, "only called with EMA on"
         for mean, raw in zip(self.averaged.parameters(), self.generator.parameters(), strict=True):
             mean.lerp_(raw, 1.0 - self.cfg.train.ema_decay)
-        for mean, raw in zip(self.averaged.buffers(), self.generator.buffers(), strict=True):
-            mean.copy_(raw)
+        for kept, now in zip(self.averaged.buffers(), self.generator.buffers(), strict=True):
+            kept.copy_(now)
 
 
 def step_seed(seed: int, iteration: int) -> int:

@@ -19,9 +19,11 @@ import torch
 from pipeline import checkpoint, provenance
 from pipeline.config import ResolvedRun, to_yaml
 from pipeline.data import Dataset, build_dataset
-from pipeline.data.loader import batches
+from pipeline.data.batch import Batch
+from pipeline.data.loader import batches, batches_per_epoch
 from pipeline.errors import RunFailed, UserError
-from pipeline.evaluation import Evaluation, evaluate, quick_validation
+from pipeline.evaluation import Evaluation, evaluate, quick_validation, split_source
+from pipeline.models.contract import Generator
 from pipeline.models.discriminator import build_discriminator
 from pipeline.models.registry import build_generator
 from pipeline.progress import Progress
@@ -106,10 +108,15 @@ class Run:
         space = self.train_data.label_space
         torch.manual_seed(step_seed(cfg.seed, 0) ^ 1)  # initial weights: a function of the seed alone
         generator = build_generator(cfg.model, space.num_classes, cfg.data.hw)
-        discriminator = build_discriminator(cfg.discriminator, space.num_classes)
-        self.learned = generator.capabilities.learned
-        self.iterations = cfg.train.total_iterations(len(self.train_data)) if self.learned else 0
-        self.trainer = Trainer(cfg, generator, discriminator, iterations=self.iterations, device=self.device)
+        if cfg.loss.attention.enabled and not generator.capabilities.attention:
+            raise UserError("loss.attention is on, but this model has no attention maps; add loss.attention.kind=off")
+        self.generator = generator.to(self.device)
+        self.trainer: Trainer | None = None  # None: a rule without parameters, nothing to train
+        self.iterations = 0
+        if generator.capabilities.learned:
+            self.iterations = cfg.train.total_iterations(len(self.train_data))
+            discriminator = build_discriminator(cfg.discriminator, space.num_classes)
+            self.trainer = Trainer(cfg, generator, discriminator, iterations=self.iterations, device=self.device)
         self.data_facts = {**resolved.data, "class_names": list(space.classes), "train_images": len(self.train_data)}
         self.step_seconds = 0.0
         self.mirror: Mirror | None = None
@@ -117,24 +124,18 @@ class Run:
     def go(self) -> None:
         """The whole attempt; leaves the record finished (or pruned)."""
         record, cfg = self.record, self.cfg
-        record.begin_attempt("trained" if self.learned else "rule")
+        record.begin_attempt("rule" if self.trainer is None else "trained")
         began = time.monotonic()
         earlier_s = float(record.provenance.get("wall_seconds", 0.0))
         self._record_start()
-        state = checkpoint.newest(record, self._say)
-        if state is not None:
-            self.trainer.load_state(state)
-            self.step_seconds = state["step_seconds"]
-            self._say(f"resuming run {record.id[:SHORT_ID]} at iteration {self.trainer.iteration} of {self.iterations}")
-        elif self.learned:
-            self._keep(evaluate_run(record, cfg, self.trainer.evaluated, self.device, "untrained", self.progress))
-        record.truncate_history(self.trainer.iteration)
+        if self.trainer is not None:
+            self._begin_or_resume(self.trainer)
         attempt = len(record.status["attempts"])
         self.mirror = Mirror(cfg.tracking, record, record.identity["config"], attempt=attempt, group=record.id[:24])
         try:
-            pruned = self._train()
+            pruned = self.trainer is not None and self._train(self.trainer)
             if not pruned:
-                self._keep(evaluate_run(record, cfg, self.trainer.evaluated, self.device, "trained", self.progress))
+                self._keep(evaluate_run(record, cfg, self._evaluated, self.device, "trained", self.progress))
                 record.add_metrics(self._cost_rows())
             self.mirror.summarise(record.metrics)
         finally:
@@ -144,22 +145,42 @@ class Run:
                 ended=now(),
                 wall_seconds=earlier_s + time.monotonic() - began,
                 device_seconds=self.step_seconds,
-                images_seen=self.trainer.iteration * cfg.train.batch_size,
+                images_seen=self._iteration * cfg.train.batch_size,
                 peak_mem_gib=provenance.peak_memory_gib(self.device.type),
                 tracking={"mode": cfg.tracking.mode, "problem": problem},
             )
-        checkpoint.finish(record, self.trainer.final_state())
+        if self.trainer is not None:
+            checkpoint.finish(record, self.trainer.final_state())
         record.end_attempt("pruned" if pruned else "finished")
 
-    def _train(self) -> bool:
+    @property
+    def _iteration(self) -> int:
+        return 0 if self.trainer is None else self.trainer.iteration
+
+    @property
+    def _evaluated(self) -> Generator:
+        return self.generator if self.trainer is None else self.trainer.evaluated
+
+    def _begin_or_resume(self, trainer: Trainer) -> None:
+        """Continue from the newest sound checkpoint, or measure the untrained network and start."""
+        state = checkpoint.newest(self.record, self._say)
+        if state is None:
+            self._keep(evaluate_run(self.record, self.cfg, trainer.evaluated, self.device, "untrained", self.progress))
+        else:
+            trainer.load_state(state)
+            self.step_seconds = state["step_seconds"]
+            self._say(f"resuming run {self.record.id[:SHORT_ID]} at iteration {trainer.iteration} of {self.iterations}")
+        self.record.truncate_history(trainer.iteration)
+
+    def _train(self, trainer: Trainer) -> bool:
         """Advance to the end of the budget; True when `on_validation` asked to prune."""
-        cfg, trainer = self.cfg.train, self.trainer
+        cfg = self.cfg.train
         if trainer.iteration >= self.iterations:
             return False
         self.progress.start(f"train {self.record.id[:SHORT_ID]}", self.iterations)
         last_beat = 0.0
         totals: dict[str, float] = {}
-        for batch in self._batches():
+        for batch in self._batches(trainer.iteration):
             began = time.monotonic()
             terms = trainer.step(batch.to(self.device))
             i = trainer.iteration
@@ -176,24 +197,30 @@ class Run:
             self.progress.update(i, loss=totals.get("pixel", totals.get("gan", 0.0)))
             pruned = False
             if boundary[1] or i == self.iterations:
-                pruned = self._validate()
+                pruned = self._validate(trainer)
             if (boundary[2] and i < self.iterations) or self.stop.asked or pruned:
-                self._checkpoint()
+                state = {**trainer.state(), "step_seconds": self.step_seconds}
+                checkpoint.save(self.record, f"{i:08d}.pt", state, keep=cfg.keep_checkpoints)
             if pruned:
                 return True
             if self.stop.asked and i < self.iterations:
                 raise Preempted(f"stopped by {self.stop.name} at iteration {i}; run again to continue")
         return False
 
-    def _batches(self) -> Iterator[Any]:
-        """Batches from the current iteration on: their order is a function of (seed, epoch) alone."""
+    def _batches(self, iteration: int) -> Iterator[Batch]:
+        """Batches from `iteration` on: their order is a function of (seed, epoch) alone."""
         cfg, size = self.cfg, self.cfg.train.batch_size
-        per_epoch = max(1, len(self.train_data) // size)
-        epoch, within = divmod(self.trainer.iteration, per_epoch)
-        left = self.iterations - self.trainer.iteration
+        epoch, within = divmod(iteration, batches_per_epoch(len(self.train_data), size))
+        left = self.iterations - iteration
         while left > 0:
             for batch in batches(
-                self.train_data, batch_size=size, seed=cfg.seed, epoch=epoch, start=within, augment=cfg.data.augment
+                self.train_data,
+                batch_size=size,
+                seed=cfg.seed,
+                epoch=epoch,
+                start=within,
+                augment=cfg.data.augment,
+                workers=cfg.data.workers,
             ):
                 yield batch
                 left -= 1
@@ -201,26 +228,19 @@ class Run:
                     return
             epoch, within = epoch + 1, 0
 
-    def _validate(self) -> bool:
-        numbers = quick_validation(
-            self.trainer.evaluated, self.val_data, self.cfg.train.validate_images, self.cfg.train.batch_size, self.device
-        )
-        self._log({"iteration": self.trainer.iteration, "kind": "val", **numbers})
-        return self.on_validation is not None and self.on_validation(self.trainer.iteration, numbers)
+    def _validate(self, trainer: Trainer) -> bool:
+        cfg = self.cfg.train
+        numbers = quick_validation(trainer.evaluated, self.val_data, cfg.validate_images, cfg.batch_size, self.device)
+        self._log({"iteration": trainer.iteration, "kind": "val", **numbers})
+        return self.on_validation is not None and self.on_validation(trainer.iteration, numbers)
 
     def _refuse_divergence(self, totals: dict[str, float]) -> None:
         bad = [name for name, value in totals.items() if not abs(value) < float("inf")]
         if bad:
             raise Diverged(
-                f"run {self.record.id[:SHORT_ID]} diverged at iteration {self.trainer.iteration}: loss {', '.join(bad)} is not "
+                f"run {self.record.id[:SHORT_ID]} diverged at iteration {self._iteration}: loss {', '.join(bad)} is not "
                 f"finite; the last good checkpoint is kept in {self.record.path / 'checkpoints'}"
             )
-
-    def _checkpoint(self) -> None:
-        state = {**self.trainer.state(), "step_seconds": self.step_seconds}
-        checkpoint.save(
-            self.record, f"{self.trainer.iteration:08d}.pt", state, keep=self.cfg.train.keep_checkpoints
-        )
 
     def _record_start(self) -> None:
         self.record.update_provenance(
@@ -237,10 +257,10 @@ class Run:
 
     def _cost_rows(self) -> list[MetricRow]:
         """Training throughput and device-hours, as metric rows of no split."""
-        if not self.learned or self.step_seconds == 0.0:
+        if self.step_seconds == 0.0:
             return []
-        images = self.trainer.iteration * self.cfg.train.batch_size
-        common: dict[str, Any] = {"split": "", "protocol": self.cfg.protocol.name, "n": self.trainer.iteration}
+        images = self._iteration * self.cfg.train.batch_size
+        common: dict[str, Any] = {"split": "", "protocol": self.cfg.protocol.name, "n": self._iteration}
         return [
             MetricRow("train_images_per_s", images / self.step_seconds, unit="images/s", direction="max",
                       fingerprint="training-clock-1", **common),
@@ -263,13 +283,23 @@ class Run:
 
 
 def evaluate_run(
-    record: RunRecord, cfg: RunConfig, generator: Any, device: torch.device, state: Any, progress: Progress
+    record: RunRecord, cfg: RunConfig, generator: Generator, device: torch.device, state: Any, progress: Progress
 ) -> Evaluation:
     """Evaluate a generator under the run's protocol, with the caches all runs of a store share."""
     data: Dataset = build_dataset(cfg.data, cfg.protocol.split)
     samples: Path | None = record.path / "samples" / cfg.protocol.name if state == "trained" else None
     cache = record.path.parent.parent / "cache"
-    return evaluate(generator, data, cfg.protocol, device=device, state=state, cache=cache, samples=samples, progress=progress)
+    return evaluate(
+        generator,
+        data,
+        cfg.protocol,
+        device=device,
+        state=state,
+        cache=cache,
+        samples=samples,
+        progress=progress,
+        splits=split_source(lambda split: build_dataset(cfg.data, split)),
+    )
 
 
 def _evaluate_again(record: RunRecord, cfg: RunConfig, progress: Progress) -> None:

@@ -125,7 +125,9 @@ def load_tensors(name: str, folder: str | None) -> tuple[dict[str, torch.Tensor]
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError) as error:
-        raise WeightsMissing(f"{path} is refused: it cannot be read as tensors ({' '.join(str(error).split())[:120]})") from error
+        raise WeightsMissing(
+            f"{path} is refused: it cannot be read as tensors ({' '.join(str(error).split())[:120]})"
+        ) from error
     for key, shape in FILES[name].shapes:
         actual = tuple(state[key].shape) if isinstance(state, dict) and key in state else None
         if actual != shape:
@@ -157,7 +159,11 @@ def check_all(folder: str | None) -> list[Check]:
     checks = []
     for name, file in FILES.items():
         try:
-            path = load_tensors(name, folder) and find(file, folder) if file.kind == "tensors" else verified(name, folder)[0]
+            path = (
+                load_tensors(name, folder) and find(file, folder)
+                if file.kind == "tensors"
+                else verified(name, folder)[0]
+            )
             checks.append(Check(file, "ok", str(path)))
         except WeightsMissing as error:
             checks.append(Check(file, "missing" if find(file, folder) is None else "refused", str(error)))

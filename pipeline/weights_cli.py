@@ -24,7 +24,9 @@ def register(subparsers: Any) -> None:
         ("fetch", "download what is missing and verify it"),
     ):
         sub = actions.add_parser(action, help=text, description=text)
-        sub.add_argument("--dir", metavar="DIR", help="folder searched before torch's hub cache (fetch: where files go)")
+        sub.add_argument(
+            "--dir", metavar="DIR", help="folder searched before torch's hub cache (fetch: where files go)"
+        )
         if action == "fetch":
             sub.add_argument("names", nargs="*", metavar="NAME", help="files to fetch (default: everything missing)")
         sub.set_defaults(func=run)

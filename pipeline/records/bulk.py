@@ -1,12 +1,12 @@
 """Reading many run records at once: plain values, no objects a row, damage reported instead of raised.
 
-Tables over thousands of runs must show a damaged record as a damaged cell, not die of it; `RunRecord` is for one run at a time.
+Tables over thousands of runs must show a damaged record as a damaged cell, not die of it; `RunRecord` is for one run
+at a time.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,35 +33,34 @@ def read_raw(root: Path | str, run_id: str) -> RawRecord:
 
     A record without any file reads as state "missing"; one that has been planned only as "planned".
     """
-    folder = os.path.join(root, run_id)
+    folder = Path(root) / run_id
     damage: list[str] = []
-    status = _read(os.path.join(folder, "status.json"), damage)
-    provenance = _read(os.path.join(folder, "provenance.json"), damage) or {}
-    document = _read(os.path.join(folder, "metrics.json"), damage)
+    status = _read(folder / "status.json", damage)
+    provenance = _read(folder / "provenance.json", damage) or {}
+    document = _read(folder / "metrics.json", damage)
     if status is None and not damage:
-        exists = os.path.exists(os.path.join(folder, "identity.json"))
+        exists = (folder / "identity.json").exists()
         return RawRecord(run_id, exists, "planned" if exists else "missing", {}, provenance, [], ())
     status = status or {}
     state = status.get("state", "damaged")
-    if state == "running" and not is_locked(Path(folder) / "run.lock"):
+    if state == "running" and not is_locked(folder / "run.lock"):
         state = "preempted"
     return RawRecord(run_id, True, str(state), status, provenance, _rows(document, damage), tuple(damage))
 
 
-def _read(path: str, damage: list[str]) -> dict[str, Any] | None:
+def _read(path: Path, damage: list[str]) -> dict[str, Any] | None:
     try:
-        with open(path, "rb") as file:
-            value = json.loads(file.read())
+        value = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
     except OSError as error:
-        damage.append(f"{os.path.basename(path)} cannot be read: {(error.strerror or str(error)).lower()}")
+        damage.append(f"{path.name} cannot be read: {(error.strerror or str(error)).lower()}")
         return None
     except ValueError:
-        damage.append(f"{os.path.basename(path)} is cut off or not JSON")
+        damage.append(f"{path.name} is cut off or not JSON")
         return None
     if not isinstance(value, dict):
-        damage.append(f"{os.path.basename(path)} does not hold an object")
+        damage.append(f"{path.name} does not hold an object")
         return None
     return value
 

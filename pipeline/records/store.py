@@ -108,7 +108,9 @@ class RunRecord:
             with atomic.exclusive_lock(self.path / "run.lock"):
                 yield
         except atomic.Locked as error:
-            raise atomic.Locked(f"run {self.id[:SHORT_ID]} is being written by another process ({self.path})") from error
+            raise atomic.Locked(
+                f"run {self.id[:SHORT_ID]} is being written by another process ({self.path})"
+            ) from error
 
     def create(self, identity_text: str, config_yaml: str) -> None:
         """Write what the run is. An existing record must have the same identity (a collision or damage otherwise)."""
@@ -122,9 +124,18 @@ class RunRecord:
         status = self.status
         for attempt in status["attempts"]:
             if attempt["outcome"] is None:
-                attempt.update(outcome="preempted", reason="the process ended without a word", ended=status["heartbeat"])
+                attempt.update(
+                    outcome="preempted", reason="the process ended without a word", ended=status["heartbeat"]
+                )
         status["attempts"].append(
-            {"started": now(), "ended": None, "outcome": None, "reason": "", "host": socket.gethostname(), "pid": os.getpid()}
+            {
+                "started": now(),
+                "ended": None,
+                "outcome": None,
+                "reason": "",
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+            }
         )
         status.update(state="running", reason="", heartbeat=now(), kind=kind)
         atomic.write_json(self.path / "status.json", status)
@@ -165,7 +176,8 @@ class RunRecord:
         merged = {row.key: row for row in self.metrics}
         merged.update({row.key: row for row in rows})
         atomic.write_json(
-            self.path / "metrics.json", {"schema": SCHEMA_VERSION, "rows": [merged[key].to_json() for key in sorted(merged)]}
+            self.path / "metrics.json",
+            {"schema": SCHEMA_VERSION, "rows": [merged[key].to_json() for key in sorted(merged)]},
         )
 
     def add_per_image(self, frame: pandas.DataFrame) -> None:

@@ -66,7 +66,9 @@ def validate(values: dict[str, Any]) -> RunConfig:
 def _explain(item: Any) -> tuple[str, str]:
     """The key's path, and what is wrong with its value."""
     # Members of a union stand in the path as "literal[...]", "constrained-int" and the like: not keys.
-    path = ".".join(str(part) for part in item["loc"] if not re.search(r"[\[\]()\-]|^(int|float|str|bool|tuple)$", str(part)))
+    path = ".".join(
+        str(part) for part in item["loc"] if not re.search(r"[\[\]()\-]|^(int|float|str|bool|tuple)$", str(part))
+    )
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "missing":
         return path, " is missing"

@@ -59,7 +59,9 @@ def test_a_metric_row_is_finite_or_says_why_not() -> None:
 
 def test_per_image_values_of_one_metric_replace_their_own_kind_only(tmp_path: Path) -> None:
     record = make_record(tmp_path)
-    frame = pd.DataFrame({"key": ["a", "b"], "metric": "psnr", "value": [1.0, 2.0], "split": "test", "fingerprint": "f"})
+    frame = pd.DataFrame(
+        {"key": ["a", "b"], "metric": "psnr", "value": [1.0, 2.0], "split": "test", "fingerprint": "f"}
+    )
     record.add_per_image(frame)
     record.add_per_image(frame.assign(metric="ssim"))
     record.add_per_image(frame.assign(value=[3.0, 4.0]))

@@ -1,0 +1,256 @@
+"""One run: it repeats bit for bit, survives kills, stops when asked, refuses to go on with NaN, and is never trained twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline import checkpoint
+from pipeline.config import compose, resolve
+from pipeline.errors import RunFailed, UserError
+from pipeline.progress import Quiet
+from pipeline.records import RunStore, atomic
+from tests.pipeline.tiny import TINY, command, environment, killed_after, run, values
+
+
+def final_weights(record: object) -> dict[str, torch.Tensor]:
+    return checkpoint.load(record, checkpoint.FINAL)["generator"]  # type: ignore[arg-type]
+
+
+def same_weights(a: object, b: object) -> bool:
+    first, second = final_weights(a), final_weights(b)
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_two_runs_of_one_config_and_seed_are_identical(tmp_path: Path) -> None:
+    first, second = run(tmp_path / "a"), run(tmp_path / "b")
+    assert first.id == second.id
+    assert values(first) == values(second)
+    assert same_weights(first, second)
+    other = run(tmp_path / "a", "seed=1")
+    assert other.id != first.id and not same_weights(first, other)
+
+
+def test_the_record_holds_what_a_reader_needs(tmp_path: Path) -> None:
+    record = run(tmp_path)
+    assert record.state == "finished" and [item["outcome"] for item in record.status["attempts"]] == ["finished"]
+    kinds = [(row["iteration"], row["kind"]) for row in record.history()]
+    assert kinds == [(2, "train"), (4, "train"), (4, "val"), (6, "train"), (8, "train"), (8, "val")]
+    assert {"gan", "feature_matching", "attention", "pixel", "d_fake", "d_real"} <= set(record.history()[0])
+    facts = record.provenance
+    assert facts["images_seen"] == 16 and facts["iterations"] == 8 and facts["data"]["class_names"][13] == "hair"
+    assert facts["losses"] == {"gan": 1.0, "feature_matching": 10.0, "attention": 1.0, "pixel": 10.0}
+    names = {(row.name, row.state) for row in record.metrics}
+    assert {("psnr", "trained"), ("psnr", "untrained"), ("train_images_per_s", "trained")} <= names
+    psnr = next(row for row in record.metrics if row.name == "psnr" and row.state == "trained")
+    per_image = record.per_image().query("metric == 'psnr'")
+    assert psnr.n == len(per_image) == 4 and per_image["value"].mean() == pytest.approx(psnr.value, abs=1e-5)
+    assert set(torch.load(record.path / "checkpoints" / "final.pt", weights_only=True)) == {
+        "iteration", "generator", "discriminator",
+    }  # fmt: skip
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    before = run(tmp_path).status
+    assert run(tmp_path).status == before
+
+
+def test_another_protocol_adds_rows_to_a_finished_run_without_training(tmp_path: Path) -> None:
+    first = run(tmp_path)
+    rows, attempts = first.metrics, first.status["attempts"]
+    again = run(tmp_path, "protocol=standard", "protocol.groups=[reconstruction]")
+    assert again.id == first.id and again.status["attempts"] == attempts
+    assert {row.protocol for row in again.metrics} == {"quick", "standard"}
+    assert all(row in again.metrics for row in rows)
+
+
+@pytest.mark.parametrize("lines", [1, 4])
+def test_kill_9_and_again_gives_the_undisturbed_result(tmp_path: Path, lines: int) -> None:
+    undisturbed = run(tmp_path / "a")
+    killed_after(tmp_path / "b", lines=lines)
+    resumed = run(tmp_path / "b")
+    assert resumed.status["attempts"][0]["outcome"] == "preempted"
+    assert values(resumed) == values(undisturbed) and same_weights(resumed, undisturbed)
+    strip = [{k: v for k, v in row.items() if k != "seconds"} for row in resumed.history()]
+    assert strip == [{k: v for k, v in row.items() if k != "seconds"} for row in undisturbed.history()]
+
+
+def test_sigterm_checkpoints_and_the_next_start_continues(tmp_path: Path) -> None:
+    overrides = [*TINY, "train.iterations=100000", "train.checkpoint_every=100000", "train.validate_every=100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "train", "--out", str(tmp_path), *overrides],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("runs/*/history.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75, errors
+    assert "stopped by SIGTERM" in errors.splitlines()[-1] and "Traceback" not in errors
+    (record,) = [RunStore(tmp_path / "runs").record(run_id) for run_id in RunStore(tmp_path / "runs").ids()]
+    assert record.state == "preempted"
+    state = checkpoint.newest(record, print)
+    assert state is not None and state["iteration"] > 0
+
+
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
+    undisturbed = run(tmp_path / "a")
+    killed_after(tmp_path / "b", lines=6)  # checkpoints at 3 and 6 exist; the run may even have ended
+    store = RunStore(tmp_path / "b" / "runs")
+    record = store.record(undisturbed.id)
+    if record.state == "finished":
+        pytest.fail("the run ended before it could be killed: make it longer")
+    newest = sorted((record.path / "checkpoints").glob("0*.pt"))[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    said: list[str] = []
+    state = checkpoint.newest(record, said.append)
+    assert state is not None and state["iteration"] == 3
+    assert said and newest.name in said[0] and "damaged" in said[0]
+    assert same_weights(run(tmp_path / "b"), undisturbed)
+
+
+def test_divergence_is_a_state_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
+    run_id = resolve([*TINY, "train.lr=1e18"]).run_id
+    with pytest.raises(RunFailed, match="diverged at iteration .* is not finite"):
+        run(tmp_path, "train.lr=1e18")
+    record = RunStore(tmp_path / "runs").record(run_id)
+    assert record.state == "diverged" and "not finite" in record.status["reason"]
+    state = checkpoint.newest(record, print)
+    if state is not None:
+        assert all(torch.isfinite(value).all() for value in state["generator"].values())
+
+
+def test_two_processes_on_one_run_do_not_disturb_each_other(tmp_path: Path) -> None:
+    done = [None, None]
+
+    def start(which: int) -> None:
+        done[which] = command("pipeline", "train", "--out", str(tmp_path), *TINY, "train.iterations=40")  # type: ignore[call-overload]
+
+    threads = [threading.Thread(target=start, args=(which,)) for which in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    statuses = sorted(process.returncode for process in done)  # type: ignore[attr-defined]
+    (run_id,) = RunStore(tmp_path / "runs").ids()
+    record = RunStore(tmp_path / "runs").record(run_id)
+    assert record.state == "finished" and len(record.status["attempts"]) == 1
+    assert statuses in ([0, 0], [0, 2])  # one ran; the other found it finished, or was refused
+    if statuses == [0, 2]:
+        refused = next(process for process in done if process.returncode == 2)  # type: ignore[attr-defined]
+        assert "another process" in refused.stderr
+
+
+def test_a_held_run_is_refused_at_once(tmp_path: Path) -> None:
+    record = RunStore(tmp_path / "runs").record(resolve(TINY).run_id)
+    with record.writing(), pytest.raises(atomic.Locked, match="another process"):
+        run(tmp_path)
+
+
+def test_the_painter_is_a_rule_that_needs_no_training(tmp_path: Path) -> None:
+    record = run(tmp_path, "model=painter", "train.iterations=0")
+    assert record.status["kind"] == "rule" and record.history() == []
+    assert record.provenance["images_seen"] == 0
+    assert {row.state for row in record.metrics} == {"trained"}
+
+
+def test_attention_loss_without_attention_maps_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="loss.attention.kind=off"):
+        run(tmp_path, "model.conditioning=spade")
+
+
+def test_accumulation_sums_to_the_same_update() -> None:
+    """Two micro-batches of 2 give the gradients of one batch of 4 (a family without batch statistics)."""
+    from pipeline.data import build_dataset
+    from pipeline.data.loader import sequential
+    from pipeline.models.discriminator import build_discriminator
+    from pipeline.models.registry import build_generator
+    from pipeline.trainer import Trainer
+
+    after = []
+    for parts in (1, 2):
+        # A plain gradient: the spectral-norm estimate moves at every discriminator pass, so it is off here.
+        config = compose(
+            [*TINY, "train.batch_size=4", f"train.accumulate={parts}", "discriminator.spectral_norm=false",
+             "loss.attention.class_weights=none"]
+        )  # fmt: skip
+        dataset = build_dataset(config.data, "train")
+        torch.manual_seed(0)
+        generator = build_generator(config.model, 19, config.data.hw)
+        discriminator = build_discriminator(config.discriminator, 19)
+        trainer = Trainer(config, generator, discriminator, iterations=8, device=torch.device("cpu"))
+        trainer.step(next(iter(sequential(dataset, 4))))
+        after.append([parameter.grad.clone() for parameter in generator.parameters() if parameter.grad is not None])
+    assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in zip(*after, strict=True))
+
+
+def test_the_learning_rate_is_constant_then_falls_to_zero() -> None:
+    from pipeline.data import build_dataset
+    from pipeline.data.loader import sequential
+    from pipeline.models.discriminator import build_discriminator
+    from pipeline.models.registry import build_generator
+    from pipeline.trainer import Trainer
+
+    config = compose([*TINY, "train.lr=0.0002", "train.decay_fraction=0.5"])
+    dataset = build_dataset(config.data, "train")
+    trainer = Trainer(
+        config, build_generator(config.model, 19, config.data.hw), build_discriminator(config.discriminator, 19),
+        iterations=8, device=torch.device("cpu"),
+    )  # fmt: skip
+    batch = next(iter(sequential(dataset, 2)))
+    rates = []
+    for _ in range(8):
+        trainer.step(batch)
+        rates.append((trainer.optimiser_g.param_groups[0]["lr"], trainer.optimiser_d.param_groups[0]["lr"]))
+    factors = [1, 1, 1, 1, 1, 0.75, 0.5, 0.25]
+    assert rates == [(pytest.approx(1e-4 * f), pytest.approx(4e-4 * f)) for f in factors]  # TTUR: half and double
+
+
+def test_ema_follows_the_weights() -> None:
+    from pipeline.data import build_dataset
+    from pipeline.data.loader import sequential
+    from pipeline.models.discriminator import build_discriminator
+    from pipeline.models.registry import build_generator
+    from pipeline.trainer import Trainer
+
+    config = compose([*TINY, "train.ema_decay=0.75", "train.ema_every=1"])
+    dataset = build_dataset(config.data, "train")
+    generator = build_generator(config.model, 19, config.data.hw)
+    before = [parameter.detach().clone() for parameter in generator.parameters()]
+    trainer = Trainer(
+        config, generator, build_discriminator(config.discriminator, 19), iterations=8, device=torch.device("cpu")
+    )
+    trainer.step(next(iter(sequential(dataset, 2))))
+    for old, new, mean in zip(before, generator.parameters(), trainer.evaluated.parameters(), strict=True):
+        assert torch.allclose(mean, 0.75 * old + 0.25 * new, atol=1e-7)
+
+
+def test_wandb_that_is_dead_or_missing_never_stops_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)  # importing it now raises
+    record = run(tmp_path, "tracking.mode=offline")
+    assert record.state == "finished"
+    assert "wandb" in record.provenance["tracking"]["problem"]
+
+
+def test_progress_says_when_a_run_is_reused(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Saying(Quiet):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    from pipeline.training import execute
+
+    run(tmp_path)
+    execute(resolve(TINY), RunStore(tmp_path / "runs"), progress=Saying())
+    assert said and "reused" in said[0]
+    assert os.environ["WANDB_MODE"] == "offline"

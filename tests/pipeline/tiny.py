@@ -1,0 +1,72 @@
+"""The smallest runs that still go through everything: 16 pixels, twelve faces, eight updates."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from pipeline.config import resolve
+from pipeline.progress import Quiet
+from pipeline.records import RunRecord, RunStore
+
+TINY = (
+    "size=16", "data.train_images=12", "data.val_images=4", "data.test_images=4", "train.iterations=8",
+    "train.batch_size=2", "train.checkpoint_every=3", "train.validate_every=4", "train.log_every=2",
+    "train.validate_images=4", "protocol=quick", "tracking.mode=disabled",
+)  # fmt: skip
+
+# Metrics of the clock and the machine: the only ones that may differ between two runs of one id.
+MEASURED = {"train_images_per_s", "train_device_hours", "eval_images_per_s", "latency_ms", "peak_mem_gib"}
+
+
+def run(out: Path, *overrides: str) -> RunRecord:
+    """Execute one tiny run in this process."""
+    from pipeline.training import execute
+
+    return execute(resolve([*TINY, *overrides]), RunStore(out / "runs"), progress=Quiet())
+
+
+def command(*arguments: str, cwd: Path | None = None, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """`python -m pipeline ARGUMENTS` through a real process."""
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        cwd=cwd,
+        env=environment(),
+    )
+
+
+def environment() -> dict[str, str]:
+    """The environment with this checkout importable from anywhere."""
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+def values(record: RunRecord) -> dict[tuple[str, str, str], float | None]:
+    """Every value of a record that must repeat bit for bit."""
+    return {(row.name, row.split, row.state): row.value for row in record.metrics if row.name not in MEASURED}
+
+
+def killed_after(out: Path, *overrides: str, lines: int) -> None:
+    """Start a run in its own process and `kill -9` it once its history has `lines` lines."""
+    import time
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "train", "--out", str(out), *TINY, *overrides],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(),
+    )  # fmt: skip
+    deadline = time.monotonic() + 90
+    try:
+        while process.poll() is None and time.monotonic() < deadline:
+            found = list(out.glob("runs/*/history.jsonl"))
+            if found and len(found[0].read_text().splitlines()) >= lines:
+                break
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
