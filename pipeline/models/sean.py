@@ -66,7 +66,9 @@ class SeanGenerator(Generator):
 
     def __init__(self, cfg: SeanModel, num_classes: int, size: tuple[int, int]) -> None:
         super().__init__()
+        self.config = cfg
         self.num_classes = num_classes
+        self.size = size
         self.capabilities = Capabilities(style="per_class")
         self.encoder = RegionStyleEncoder(cfg.encoder_width, cfg.style_dim)
         self.trunk = UpsamplingTrunk(

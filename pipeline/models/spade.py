@@ -55,7 +55,9 @@ class SpadeGenerator(Generator):
 
     def __init__(self, cfg: SpadeModel, num_classes: int, size: tuple[int, int]) -> None:
         super().__init__()
+        self.config = cfg
         self.num_classes = num_classes
+        self.size = size
         self.trunk = UpsamplingTrunk(
             cfg.base_width,
             cfg.up_blocks,
