@@ -15,6 +15,8 @@ from pipeline.errors import UserError
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
 LABEL_SUFFIXES = (".png",)
 
+_EXIF_ORIENTATION = 0x0112
+
 # Photo modes that become RGB without loss of meaning: grey, palette, CMYK, with alpha (dropped).
 _PHOTO_MODES = ("RGB", "L", "P", "CMYK", "YCbCr", "RGBA", "LA", "1")
 # Label modes that hold ids as they are; P: the palette's indices are the ids, its colours are for display only.
@@ -65,7 +67,7 @@ def photo_size(path: Path) -> tuple[int, int]:
     """(width, height) of a photo, upright, from its header alone."""
     with _naming(path, "photo"), Image.open(path) as opened:
         width, height = opened.size
-        turned = opened.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        turned = opened.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
         return (height, width) if turned else (width, height)
 
 
@@ -79,3 +81,21 @@ def check_alignment(photo: Path, size: tuple[int, int], label: Path, label_shape
         raise UserError(
             f"{photo} is {width}x{height} but its label map {label} is {columns}x{rows}: not one picture's shape"
         )
+
+
+def read_mask(path: Path) -> NDArray[np.bool_]:
+    """(H,W) bool of a black and white mask in any mode.
+
+    Inside where brighter than half (CelebAMask-HQ's part masks).
+    """
+    with _naming(path, "part mask"), Image.open(path) as opened:
+        inside: NDArray[np.bool_] = np.asarray(opened.convert("L")) > 127
+        return inside
+
+
+def open_plain_rgb(path: Path) -> bool:
+    """Whether a photo file is what it says (JPEG or PNG by content as by extension), 8-bit RGB and upright."""
+    with _naming(path, "photo"), Image.open(path) as opened:
+        fits = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",)}
+        kind = path.suffix.lower() in fits.get(opened.format or "", ())
+        return kind and opened.mode == "RGB" and opened.getexif().get(_EXIF_ORIENTATION, 1) == 1

@@ -6,7 +6,7 @@ applies the split rule. It reads no pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class Layout:
     name: str  # for people, e.g. "CelebA-HQ-img + merged_labels"
     parts: dict[str, tuple[Record, ...]]
     space: LabelSpace  # with the lookup table that fits these files
+    named_splits: dict[str, dict[Split, tuple[Record, ...]]] = field(default_factory=dict)  # of a prepared root
+    default_split: str | None = None  # the rule a prepared root was given
 
 
 @dataclass(frozen=True)

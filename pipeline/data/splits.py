@@ -33,37 +33,44 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
 def divide(cfg: DataConfig, layout: Layout, root: Path) -> tuple[str, Division]:
     """(rule applied, records by split), limited to the config's counts. UserError where a split would be empty."""
     rule = _resolve(cfg, layout)
+    if rule in layout.named_splits:
+        return rule, _limited(cfg, rule, layout.named_splits[rule])
     everything = tuple(sorted((r for part in layout.parts.values() for r in part), key=lambda r: natural_key(r.key)))
     if not everything:
         raise UserError(f"{root}: no samples found ({layout.name})")
-    if rule in ("folders", "prepared"):
+    if rule == "folders":
         splits = _folders(layout, root)
     elif rule == "holdout":
         splits = holdout(everything)
     elif rule == "share":
         splits = dict.fromkeys(SPLITS, everything)
     elif rule == "celebamask_28000_2000":
-        splits = _by_number(everything, lambda i: "train" if i < _SEAN_TRAIN_END else "test")
-        splits["val"] = splits["test"]  # the papers that use this split keep no validation images
+        splits = celebamask_28000_2000(everything)
     else:
         splits = celebamask_official(everything, root)
+    return rule, _limited(cfg, rule, splits)
+
+
+def _limited(cfg: DataConfig, rule: str, splits: Division) -> Division:
+    """The splits cut to the config's counts; UserError where one is then empty."""
     limits: dict[Split, int | None] = {"train": cfg.train_images, "val": cfg.val_images, "test": cfg.test_images}
     limited: Division = {split: splits[split][: limits[split]] for split in SPLITS}
     for split in SPLITS:
         if not limited[split]:
             hint = "; data.split=share uses every image in every split (for trials only)" if rule == "holdout" else ""
             raise UserError(
-                f"data={cfg.name}: the {split} split has no images (rule {rule}, {len(everything)} images found, "
+                f"data={cfg.name}: the {split} split has no images (rule {rule}, "
+                f"{len({r.key for s in SPLITS for r in splits[s]})} images found, "
                 f"data.{split}_images={limits[split]}){hint}"
             )
-    return rule, limited
+    return limited
 
 
 def _resolve(cfg: DataConfig, layout: Layout) -> str:
     if cfg.split != "auto":
         return cfg.split
-    if layout.name == "prepared":
-        return "prepared"
+    if layout.default_split is not None:
+        return layout.default_split
     if "train" in layout.parts and ("val" in layout.parts or "test" in layout.parts):
         return "folders"
     if cfg.name == "celebamask_hq":
@@ -113,6 +120,13 @@ def _by_number(records: tuple[Record, ...], split_of) -> Division:  # type: igno
             )
         chosen[split_of(int(record.key))].append(record)
     return {split: tuple(chosen[split]) for split in SPLITS}
+
+
+def celebamask_28000_2000(records: tuple[Record, ...]) -> Division:
+    """SEAN's and (CA)2-SIS's split: images 0..27999 train, the rest test; `val` is test, as they keep no third part."""
+    splits = _by_number(records, lambda i: "train" if i < _SEAN_TRAIN_END else "test")
+    splits["val"] = splits["test"]
+    return splits
 
 
 def celebamask_official(records: tuple[Record, ...], root: Path) -> Division:

@@ -12,7 +12,7 @@ from pipeline.schema.base import Section
 
 DataName = Literal["procfaces", "celebamask_hq", "ade20k", "deepfashion", "cityscapes", "coco_stuff", "folder"]
 SplitRule = Literal[
-    "auto", "indices", "folders", "prepared", "holdout", "share", "celebamask_28000_2000", "celebamask_official"
+    "auto", "indices", "folders", "holdout", "share", "celebamask_28000_2000", "celebamask_official"
 ]
 
 # Fields that change where data lies or how fast it comes, never what it is: not part of the run identity.

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.data.label_spaces import LabelSpace, label_space, make_space
 from pipeline.data.sources import Layout, Record
+from pipeline.data.types import SPLITS, Split
 from pipeline.errors import UserError
 
 MANIFEST = "manifest.json"
@@ -43,16 +44,18 @@ def prepared_space(manifest: dict[str, Any], wanted: str, path: Path) -> LabelSp
 
 
 def find(name: str, root: Path, space_name: str) -> Layout:
-    """Layout of a prepared root: one part for every part of the prepared split."""
+    """Layout of a prepared root: its samples and the splits by name."""
     manifest = read_manifest(root)
     path = root / MANIFEST
     if manifest["data"] != name:
         raise UserError(f"{path}: prepared from {manifest['data']}, asked for is data={name}")
     space = prepared_space(manifest, space_name, path)
-    parts: dict[str, tuple[Record, ...]] = {}
-    for part, keys in manifest["splits"].items():
-        parts[part] = tuple(_record(root, key, manifest["samples"][key]) for key in keys)
-    return Layout("prepared", parts, space)
+    records = {key: _record(root, key, entry) for key, entry in manifest["samples"].items()}
+    named: dict[str, dict[Split, tuple[Record, ...]]] = {
+        rule: {split: tuple(records[key] for key in parts[split]) for split in SPLITS}
+        for rule, parts in manifest["splits"].items()
+    }
+    return Layout("prepared", {"all": tuple(records.values())}, space, named, manifest["default_split"])
 
 
 def _record(root: Path, key: str, entry: dict[str, Any]) -> Record:

@@ -49,5 +49,5 @@ def texture(style: ClassStyle, x: Values, y: Values) -> Values:
 
 
 def _soft_step(wave: Values) -> Values:
-    result = np.clip(np.float32(0.5) + np.float32(2.0) * wave, 0, 1)
+    result: Values = np.clip(np.float32(0.5) + np.float32(2.0) * wave, 0, 1)
     return result

@@ -1,0 +1,103 @@
+"""What there is to prepare: one `Job` a sample, found in the layouts that users download."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.data.adapters import CLASSES_FILE, find_layout, photos
+from pipeline.data.adapters.celebamask import MERGED, PARTS, PHOTOS
+from pipeline.data.adapters.pairing import list_files
+from pipeline.data.adapters.prepared import MANIFEST
+from pipeline.data.label_spaces import LabelSpace, label_space
+from pipeline.data.reading import LABEL_SUFFIXES, PHOTO_SUFFIXES
+from pipeline.errors import UserError, nearest
+
+Part = Literal["train", "val", "test", "all"]
+_PART_FILE = re.compile(r"^(\d+)_(.+)$")
+
+
+@dataclass(frozen=True)
+class Job:
+    """The raw files of one sample."""
+
+    key: str
+    part: str  # "train", "val", "test", or "all" where nothing divides the set
+    photo: Path
+    label: Path | None  # one label map, or
+    part_masks: tuple[tuple[int, Path], ...]  # (class index, mask) in the order they are painted
+    instance: Path | None
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Everything a preparation starts from."""
+
+    layout: str
+    space: LabelSpace  # reads the raw label values
+    jobs: tuple[Job, ...]
+    extra_files: tuple[Path, ...]  # small files that split rules need later
+
+
+def find_raw(name: str, source: Path, space_name: str) -> Raw:
+    """The jobs below `source`. UserError: no such folder, unknown layout, unpaired files, already prepared."""
+    if not source.is_dir():
+        raise UserError(f"--from {source}: no such folder")
+    if (source / MANIFEST).is_file():
+        raise UserError(f"--from {source}: holds a {MANIFEST}, so it is prepared already; give the downloaded folder")
+    if name == "celebamask_hq":
+        inner = source / "CelebAMask-HQ"
+        source = inner if (inner / PHOTOS).is_dir() else source
+        parts = _part_masks(source) if (source / PARTS).is_dir() and not (source / MERGED).is_dir() else {}
+        if parts:
+            return _from_part_masks(source, parts, space_name)
+    layout = find_layout(name, source, space_name)
+    jobs = [
+        Job(record.key, part, record.photo, record.label, (), record.instance)
+        for part, records in layout.parts.items()
+        for record in records
+    ]
+    if not jobs:
+        raise UserError(f"--from {source}: no samples found ({layout.name})")
+    keys = [job.key for job in jobs]
+    if len(set(keys)) != len(keys):  # the same file name in two parts
+        jobs = [Job(f"{job.part}_{job.key}", job.part, job.photo, job.label, (), job.instance) for job in jobs]
+    return Raw(layout.name, layout.space, tuple(sorted(jobs, key=lambda job: job.key)), _extras(source, space_name))
+
+
+def _extras(source: Path, space_name: str) -> tuple[Path, ...]:
+    wanted = [source / "CelebA-HQ-to-CelebA-mapping.txt"]
+    if space_name == CLASSES_FILE:
+        wanted.append(source / photos.CLASSES)
+    return tuple(path for path in wanted if path.is_file())
+
+
+def _part_masks(source: Path) -> dict[int, dict[str, Path]]:
+    """{image number: {part: mask}} of `CelebAMask-HQ-mask-anno`, whatever folders the masks were put in."""
+    names = label_space("celebamask_hq").classes[1:]
+    found: dict[int, dict[str, Path]] = {}
+    for stem, path in list_files(source / PARTS, LABEL_SUFFIXES).items():
+        match = _PART_FILE.match(stem)
+        if match is None or match[2] not in names:
+            hint = nearest(match[2], names) if match else ""
+            raise UserError(f"{path}: not a part mask of CelebAMask-HQ, expected NUMBER_PART.png{hint}")
+        found.setdefault(int(match[1]), {})[match[2]] = path
+    return found
+
+
+def _from_part_masks(source: Path, masks: dict[int, dict[str, Path]], space_name: str) -> Raw:
+    space = label_space("celebamask_hq")
+    if space_name != "celebamask_hq":
+        raise UserError(f"--label-space {space_name}: part masks have names, so they are merged in our order only")
+    photo_files = {int(key): path for key, path in list_files(source / PHOTOS, PHOTO_SUFFIXES).items() if key.isdigit()}
+    alone = sorted(set(photo_files) ^ set(masks))
+    if alone:
+        what = "photo without part masks" if alone[0] in photo_files else "part masks without photo"
+        raise UserError(f"{source}: {len(alone)} images are incomplete, the first is image {alone[0]} ({what})")
+    jobs = []
+    for number in sorted(photo_files):
+        painted = tuple((k, masks[number][part]) for k, part in enumerate(space.classes) if part in masks[number])
+        jobs.append(Job(str(number), "all", photo_files[number], None, painted, None))
+    return Raw(f"{PHOTOS} + {PARTS}", space, tuple(jobs), _extras(source, space_name))

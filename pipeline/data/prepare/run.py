@@ -1,0 +1,203 @@
+"""`data prepare`: idempotent, resumable, parallel.
+
+Every finished sample is a line in a journal; a run that is killed goes on where it stopped and ends with the manifest
+of an undisturbed run, because the manifest depends on the samples alone, not on the order or the time they were made.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.adapters.prepared import MANIFEST, MANIFEST_FORMAT
+from pipeline.data.fingerprint import canonical_digest
+from pipeline.data.label_spaces import LabelSpace
+from pipeline.data.prepare.duplicates import duplicate_groups, keep_apart
+from pipeline.data.prepare.raw import Job, Raw, find_raw
+from pipeline.data.prepare.sample import SAMPLE_FORMAT, PreparedSample, prepare_sample, signature
+from pipeline.data.prepare.splits import prepared_splits
+from pipeline.errors import UserError
+from pipeline.records.atomic import (
+    Locked,
+    append_json_line,
+    exclusive_lock,
+    read_json_lines,
+    reason,
+    write_bytes,
+    write_json,
+)
+
+WORK = ".prepare"  # journal, lock and temporary files, below the prepared root
+_SHOWN_ERRORS = 5
+_WAITING_PER_WORKER = 4
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a preparation has done."""
+
+    root: Path
+    samples: int
+    reused: int  # samples that were ready from an earlier run
+    default_split: str
+    split_sizes: dict[str, dict[str, int]]
+    duplicates: int  # groups of the same photo
+    manifest_sha256: str  # of the manifest's content
+
+
+def prepare(
+    name: str, source: Path, target: Path, *, space_name: str, workers: int, progress: OnProgress | None = None
+) -> Prepared:
+    """Prepare data set `name` from the downloaded folder `source` into `target` and write its manifest.
+
+    UserError: unknown layout, unpaired or unreadable files (all are looked at, the first are named), a target that is
+    another data set, in use by another `prepare`, not writable, or out of space. What is done stays done.
+    """
+    raw = find_raw(name, source, space_name)
+    if target.resolve() == source.resolve() or source.resolve() in target.resolve().parents:
+        raise UserError(f"--to {target}: lies inside --from {source}; give a folder outside it")
+    work = target / WORK
+    try:
+        with exclusive_lock(work / "lock"):
+            return _prepare_locked(name, raw, target, work, workers, progress)
+    except Locked as error:
+        raise UserError(f"--to {target}: another prepare is writing into it; wait for it to end") from error
+    except OSError as error:
+        hint = "; free some space and run again, what is done is kept" if error.errno == errno.ENOSPC else ""
+        raise UserError(f"--to {target}: {reason(error)}{hint}") from error
+
+
+def _prepare_locked(
+    name: str, raw: Raw, target: Path, work: Path, workers: int, progress: OnProgress | None
+) -> Prepared:
+    settings = canonical_digest({"data": name, "space": raw.space.raw_to_class, "format": SAMPLE_FORMAT})
+    journal = work / "journal.jsonl"
+    known = {row["key"]: row for row in read_json_lines(journal) if row.get("settings") == settings}
+    scratch = work / "scratch"
+    if scratch.exists():
+        shutil.rmtree(scratch)  # left behind by a killed run
+    for folder in (scratch, target / "photos", target / "labels", target / "instances"):
+        folder.mkdir(parents=True, exist_ok=True)
+    done: dict[str, PreparedSample] = {}
+    waiting: list[Job] = []
+    for job in raw.jobs:
+        row = known.get(job.key)
+        ready = _ready(row, job, target) if row is not None else None
+        if ready is None:
+            waiting.append(job)
+        else:
+            done[job.key] = ready
+    reused = len(done)
+    errors: list[str] = []
+    for job, outcome in _outcomes(waiting, raw.space, target, scratch, workers):
+        if isinstance(outcome, PreparedSample):
+            done[job.key] = outcome
+            append_json_line(
+                journal, {"key": job.key, "settings": settings, "raw": signature(job), "sample": outcome.as_dict()}
+            )
+        else:
+            errors.append(str(outcome))
+        if progress is not None:
+            progress(len(done) + len(errors), len(raw.jobs))
+    shutil.rmtree(scratch)
+    if errors:
+        more = f"; and {len(errors) - _SHOWN_ERRORS} more" if len(errors) > _SHOWN_ERRORS else ""
+        raise UserError(
+            f"{len(errors)} of {len(raw.jobs)} samples cannot be prepared: {'; '.join(sorted(errors)[:_SHOWN_ERRORS])}{more}"
+        )
+    for path in raw.extra_files:
+        write_bytes(target / path.name, path.read_bytes())
+    manifest = build_manifest(name, raw, [done[job.key] for job in raw.jobs], target)
+    _remove_strangers(target, manifest)
+    write_json(target / MANIFEST, manifest)
+    if not any((target / "instances").iterdir()):
+        (target / "instances").rmdir()
+    return Prepared(
+        root=target,
+        samples=len(done),
+        reused=reused,
+        default_split=manifest["default_split"],
+        split_sizes={rule: {s: len(keys) for s, keys in parts.items()} for rule, parts in manifest["splits"].items()},
+        duplicates=len(manifest["duplicates"]),
+        manifest_sha256=canonical_digest(manifest),
+    )
+
+
+def _ready(row: dict[str, Any], job: Job, target: Path) -> PreparedSample | None:
+    """The sample an earlier run finished, if neither its raw files nor its prepared files have changed since."""
+    if row["raw"] != signature(job) or row["sample"]["part"] != job.part:
+        return None
+    sample = PreparedSample(**row["sample"])
+    names = [sample.photo, sample.label, *([sample.instance] if sample.instance else [])]
+    return sample if all((target / name).is_file() for name in names) else None
+
+
+def _outcomes(
+    jobs: list[Job], space: LabelSpace, target: Path, scratch: Path, workers: int
+) -> Iterator[tuple[Job, PreparedSample | UserError]]:
+    """Prepared samples in the order they are finished; a full disk or the like (OSError) ends it all."""
+    with ThreadPoolExecutor(max(1, workers), thread_name_prefix="prepare") as pool:
+        running: dict[Future[PreparedSample], Job] = {}
+        ahead = iter(jobs)
+        try:
+            while True:
+                while len(running) < max(1, workers) * _WAITING_PER_WORKER and (job := next(ahead, None)) is not None:
+                    running[pool.submit(prepare_sample, job, space, target, scratch)] = job
+                if not running:
+                    return
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    job = running.pop(future)
+                    error = future.exception()
+                    if isinstance(error, UserError):
+                        yield job, error
+                    else:
+                        yield job, future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def build_manifest(name: str, raw: Raw, samples: list[PreparedSample], target: Path) -> dict[str, Any]:
+    """The manifest: no paths of this machine, no times; equal for equal data."""
+    groups = duplicate_groups(samples)
+    default, rules = prepared_splits(name, samples, target)
+    splits, removed = {}, {}
+    for rule, parts in rules.items():
+        splits[rule], gone = keep_apart(parts, groups)
+        if gone:
+            removed[rule] = gone
+    pixels: Counter[str] = Counter()
+    images: Counter[str] = Counter()
+    for sample in samples:
+        pixels.update(sample.pixels)
+        images.update(sample.pixels.keys())
+    return {
+        "format": MANIFEST_FORMAT,
+        "data": name,
+        "layout": raw.layout,
+        "label_space": raw.space.name,
+        "classes": list(raw.space.classes),
+        "samples": {s.key: {k: v for k, v in s.as_dict().items() if k != "key"} for s in samples},
+        "default_split": default,
+        "splits": splits,
+        "split_sha256": {rule: canonical_digest(parts) for rule, parts in splits.items()},
+        "duplicates": groups,
+        "removed_duplicates": removed,
+        "histogram": {c: {"pixels": pixels[c], "images": images[c]} for c in raw.space.classes},
+    }
+
+
+def _remove_strangers(target: Path, manifest: dict[str, Any]) -> None:
+    """Files of an earlier preparation that no longer belong (their raw samples have gone)."""
+    wanted = {entry[kind] for entry in manifest["samples"].values() for kind in ("photo", "label", "instance")}
+    for folder in ("photos", "labels", "instances"):
+        for path in (target / folder).iterdir():
+            if f"{folder}/{path.name}" not in wanted:
+                path.unlink()
