@@ -1,4 +1,7 @@
-"""The command line: records in, tables, figures, reports and verdicts out. Never imports torch; matplotlib and jinja2 only where drawn."""
+"""The command line: records in, tables, figures, reports and verdicts out. Never imports torch.
+
+Matplotlib and jinja2 only where drawn.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The documented columns of the frames: name -> (dtype, meaning). `docs/analysis.md` repeats this list; a test compares them."""
+"""The documented columns of the frames: name -> (dtype, meaning). `docs/analysis.md` repeats this list.
+
+A test compares them.
+"""
 
 from __future__ import annotations
 

@@ -112,4 +112,5 @@ def _per_image_differences(
         return None
     first = wide[arm][list(seeds)].to_numpy(dtype=np.float64)
     second = wide[reference][list(seeds)].to_numpy(dtype=np.float64)
-    return (first - second).T
+    differences: np.ndarray = (first - second).T
+    return differences

@@ -1,7 +1,8 @@
 """From run records to one tidy frame: one row per (study, arm, seed, metric), every number with what it means.
 
-`load_study` reads a study's plan and the records of its cells. Nothing is left out: a cell whose run is missing, failed or
-damaged, and a metric that a run lacks, have a row without a value and with a reason. DESIGN: tables and claims.
+`load_study` reads a study's plan and the records of its cells. Nothing is left out: a cell whose run is missing,
+failed or damaged, and a metric that a run lacks, have a row without a value and with a reason. DESIGN: tables and
+claims.
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ class Study:
     ) -> pd.DataFrame:
         """Per-image values of a metric on the study's split: columns arm, seed, key, value.
 
-        Only finished runs (of `arms`, if given); `protocol_fingerprint` restricts to one version of the metric. Empty where
-        nothing was recorded; raises UserError naming a damaged file.
+        Only finished runs (of `arms`, if given); `protocol_fingerprint` restricts to one version of the metric. Empty
+        where nothing was recorded; raises UserError naming a damaged file.
         """
         parts = []
         finished = self.runs[self.runs["run_state"] == "finished"]

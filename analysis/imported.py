@@ -1,7 +1,7 @@
 """Numbers that no run record of ours holds: published in papers, or logged by other code. Kept apart in every table.
 
-They lie as `OUT/<study>/imported/*.json`, one file an import, each row with its source. They are never ranked with or tested against the
-study's own runs: their protocol is only as good as their source says.
+They lie as `OUT/<study>/imported/*.json`, one file an import, each row with its source. They are never ranked with or
+tested against the study's own runs: their protocol is only as good as their source says.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Hierarchical bootstrap over seeds and test images, for differences paired by seed value and by image.
 
-Runs and images are crossed (every run is evaluated on the same images), so both are resampled independently: the pigeonhole
-bootstrap (Owen, "The pigeonhole bootstrap", 2007), which is mildly conservative. With few seeds the plain percentile interval
-is far too narrow: the resampled variance lacks the factor n/(n-1) and the normal quantile is wrong. The default method
-therefore rescales the resampled weights (Rao and Wu, "Resampling inference with complex survey data", 1988) and takes
-Student's quantile with Satterthwaite's degrees of freedom.
+Runs and images are crossed (every run is evaluated on the same images), so both are resampled independently: the
+pigeonhole bootstrap (Owen, "The pigeonhole bootstrap", 2007), which is mildly conservative. With few seeds the plain
+percentile interval is far too narrow: the resampled variance lacks the factor n/(n-1) and the normal quantile is
+wrong. The default method therefore rescales the resampled weights (Rao and Wu, "Resampling inference with complex
+survey data", 1988) and takes Student's quantile with Satterthwaite's degrees of freedom.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ Method = Literal["student", "percentile"]
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its interval. `seeds` and `images` say what was resampled: one seed means no training noise in it."""
+    """An estimate with its interval. `seeds` and `images` say what was resampled.
+
+    One seed means no training noise in it.
+    """
 
     estimate: float
     lower: float

@@ -14,7 +14,10 @@ Kind = Literal["pearson", "spearman"]
 
 @dataclass(frozen=True)
 class Correlation:
-    """Correlation of two metrics over the runs that have both; `coefficient` is None below three runs or without spread."""
+    """Correlation of two metrics over the runs that have both.
+
+    `coefficient` is None below three runs or without spread.
+    """
 
     first: str
     second: str
@@ -27,7 +30,10 @@ class Correlation:
 def correlation(
     first: np.ndarray, second: np.ndarray, *, kind: Kind = "spearman", level: float = 0.95
 ) -> tuple[float | None, float | None, float | None]:
-    """Coefficient and interval of two equally long arrays without NaN (Fisher's z; for ranks with Bonett and Wright's error)."""
+    """Coefficient and interval of two equally long arrays without NaN (Fisher's z.
+
+    For ranks with Bonett and Wright's error).
+    """
     from scipy import stats
 
     n = len(first)

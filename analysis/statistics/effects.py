@@ -31,7 +31,10 @@ class EffectSize:
 
 
 def effect_size(differences: Sequence[float], *, level: float = 0.95) -> EffectSize:
-    """Cohen's d_z and Hedges' g_z of paired differences. Raises ValueError below two pairs or for constant differences."""
+    """Cohen's d_z and Hedges' g_z of paired differences.
+
+    Raises ValueError below two pairs or for constant differences.
+    """
     from scipy import optimize, stats
 
     array = finite(differences)
@@ -53,7 +56,10 @@ def effect_size(differences: Sequence[float], *, level: float = 0.95) -> EffectS
 
 
 def hedges_correction(df: int) -> float:
-    """Hedges' exact correction factor J(df) = Gamma(df/2) / (sqrt(df/2) Gamma((df-1)/2)); 0 where undefined (df = 1)."""
+    """Hedges' exact correction factor J(df) = Gamma(df/2) / (sqrt(df/2) Gamma((df-1)/2)).
+
+    0 where undefined (df = 1).
+    """
     if df < 2:
         return 0.0
     return math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2)
@@ -97,7 +103,10 @@ def minimum_detectable_effect(
 def seeds_needed(
     std: float, difference: float, *, alpha: float = 0.05, power: float = 0.8, sides: Sides = 2
 ) -> int | None:
-    """Seeds a paired t test needs to find a true mean `difference`; None when more than 10,000 (or the difference is 0)."""
+    """Seeds a paired t test needs to find a true mean `difference`.
+
+    None when more than 10,000 (or the difference is 0).
+    """
     if difference == 0:
         return None
     if std == 0:

@@ -1,6 +1,7 @@
 """Equivalence: evidence that a part does *not* matter, which a missing significance is not.
 
-Two one-sided tests (Schuirmann 1987): the arms are equivalent when the mean difference is shown to be above `low` and below `high`.
+Two one-sided tests (Schuirmann 1987): the arms are equivalent when the mean difference is shown to be above `low` and
+below `high`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ class Equivalence:
 
 
 def tost(differences: Sequence[float], low: float, high: float, *, alpha: float = 0.05) -> Equivalence:
-    """Test whether paired differences have a mean inside (low, high). Raises ValueError below two pairs or if low >= high."""
+    """Test whether paired differences have a mean inside (low, high).
+
+    Raises ValueError below two pairs or if low >= high.
+    """
     from scipy import stats
 
     array = finite(differences)

@@ -1,8 +1,8 @@
 """Main effects and interactions of a factorial study: which factor moves the metric, and does it depend on another?
 
-Ordinary least squares with sum-to-zero contrasts. Seeds enter as blocks (every cell has the same seeds), so that the spread
-between seeds does not hide the factors. Sums of squares are partial (type III); in the balanced designs that studies
-plan, all types agree.
+Ordinary least squares with sum-to-zero contrasts. Seeds enter as blocks (every cell has the same seeds), so that the
+spread between seeds does not hide the factors. Sums of squares are partial (type III); in the balanced designs that
+studies plan, all types agree.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def analyse_factorial(
 ) -> Factorial:
     """Analyse `data`, one row a run, columns `factors` (levels as text), `value`, and the block (None: no blocks).
 
-    `order` 1 gives main effects, 2 also interactions of two factors. Raises ValueError when a factor has one level, when a
-    value is not finite, or when cells are missing so that a term cannot be estimated.
+    `order` 1 gives main effects, 2 also interactions of two factors. Raises ValueError when a factor has one level,
+    when a value is not finite, or when cells are missing so that a term cannot be estimated.
     """
     values = data[value].to_numpy(dtype=np.float64)
     if len(values) == 0 or not np.isfinite(values).all():
@@ -68,7 +68,7 @@ def analyse_factorial(
         if len(set(columns[factor])) < 2:
             raise ValueError(f"factor {factor!r} has one level only")
     coded = {name: _sum_coded(levels) for name, levels in columns.items()}
-    terms = [(factor,) for factor in factors]
+    terms: list[tuple[str, ...]] = [(factor,) for factor in factors]
     if order >= 2:
         terms += list(itertools.combinations(factors, 2))
     if block in coded:

@@ -57,10 +57,8 @@ def paired_t_test(differences: Sequence[float], *, alternative: Alternative = "t
     array = _at_least_two(differences)
     error = np.std(array, ddof=1) / np.sqrt(len(array))
     mean = float(array.mean())
-    if error == 0:  # constant differences: certain if not zero
-        statistic = float(np.copysign(np.inf, mean)) if mean else 0.0
-    else:
-        statistic = float(mean / error)
+    constant = float(np.copysign(np.inf, mean)) if mean else 0.0  # constant differences: certain if not zero
+    statistic = float(mean / error) if error > 0 else constant
     df = len(array) - 1
     tails = {
         "two-sided": 2 * stats.t.sf(abs(statistic), df),
@@ -77,7 +75,10 @@ def paired_permutation_test(
     alternative: Alternative = "two-sided",
     resamples: int = 20_000,
 ) -> TestResult:
-    """Sign-flip permutation test of the mean: exact up to 16 pairs, else Monte Carlo with p = (hits + 1) / (resamples + 1)."""
+    """Sign-flip permutation test of the mean.
+
+    Exact up to 16 pairs, else Monte Carlo with p = (hits + 1) / (resamples + 1).
+    """
     array = _at_least_two(differences)
     n = len(array)
     exact = n <= EXACT_LIMIT

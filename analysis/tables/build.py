@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -84,10 +83,10 @@ def build_table(study: Study, spec: TableSpec, name: str = "main") -> Table:
 def _problems(filled: list[_Filled], rows: list[RowPlan], built: list[Row]) -> list[str]:
     """Cells that are no sound number, and cells that lack some of their seeds, in words."""
     found = []
-    for row in built:
-        for part, cell in zip(filled, row.cells, strict=True):
+    for done in built:
+        for part, cell in zip(filled, done.cells, strict=True):
             if cell.status in DEFECTS:
-                found.append(f"{row.label}, {part.column.label}: {cell.status}")
+                found.append(f"{done.label}, {part.column.label}: {cell.status}")
     for row in rows:
         for part in filled:
             gathered = part.gathered[row.key]
@@ -150,7 +149,7 @@ def _fill(gatherer: Gatherer, plan: ColumnPlan, rows: list[RowPlan], spec: Table
 
 
 def _compare(study: Study, filled: list[_Filled], rows: list[RowPlan], spec: TableSpec) -> None:
-    """Compare every learned row with the reference in every metric column, Holm-corrected within the declared family."""
+    """Compare every learned row with the reference in every metric column; Holm within the declared family."""
     reference = next((row for row in rows if row.reference), None)
     if reference is None:
         raise UserError(
@@ -309,7 +308,7 @@ def _imported_cell(of_label: pd.DataFrame, column: Column, level: str) -> TableC
     summary = summarise(values)
     std, n = summary.std, summary.n
     if summary.n == 1:
-        given: Mapping[str, float] = chosen[["std", "n"]].iloc[0].dropna().to_dict()
+        given = chosen[["std", "n"]].iloc[0].dropna()
         std, n = given.get("std"), int(given.get("n", 1))
     spread = number(std / column.scale, column.decimals) if std is not None else ""
     main = number(summary.mean / column.scale, column.decimals)

@@ -20,7 +20,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = subparsers.add_parser(
         "table",
         help="print a table: mean ± std with n, best marks, ties, footnotes",
-        description="Print a table of a study. Cells without a number say why; --strict makes that an error (exit status 1).",
+        description="Print a table of a study. Cells without a number say why; --strict makes that an error.",
     )
     add_study(parser)
     parser.add_argument(
@@ -35,7 +35,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="NAME|FILE",
         help=f"what stands in the table: {', '.join(shipped_specs())}, or a .yaml file (default: main)",
     )
-    parser.add_argument("--strict", action="store_true", help="exit with status 1 when any cell is not a sound number")
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="exit with status 1 when a cell is no sound number, or code or data are mixed",
+    )
     parser.add_argument("--write", metavar="FILE", type=Path, default=None, help="write to FILE instead of printing")
     parser.set_defaults(func=run)
 

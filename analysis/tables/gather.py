@@ -131,8 +131,9 @@ class Gatherer:
             return shared[0] if shared else ""
         listed = "; ".join(f"{name[:10]}: {_some(runs)}" for name, runs in sorted(versions.items()))
         raise UserError(
-            f"metric {column.metric!r} has {len(versions)} protocol fingerprints in one column ({listed}): evaluate the runs "
-            "under one version (python -m pipeline evaluate RUN), or name one in the table's specification (fingerprint)"
+            f"metric {column.metric!r} has {len(versions)} protocol fingerprints in one column ({listed}): evaluate "
+            "the runs under one version (python -m pipeline evaluate RUN), or name one in the table's specification "
+            "(fingerprint)"
         )
 
     def _matching(self, arm: str, column: ColumnPlan, state: str, fingerprint: str) -> dict[int, dict[str, Any]]:
@@ -161,8 +162,8 @@ def _fits(row: Mapping[str, Any], column: ColumnPlan, state: str) -> bool:
     if row["state"] != state:
         return False
     if column.kind == "cost":
-        return row["split"] == ""
-    return row["protocol"] == column.protocol and row["split"] == column.split
+        return not row["split"]
+    return (row["protocol"], row["split"]) == (column.protocol, column.split)
 
 
 def describe_defects(defects: Mapping[int, tuple[CellStatus, str]], seeds: int) -> str:

@@ -46,7 +46,10 @@ class ColumnPlan:
 
 
 def plan_rows(study: Study, spec: TableSpec) -> list[RowPlan]:
-    """The study's arms as rows, in the order of the plan or of the groups. Raises UserError for unknown arms and factors."""
+    """The study's arms as rows, in the order of the plan or of the groups.
+
+    Raises UserError for unknown arms and factors.
+    """
     by_name = {arm.name: arm for arm in study.manifest.arms}
     grouped = {name: group.label for group in spec.groups for name in group.arms}
     wanted = spec.arms if spec.arms is not None else list(grouped) or list(by_name)
@@ -109,7 +112,10 @@ def _with_baselines(rows: list[RowPlan], spec: TableSpec) -> list[RowPlan]:
 
 
 def plan_columns(study: Study, spec: TableSpec, rows: list[RowPlan]) -> tuple[list[ColumnPlan], list[str]]:
-    """The columns, and the patterns and costs for which nothing was recorded. Raises UserError when no column is left."""
+    """The columns, and the patterns and costs for which nothing was recorded.
+
+    Raises UserError when no column is left.
+    """
     levels = list(dict.fromkeys(level for row in rows for level in row.arms))
     recorded = study.frame[study.frame["run_state"] == "finished"]
     known = recorded[["metric", "protocol", "split", "state"]].drop_duplicates()

@@ -112,7 +112,7 @@ def _mixed(runs: pd.DataFrame) -> list[str]:
     dirty = int(done["dirty"].fillna(False).sum())
     if dirty:
         found.append(f"{dirty} of {len(done)} runs were made with uncommitted changes.")
-    return found  # fmt: skip
+    return found
 
 
 def defects_of_provenance(study: Study, rows: list[RowPlan]) -> list[str]:
@@ -130,11 +130,8 @@ def budgets(study: Study, rows: list[RowPlan]) -> list[str]:
     counts = runs.groupby("budget_images")["arm_label"].agg(lambda labels: ", ".join(dict.fromkeys(labels)))
     if len(counts) < 2:
         return []
-    return [
-        "Training budgets are unequal: "
-        + "; ".join(f"{int(count)} images: {labels}" for count, labels in counts.items())
-        + "."
-    ]
+    listed = "; ".join(f"{count} images: {labels}" for count, labels in counts.items())
+    return [f"Training budgets are unequal: {listed}."]
 
 
 def budget_note(study: Study, arms: Iterable[str]) -> str:
@@ -144,17 +141,15 @@ def budget_note(study: Study, arms: Iterable[str]) -> str:
     off = known[known["images_seen"] != known["budget_images"]]
     if off.empty:
         return ""
-    seen = ", ".join(str(int(count)) for count in sorted(set(off["images_seen"])))
-    return f"trained on {seen} images, planned {int(off['budget_images'].iloc[0])}"
+    seen = ", ".join(f"{count:.0f}" for count in sorted(set(off["images_seen"])))
+    return f"trained on {seen} images, planned {off['budget_images'].iloc[0]}"
 
 
 def _data(runs: pd.DataFrame) -> list[str]:
-    known = runs.dropna(subset=["data_digest"]).drop_duplicates("data_digest")
-    parts = [
-        f"{row.data_description if not pd.isna(row.data_description) else 'data'} ({str(row.data_digest)[:SHORT]})"
-        for row in known.itertuples()
-    ]
-    return [f"Data: {'; '.join(parts)}."] if parts else []  # fmt: skip
+    known = runs.dropna(subset=["data_digest"]).drop_duplicates("data_digest").fillna({"data_description": "data"})
+    pairs = known[["data_description", "data_digest"]].itertuples(index=False, name=None)
+    parts = [f"{description} ({digest[:SHORT]})" for description, digest in pairs]
+    return [f"Data: {'; '.join(parts)}."] if parts else []
 
 
 def _code(runs: pd.DataFrame) -> list[str]:

@@ -10,7 +10,10 @@ from analysis.tables.model import Rank
 
 
 def rank(means: Mapping[str, float], direction: str, decimals: int, scale: float) -> dict[str, Rank]:
-    """Rank of each row by its mean; rows that print the same number share a rank. Empty below two rows or without direction."""
+    """Rank of each row by its mean; rows that print the same number share a rank.
+
+    Empty below two rows or without direction.
+    """
     if direction not in ("max", "min") or len(means) < 2:
         return {}
     printed = {row: round(mean / scale, decimals) for row, mean in means.items()}

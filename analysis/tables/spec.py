@@ -1,4 +1,7 @@
-"""Table specifications: small YAML files that say what stands in a table. The shipped ones lie in `analysis/conf/tables/`."""
+"""Table specifications: small YAML files that say what stands in a table.
+
+The shipped ones lie in `analysis/conf/tables/`.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +78,10 @@ def shipped_specs() -> list[str]:
 
 
 def load_spec(name: str) -> tuple[str, TableSpec]:
-    """A shipped specification by name, or one from a YAML file. Returns (name, spec); raises UserError naming file and key."""
+    """A shipped specification by name, or one from a YAML file. Returns (name, spec).
+
+    Raises UserError naming file and key.
+    """
     path = SHIPPED / f"{name}.yaml" if name in shipped_specs() else Path(name)
     if path.suffix not in (".yaml", ".yml"):
         names = shipped_specs()

@@ -1,8 +1,8 @@
 """Synthetic studies with known effects, written through the real run store.
 
-value(arm, seed, image) = base + effect(arm) + seed effect + image effect + run noise(arm, seed) + residual(arm, seed, image);
-the seed and image effects are shared by all arms, so that pairing helps, as it does in real studies. A run's metric value
-is the mean over its images, to which the per-image file agrees.
+value(arm, seed, image) = base + effect(arm) + seed effect + image effect + run noise(arm, seed) + residual(arm, seed,
+image); the seed and image effects are shared by all arms, so that pairing helps, as it does in real studies. A run's
+metric value is the mean over its images, to which the per-image file agrees.
 """
 
 from __future__ import annotations
@@ -70,16 +70,39 @@ class SyntheticArm:
     overrides: tuple[str, ...] = ()
 
 
+NO_ATTENTION = {"attention_iou": "the arm has no attention"}
 ARMS = (
-    SyntheticArm("ca2sis", "CA²-SIS", {}, reference=True, levels={"arm": "ca2sis"}),
-    SyntheticArm("no_attention_loss", "no attention loss", {"psnr": -0.2, "attention_iou": -0.25}, levels={"arm": "no_attention_loss"}),
-    SyntheticArm("spade_conditioning", "SPADE conditioning", {"psnr": -1.0, "ssim": -0.03, "rmse": 0.01},
-                 levels={"arm": "spade_conditioning"}, not_applicable={"attention_iou": "the arm has no attention"}),
-    SyntheticArm("spade", "SPADE", {"psnr": -3.0, "ssim": -0.10, "rmse": 0.04},
-                 levels={"arm": "spade"}, not_applicable={"attention_iou": "the arm has no attention"}),
-    SyntheticArm("painter", "region-mean painter", {"psnr": -2.0, "ssim": -0.15, "rmse": 0.05}, kind="rule",
-                 levels={"arm": "painter"}, not_applicable={"attention_iou": "the arm has no attention"}, images_seen=0),
-)  # fmt: skip
+    SyntheticArm("ca2sis", "CA²-SIS", reference=True, levels={"arm": "ca2sis"}),
+    SyntheticArm(
+        "no_attention_loss",
+        "no attention loss",
+        {"psnr": -0.2, "attention_iou": -0.25},
+        levels={"arm": "no_attention_loss"},
+    ),
+    SyntheticArm(
+        "spade_conditioning",
+        "SPADE conditioning",
+        {"psnr": -1.0, "ssim": -0.03, "rmse": 0.01},
+        levels={"arm": "spade_conditioning"},
+        not_applicable=NO_ATTENTION,
+    ),
+    SyntheticArm(
+        "spade",
+        "SPADE",
+        {"psnr": -3.0, "ssim": -0.10, "rmse": 0.04},
+        levels={"arm": "spade"},
+        not_applicable=NO_ATTENTION,
+    ),
+    SyntheticArm(
+        "painter",
+        "region-mean painter",
+        {"psnr": -2.0, "ssim": -0.15, "rmse": 0.05},
+        kind="rule",
+        levels={"arm": "painter"},
+        not_applicable=NO_ATTENTION,
+        images_seen=0,
+    ),
+)
 
 
 def make_study(
@@ -102,7 +125,8 @@ def make_study(
 ) -> StudyManifest:
     """Write the study `name` below `out` (plan and records) and return its manifest.
 
-    `effects` ({arm: {metric: shift}}) replaces the arms' own; `seed` drives the noise; `fingerprint` marks another metric version.
+    `effects` ({arm: {metric: shift}}) replaces the arms' own; `seed` drives the noise; `fingerprint` marks another
+    metric version.
     """
     generator = np.random.default_rng(seed)
     store = RunStore(out / "runs")

@@ -1,7 +1,8 @@
 """CSV for further calculation: raw numbers at full precision, one row an arm, several columns a metric.
 
-For each column of the table: `<key>` (mean), `<key>:std`, `<key>:n`, `<key>:status`, `<key>:rank`, and, where compared, the
-difference to the reference with its interval and corrected p-value. Footnotes are in the column `notes`.
+For each column of the table: `<key>` (mean), `<key>:std`, `<key>:n`, `<key>:status`, `<key>:rank`, and, where
+compared, the difference to the reference with its interval and corrected p-value. Footnotes are in the column
+`notes`.
 """
 
 from __future__ import annotations

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from html import escape
 
-from analysis.tables.model import Row, Table, TableCell, arrow, side
+from analysis.tables.model import Column, Row, Table, TableCell, arrow, side
 
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;margin:2rem}table{border-collapse:collapse}"
     "th,td{padding:.3rem .8rem;text-align:right}th:first-child{text-align:left}"
     "thead tr:last-child th{border-bottom:1px solid}table{border-top:2px solid;border-bottom:2px solid}"
-    "tbody+tbody tr:first-child>*{border-top:1px solid}.second .value{text-decoration:underline}.best .value{font-weight:bold}"
+    "tbody+tbody tr:first-child>*{border-top:1px solid}.best .value{font-weight:bold}"
+    ".second .value{text-decoration:underline}"
     "tr.published,tr.imported,tr.baseline{font-style:italic}.detail{display:block;font-size:.8em}.notes{font-size:.85em}"
 )
 
@@ -26,20 +27,17 @@ def to_html(table: Table) -> str:
 
 
 def html_fragment(table: Table) -> str:
-    """`<table>` and notes. Cells carry `data-value` (raw mean), `data-status` and `data-column`; rows `data-row` and `data-kind`."""
+    """`<table>` and notes. Cells carry `data-value` (raw mean), `data-status` and `data-column`.
+
+    Rows `data-row` and `data-kind`.
+    """
     lines = ['<div class="study-table">', "<table>", f"<caption>{escape(table.title)}</caption>", "<thead>"]
     if any(group for group, _ in table.column_groups):
         groups = "".join(
             f'<th colspan="{width}" scope="colgroup">{escape(group)}</th>' for group, width in table.column_groups
         )
         lines.append(f"<tr><td></td>{groups}</tr>")
-    heads = "".join(
-        f'<th scope="col" data-column="{escape(column.key)}" data-direction="{escape(column.direction)}">{escape(column.label)}'
-        + (f' <span class="unit">[{escape(column.unit)}]</span>' if column.unit else "")
-        + (f' <span class="arrow" title="{_better(column.direction)} is better">{arrow(column.direction)}</span>' if arrow(column.direction) else "")
-        + "</th>"
-        for column in table.columns
-    )  # fmt: skip
+    heads = "".join(map(_head, table.columns))
     lines += [f'<tr><th scope="col" data-column="row">Arm</th>{heads}</tr>', "</thead>"]
     for group, rows in table.row_groups:
         lines.append(f'<tbody data-group="{escape(group)}" data-side="{side(rows[0].kind)}">')
@@ -56,8 +54,14 @@ def html_fragment(table: Table) -> str:
     return "\n".join([*lines, "</div>", "</div>"]) + "\n"
 
 
-def _better(direction: str) -> str:
-    return "higher" if direction == "max" else "lower"
+def _head(column: Column) -> str:
+    text = escape(column.label)
+    if column.unit:
+        text += f' <span class="unit">[{escape(column.unit)}]</span>'
+    if arrow(column.direction):
+        better = "higher" if column.direction == "max" else "lower"
+        text += f' <span class="arrow" title="{better} is better">{arrow(column.direction)}</span>'
+    return f'<th scope="col" data-column="{escape(column.key)}" data-direction="{escape(column.direction)}">{text}</th>'
 
 
 def _row(table: Table, row: Row) -> str:

@@ -1,7 +1,7 @@
 r"""LaTeX with booktabs: what a paper takes over with \input. Needs the packages booktabs and (for details) multirow.
 
-Text is escaped completely; characters that pdfLaTeX cannot set become their nearest letters or their code point, so that the table
-always compiles.
+Text is escaped completely; characters that pdfLaTeX cannot set become their nearest letters or their code point, so
+that the table always compiles.
 """
 
 from __future__ import annotations
@@ -12,21 +12,19 @@ from analysis.tables.model import Column, Row, Table, TableCell, arrow
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    '"': r"\textquotedbl{}", "[": r"{[}", "]": r"{]}", "`": r"\textasciigrave{}", "'": "'",
-    "±": r"$\pm$", "−": r"$-$", "≈": r"$\approx$", "≥": r"$\geq$", "≤": r"$\leq$", "×": r"$\times$", "→": r"$\rightarrow$",
-    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "·": r"$\cdot$", "∞": r"$\infty$", "…": r"\ldots{}", "—": r"\textemdash{}", "–": r"\textendash{}",
-    "²": r"\textsuperscript{2}", "³": r"\textsuperscript{3}", "¹": r"\textsuperscript{1}", "°": r"\textdegree{}", "\u00a0": "~",
-    "“": "``", "”": "''", "‘": "`", "’": "'",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "[": r"{[}", "]": r"{]}", "`": r"\textasciigrave{}",
+    "±": r"$\pm$", "−": r"$-$", "≈": r"$\approx$", "≥": r"$\geq$", "≤": r"$\leq$", "×": r"$\times$",
+    "→": r"$\rightarrow$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "·": r"$\cdot$", "∞": r"$\infty$",
+    "…": r"\ldots{}", "—": r"\textemdash{}", "–": r"\textendash{}", "“": "``", "”": "''", "‘": "`", "’": "'",
+    "²": r"\textsuperscript{2}", "³": r"\textsuperscript{3}", "¹": r"\textsuperscript{1}", "°": r"\textdegree{}",
+    "\u00a0": "~", "µ": r"$\mu$",
 }  # fmt: skip
 _GREEK = {
-    **{letter: rf"$\{name}$" for letter, name in zip("αβγδεζηθικλμνξπρστυφχψω", (
-        "alpha beta gamma delta varepsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon varphi chi psi omega"
-    ).split(), strict=True)},
-    **{letter: rf"$\{name}$" for letter, name in zip("ΓΔΘΛΞΠΣΦΨΩ", (
-        "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"
-    ).split(), strict=True)},
-    "µ": r"$\mu$",
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "ζ": "zeta", "η": "eta", "θ": "theta",
+    "ι": "iota", "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma",
+    "τ": "tau", "υ": "upsilon", "φ": "varphi", "χ": "chi", "ψ": "psi", "ω": "omega", "Γ": "Gamma", "Δ": "Delta",
+    "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Φ": "Phi", "Ψ": "Psi", "Ω": "Omega",
 }  # fmt: skip
 _LATIN = range(0xC0, 0x180)  # letters with accents that T1 sets
 
@@ -37,9 +35,10 @@ def escape(text: str) -> str:
 
 
 def _character(character: str) -> str:
-    known = _SPECIAL.get(character) or _GREEK.get(character)
-    if known is not None:
-        return known
+    if character in _SPECIAL:
+        return _SPECIAL[character]
+    if character in _GREEK:
+        return rf"$\{_GREEK[character]}$"
     if " " <= character <= "~" or (ord(character) in _LATIN and character.isalpha()):
         return character
     plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
@@ -55,7 +54,7 @@ def to_latex(table: Table) -> str:
     details = any(cell.details for row in table.rows for cell in row.cells)
     packages = "booktabs, multirow" if details else "booktabs"
     lines = [
-        f"% Study {_comment(table.study)}, table {_comment(table.name)}; made by `python -m analysis table`, do not edit.",
+        f"% Study {_comment(table.study)}, table {_comment(table.name)}; made by `python -m analysis table`.",
         f"% Packages: {packages}, [T1]{{fontenc}}, textcomp.",
         r"\begin{table}[t]",
         r"  \centering",
@@ -155,4 +154,5 @@ def _foot(table: Table) -> list[str]:
     texts += [rf"\textbf{{Note:}} {escape(text)}" for text in table.warnings]
     if not texts:
         return []
-    return [r"  \par\smallskip", r"  \begin{minipage}{\linewidth}\footnotesize", *(f"    {text}\\par" for text in texts), r"  \end{minipage}"]  # fmt: skip
+    body = [rf"    {text}\par" for text in texts]
+    return [r"  \par\smallskip", r"  \begin{minipage}{\linewidth}\footnotesize", *body, r"  \end{minipage}"]

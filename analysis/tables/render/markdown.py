@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from analysis.tables.model import Row, Table, TableCell, heading, side
+from analysis.tables.model import Column, Row, Table, TableCell, heading, side
 
 GROUP_INDENT = "&emsp;"
 
@@ -19,9 +19,7 @@ def escape(text: str) -> str:
 def to_markdown(table: Table) -> str:
     """The table as Markdown."""
     lines = [f"**{escape(table.title)}**", ""]
-    grouped = any(group for group, _ in table.column_groups)
-    heads = [escape(f"{column.group}: {heading(column)}" if grouped and column.group else heading(column)) for column in table.columns]  # fmt: skip
-    lines.append(_line(["", *heads]))
+    lines.append(_line(["", *(escape(_head(column)) for column in table.columns)]))
     lines.append("|".join(["", " :--- ", *(" ---: " for _ in table.columns), ""]))
     last_side = ""
     for group, rows in table.row_groups:
@@ -37,6 +35,10 @@ def to_markdown(table: Table) -> str:
     lines += [f"{escape(text)}  " for text in table.notes]
     lines += [f"⚠ {escape(text)}  " for text in table.warnings]
     return "\n".join(lines) + "\n"
+
+
+def _head(column: Column) -> str:
+    return f"{column.group}: {heading(column)}" if column.group else heading(column)
 
 
 def _line(cells: list[str]) -> str:

@@ -10,7 +10,10 @@ WIDTH = 120
 
 
 def to_terminal(table: Table, *, width: int = WIDTH, colour: bool = False) -> str:
-    """The table as text lines of at most `width` characters. Labels are printed literally, whatever markup they hold."""
+    """The table as text lines of at most `width` characters.
+
+    Labels are printed literally, whatever markup they hold.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table as RichTable

@@ -1,0 +1,354 @@
+"""Each statistical routine against scipy, statsmodels or a closed form."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+from statsmodels.stats.weightstats import ttost_paired
+
+from analysis.statistics import (
+    analyse_factorial,
+    correlate_metrics,
+    correlation,
+    effect_size,
+    hierarchical_interval,
+    holm,
+    interquartile_mean,
+    minimum_detectable_effect,
+    paired_permutation_test,
+    paired_t_test,
+    paired_test,
+    power_of_paired_t,
+    seeds_needed,
+    summarise,
+    tost,
+    wilcoxon_test,
+)
+from analysis.statistics.effects import hedges_correction
+
+DIFFERENCES = [0.31, -0.12, 0.55, 0.27, 0.44, 0.08, 0.61, -0.05]
+finite_floats = st.floats(-1e6, 1e6, allow_nan=False, allow_subnormal=False)
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+# -- summaries ---------------------------------------------------------------------------------------------------------
+
+
+def test_summary_is_that_of_the_sample() -> None:
+    summary = summarise([1.0, 2.0, 3.0, 10.0])
+    assert (summary.n, summary.mean, summary.median, summary.minimum, summary.maximum) == (4, 4.0, 2.5, 1.0, 10.0)
+    assert summary.std == pytest.approx(math.sqrt((9 + 4 + 1 + 36) / 3))  # ddof = 1
+    assert summary.iqm == 2.5
+
+
+def test_one_value_has_no_spread() -> None:
+    assert summarise([3.5]).std is None
+
+
+@pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf]])
+def test_no_statistic_of_nothing_or_nan(values: list[float]) -> None:
+    with pytest.raises(ValueError):
+        summarise(values)
+
+
+@given(st.lists(finite_floats, min_size=1, max_size=40))
+def test_interquartile_mean_is_scipys_trimmed_mean(values: list[float]) -> None:
+    assert interquartile_mean(values) == pytest.approx(stats.trim_mean(values, 0.25), rel=1e-9, abs=1e-6)
+
+
+@given(st.lists(finite_floats, min_size=1, max_size=30), st.randoms(use_true_random=False))
+def test_a_mean_does_not_depend_on_the_order_of_runs(values: list[float], random) -> None:  # type: ignore[no-untyped-def]
+    shuffled = list(values)
+    random.shuffle(shuffled)
+    assert summarise(shuffled).mean == summarise(values).mean
+
+
+# -- tests -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alternative", ["two-sided", "greater", "less"])
+def test_paired_t_is_scipys(alternative: str) -> None:
+    ours = paired_t_test(DIFFERENCES, alternative=alternative)  # type: ignore[arg-type]
+    theirs = stats.ttest_1samp(DIFFERENCES, 0.0, alternative=alternative)
+    assert (ours.statistic, ours.p_value) == (pytest.approx(theirs.statistic), pytest.approx(theirs.pvalue))
+
+
+@pytest.mark.parametrize("alternative", ["two-sided", "greater", "less"])
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_exact_permutation_is_scipys(alternative: str, count: int) -> None:
+    values = DIFFERENCES[:count]
+    ours = paired_permutation_test(values, rng(), alternative=alternative)  # type: ignore[arg-type]
+    theirs = stats.permutation_test(
+        (values,), np.mean, permutation_type="samples", alternative=alternative, n_resamples=np.inf
+    )
+    assert ours.p_value == pytest.approx(theirs.pvalue)
+
+
+def test_smallest_p_of_three_seeds_is_a_quarter() -> None:
+    assert paired_permutation_test([1.0, 1.1, 0.9], rng()).p_value == 0.25
+    assert paired_test([1.0, 1.1, 0.9], rng()).name == "paired t test"  # hence "auto" takes t there
+    assert paired_test(DIFFERENCES, rng()).name == "paired permutation test"
+
+
+def test_sampled_permutation_comes_near_the_exact_one() -> None:
+    values = rng(3).normal(0.25, 0.5, size=20)
+    sampled = paired_permutation_test(values.tolist(), rng(1), resamples=20_000)
+    exact = stats.permutation_test((values,), np.mean, permutation_type="samples", n_resamples=200_000, rng=rng(2))
+    assert sampled.p_value == pytest.approx(exact.pvalue, abs=0.006)
+
+
+def test_sampled_permutation_follows_the_generator_it_is_given() -> None:
+    values = rng(3).normal(0.2, 1.0, size=20).tolist()
+    first, again, other = (paired_permutation_test(values, rng(seed), resamples=500).p_value for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.parametrize("count", [5, 8])
+def test_wilcoxon_is_scipys(count: int) -> None:
+    ours, theirs = wilcoxon_test(DIFFERENCES[:count]), stats.wilcoxon(DIFFERENCES[:count])
+    assert (ours.statistic, ours.p_value) == (theirs.statistic, pytest.approx(theirs.pvalue))
+    assert wilcoxon_test([0.0, 0.0, 0.0]).p_value == 1.0
+
+
+def test_constant_differences_are_certain() -> None:
+    assert paired_t_test([0.5, 0.5, 0.5]).p_value == 0.0
+    assert paired_t_test([0.0, 0.0, 0.0]).p_value == 1.0
+
+
+@pytest.mark.parametrize("test", [paired_t_test, wilcoxon_test])
+def test_one_pair_is_no_test(test) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match="two pairs"):
+        test([0.3])
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_is_statsmodels(p_values: list[float]) -> None:
+    expected = multipletests(p_values, method="holm")[1] if p_values else []
+    assert holm(p_values) == pytest.approx(list(expected))
+
+
+def test_holm_refuses_what_is_no_probability() -> None:
+    with pytest.raises(ValueError, match="p-values"):
+        holm([0.1, math.nan])
+
+
+# -- effect size and power ---------------------------------------------------------------------------------------------
+
+
+def test_effect_size_and_its_interval() -> None:
+    effect = effect_size(DIFFERENCES)
+    assert effect.d_z == pytest.approx(np.mean(DIFFERENCES) / np.std(DIFFERENCES, ddof=1))
+    assert effect.g_z == pytest.approx(effect.d_z * (1 - 3 / (4 * 7 - 1)), rel=2e-3)  # Hedges' approximation
+    t = effect.d_z * math.sqrt(8)
+    # by definition: the observed t is the 2.5 % and the 97.5 % point under the two ends
+    assert stats.nct.sf(t, 7, effect.lower * math.sqrt(8)) == pytest.approx(0.025, abs=1e-6)
+    assert stats.nct.cdf(t, 7, effect.upper * math.sqrt(8)) == pytest.approx(0.025, abs=1e-6)
+
+
+def test_hedges_correction_closed_form() -> None:
+    assert hedges_correction(2) == pytest.approx(1 / math.sqrt(math.pi))  # Gamma(1) / Gamma(1/2)
+    assert hedges_correction(1) == 0.0
+
+
+@pytest.mark.parametrize("sides", [1, 2])
+@pytest.mark.parametrize(("effect", "n"), [(0.2, 3), (0.5, 5), (1.0, 10), (2.0, 4)])
+def test_power_is_statsmodels(effect: float, n: int, sides: int) -> None:
+    alternative = "two-sided" if sides == 2 else "larger"
+    expected = TTestPower().power(effect, n, 0.05, alternative=alternative)
+    assert power_of_paired_t(effect, n, sides=sides) == pytest.approx(expected, abs=1e-9)  # type: ignore[arg-type]
+
+
+def test_minimum_detectable_effect_is_statsmodels() -> None:
+    expected = TTestPower().solve_power(nobs=5, alpha=0.05, power=0.8)
+    assert minimum_detectable_effect(0.3, 5) == pytest.approx(0.3 * expected, rel=1e-6)
+    assert minimum_detectable_effect(0.3, 1) == math.inf
+
+
+@pytest.mark.parametrize("effect", [0.3, 0.8, 1.5, 3.0])
+def test_seeds_needed_is_statsmodels_rounded_up(effect: float) -> None:
+    expected = TTestPower().solve_power(effect_size=effect, alpha=0.05, power=0.8)
+    assert seeds_needed(1.0, effect) == math.ceil(float(np.squeeze(expected)))
+
+
+def test_seeds_needed_at_the_ends() -> None:
+    assert seeds_needed(1.0, 0.0) is None
+    assert seeds_needed(1.0, 1e-6) is None
+    assert seeds_needed(0.0, 0.1) == 2
+
+
+# -- equivalence -------------------------------------------------------------------------------------------------------
+
+
+def test_tost_is_statsmodels() -> None:
+    base = np.array([20.1, 20.4, 19.8, 20.0, 20.3])
+    other = base + np.array([0.02, -0.01, 0.03, 0.0, 0.01])
+    p_value, low, high = ttost_paired(other, base, -0.1, 0.1)
+    ours = tost((other - base).tolist(), -0.1, 0.1)
+    assert ours.p_value == pytest.approx(p_value)
+    assert (ours.p_low, ours.p_high) == (pytest.approx(low[1]), pytest.approx(high[1]))
+    assert ours.equivalent
+    assert -0.1 < ours.lower < ours.upper < 0.1  # the 90 % interval lies inside exactly when equivalent
+
+
+def test_no_significance_is_not_equivalence() -> None:
+    wide = [1.0, -1.1, 0.4, -0.2]
+    assert paired_t_test(wide).p_value > 0.5
+    assert not tost(wide, -0.1, 0.1).equivalent
+
+
+def test_tost_refuses_empty_margins() -> None:
+    with pytest.raises(ValueError, match="margins"):
+        tost([0.1, 0.2], 0.1, -0.1)
+
+
+# -- factorial ---------------------------------------------------------------------------------------------------------
+
+
+def factorial_data(missing: int = 0) -> pd.DataFrame:
+    generator, rows = rng(5), []
+    for a in ("low", "high"):
+        for b in ("x", "y", "z"):
+            for seed in range(4):
+                value = 10 + 2 * (a == "high") + (b == "y") - 1.5 * (a == "high" and b == "z") + 0.3 * seed
+                rows.append({"a": a, "b": b, "seed": seed, "value": value + generator.normal(0, 0.2)})
+    return pd.DataFrame(rows).iloc[missing:].reset_index(drop=True)
+
+
+@pytest.mark.parametrize("missing", [0, 2])
+def test_factorial_is_statsmodels_anova(missing: int) -> None:
+    from statsmodels.formula.api import ols
+    from statsmodels.stats.anova import anova_lm
+
+    data = factorial_data(missing)
+    expected = anova_lm(ols("value ~ C(a, Sum) * C(b, Sum) + C(seed, Sum)", data).fit(), typ=3)
+    ours = analyse_factorial(data, ["a", "b"])
+    names = {"a": "C(a, Sum)", "b": "C(b, Sum)", "a:b": "C(a, Sum):C(b, Sum)", "seed": "C(seed, Sum)"}
+    for test in ours.tests:
+        line = expected.loc[names[test.term]]
+        assert (test.df, test.sum_of_squares) == (line["df"], pytest.approx(line["sum_sq"]))
+        assert (test.f, test.p_value) == (pytest.approx(line["F"]), pytest.approx(line["PR(>F)"]))
+
+
+def test_factorial_effects_are_differences_of_means_when_balanced() -> None:
+    data = factorial_data()
+    ours = analyse_factorial(data, ["a", "b"])
+    by_level = {(effect.term, effect.levels): effect for effect in ours.effects}
+    grand = data["value"].mean()
+    assert ours.grand_mean == pytest.approx(grand)
+    for level, mean in data.groupby("b")["value"].mean().items():
+        assert by_level["b", (level,)].effect == pytest.approx(mean - grand)
+    cell = data[(data.a == "high") & (data.b == "z")]["value"].mean()
+    additive = by_level["a", ("high",)].effect + by_level["b", ("z",)].effect
+    assert by_level["a:b", ("high", "z")].effect == pytest.approx(cell - grand - additive)
+
+
+def test_factorial_standard_errors_are_statsmodels() -> None:
+    from statsmodels.formula.api import ols
+
+    data = factorial_data(2)
+    fit = ols("value ~ C(a, Sum) * C(b, Sum) + C(seed, Sum)", data).fit()
+    ours = {(item.term, item.levels): item for item in analyse_factorial(data, ["a", "b"]).effects}
+    assert ours["a", ("high",)].effect == pytest.approx(fit.params["C(a, Sum)[S.high]"])
+    assert ours["a", ("high",)].standard_error == pytest.approx(fit.bse["C(a, Sum)[S.high]"])
+    assert ours["b", ("y",)].standard_error == pytest.approx(fit.bse["C(b, Sum)[S.y]"])
+
+
+def test_factorial_without_residual_says_so() -> None:
+    data = factorial_data()
+    one_seed = data[data.seed == 0]
+    assert all(test.p_value is None for test in analyse_factorial(one_seed, ["a", "b"]).tests)
+    assert analyse_factorial(one_seed, ["a", "b"], order=1).tests[0].p_value is not None
+
+
+def test_factorial_refuses_holes_and_single_levels() -> None:
+    data = factorial_data()
+    with pytest.raises(ValueError, match="missing"):
+        analyse_factorial(data[~((data.a == "high") & (data.b == "z"))], ["a", "b"])
+    with pytest.raises(ValueError, match="one level"):
+        analyse_factorial(data[data.a == "high"], ["a", "b"])
+
+
+# -- correlation -------------------------------------------------------------------------------------------------------
+
+
+def test_correlation_is_scipys() -> None:
+    generator = rng(7)
+    first = generator.normal(size=25)
+    second = first + generator.normal(size=25)
+    pearson = stats.pearsonr(first, second)
+    r, lower, upper = correlation(first, second, kind="pearson")
+    interval = pearson.confidence_interval()
+    assert (r, lower, upper) == tuple(map(pytest.approx, (pearson.statistic, interval.low, interval.high)))
+    assert correlation(first, second)[0] == pytest.approx(stats.spearmanr(first, second).statistic)
+
+
+def test_correlation_pairs_only_runs_that_have_both() -> None:
+    frame = pd.DataFrame({"a": [1.0, 2.0, 3.0, None, 5.0], "b": [2.0, 4.0, 5.0, 1.0, None], "c": [1.0] * 5})
+    pairs = {(item.first, item.second): item for item in correlate_metrics(frame)}
+    assert pairs["a", "b"].n == 3
+    assert pairs["a", "b"].coefficient == pytest.approx(1.0)
+    assert pairs["a", "c"].coefficient is None  # no spread
+
+
+# -- intervals ---------------------------------------------------------------------------------------------------------
+
+
+def simulate(generator: np.random.Generator, count: int, seeds: int, images: int) -> np.ndarray:
+    """(count, seeds, images) paired differences with mean 0: seed, image and residual noise.
+
+    One seed or one image has no noise of its own: the interval is then about that run, or that set of images.
+    """
+    return (
+        generator.normal(0, 1.0 if seeds > 1 else 0.0, size=(count, seeds, 1))
+        + generator.normal(0, 2.0 if images > 1 else 0.0, size=(count, 1, images))
+        + generator.normal(0, 2.0, size=(count, seeds, images))
+    )
+
+
+@pytest.mark.parametrize(("seeds", "images"), [(3, 40), (5, 20), (10, 30), (5, 1), (1, 25)])
+def test_interval_covers_the_truth_as_often_as_it_says(seeds: int, images: int) -> None:
+    generator = rng(11)
+    simulated = simulate(generator, 500, seeds, images)
+    hits = [not hierarchical_interval(one, generator, resamples=400).excludes(0.0) for one in simulated]
+    assert 0.925 <= np.mean(hits) <= 0.99  # 95 % within sampling error (1 %), mildly conservative
+
+
+def test_percentile_interval_is_too_narrow_with_three_seeds() -> None:
+    generator = rng(12)
+    simulated = simulate(generator, 400, 3, 40)
+    hits = [
+        not hierarchical_interval(one, generator, resamples=400, method="percentile").excludes(0) for one in simulated
+    ]
+    assert np.mean(hits) < 0.9  # why it is not the default
+
+
+def test_interval_without_images_is_students() -> None:
+    values = np.array(DIFFERENCES)[:, None]
+    ours = hierarchical_interval(values, rng(), resamples=200_000)
+    expected = stats.t.interval(0.95, 7, np.mean(DIFFERENCES), stats.sem(DIFFERENCES))
+    assert (ours.lower, ours.upper) == (pytest.approx(expected[0], abs=2e-3), pytest.approx(expected[1], abs=2e-3))
+
+
+def test_interval_follows_its_generator() -> None:
+    values = simulate(rng(1), 1, 4, 10)[0]
+    first, again, other = (hierarchical_interval(values, rng(seed)) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.parametrize("values", [np.ones((1, 1)), np.ones(3), np.array([[1.0, math.nan]])])
+def test_interval_refuses_what_it_cannot_do(values: np.ndarray) -> None:
+    with pytest.raises(ValueError):
+        hierarchical_interval(values, rng())
