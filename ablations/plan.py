@@ -14,8 +14,8 @@ from ablations.designs import arms_of
 from ablations.study import Study
 from pipeline.config import ResolvedRun, compose, flat, identify
 from pipeline.errors import UserError
+from pipeline.launch.budget import images_seen, refuse_unknown_metrics
 from pipeline.launch.scheduler import Task
-from pipeline.models.registry import family_of, family_spec
 from pipeline.records.manifest import Arm, Cell, StudyManifest
 from pipeline.schema.run import RunConfig
 
@@ -33,9 +33,6 @@ class Plan:
         chosen = self.manifest.cells if cells is None else cells
         return [Task(f"{labels[cell.arm]} · seed {cell.seed}", self.runs[cell.run_id]) for cell in chosen]
 
-    def arm(self, name: str) -> Arm:
-        return next(arm for arm in self.manifest.arms if arm.name == name)
-
 
 def make_plan(study: Study, *, extra: Sequence[str] = (), seeds: Sequence[int] | None = None) -> Plan:
     """Resolve every cell of `study`; `extra` overrides are added to its base, `seeds` replace its seeds.
@@ -46,6 +43,7 @@ def make_plan(study: Study, *, extra: Sequence[str] = (), seeds: Sequence[int] |
     if len(set(chosen)) != len(chosen) or not chosen or min(chosen) < 0:
         raise UserError(f"study {study.name}: seeds {list(chosen)} must be different numbers from 0")
     arms = arms_of(study)
+    refuse_unknown_metrics((metric.name for metric in study.metrics.rows()), f"study {study.name}")
     _refuse_base_conflicts(study, extra)
     runs: dict[str, ResolvedRun] = {}
     cells: list[Cell] = []
@@ -96,24 +94,6 @@ def lock(plan: Plan, folder: Path) -> tuple[Plan, str]:
     if said or revision == 1:
         manifest.save(folder)
     return Plan(manifest, plan.runs), said
-
-
-def images_seen(resolved: ResolvedRun) -> int:
-    """Training budget in images; 0 for a rule, which does not train."""
-    config = resolved.config
-    if not family_spec(family_of(config.model)).learned:
-        return 0
-    return config.train.total_iterations(train_images(resolved)) * config.train.batch_size
-
-
-def train_images(resolved: ResolvedRun) -> int:
-    """Size of the training split."""
-    config: RunConfig = resolved.config
-    if config.data.name == "procfaces" and config.data.train_images is not None:
-        return config.data.train_images
-    from pipeline.data import build_dataset
-
-    return len(build_dataset(config.data, "train"))
 
 
 def last_wins(overrides: Sequence[str]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations.cost import CostModel
+from ablations.designs import arms_of
 from ablations.plan import Plan, differences
 from ablations.study import Study
 from pipeline.launch.scheduler import Outcome, is_complete
@@ -34,8 +35,6 @@ def studies(console: Console, found: Sequence[Study]) -> None:
     """Names and questions."""
     table = _table("study", "design", "arms", "question")
     for study in found:
-        from ablations.designs import arms_of
-
         table.add_row(study.name, study.design, str(len(arms_of(study))), " ".join(study.question.split()))
     console.print(table)
 
@@ -45,11 +44,12 @@ def plan(console: Console, made: Plan, cells: Sequence[Cell], out: Path, *, diff
     manifest = made.manifest
     store = RunStore(out / "runs")
     costs = CostModel(store)
-    console.print(f"{manifest.name}: {manifest.question}", highlight=False)
+    console.print(f"{manifest.name}: {manifest.question}", highlight=False, soft_wrap=True)
     console.print(
         f"design {manifest.design}, {len(manifest.arms)} arms x {len(manifest.seeds)} seeds, protocol {manifest.protocol}, "
         f"split {manifest.split}, primary metric {manifest.metrics[0].name}, budget {manifest.budget}",
         highlight=False,
+        soft_wrap=True,
     )
     labels = {arm.name: arm.label for arm in manifest.arms}
     table = _table("arm", "label", "seed", "run", "images", "state", "expected")
@@ -68,7 +68,7 @@ def plan(console: Console, made: Plan, cells: Sequence[Cell], out: Path, *, diff
     about = f"about {duration(estimate.seconds)} of one process" if estimate.known else "cost unknown: nothing comparable recorded"
     unknown = f" and {estimate.unknown} runs of unknown cost" if estimate.known and estimate.unknown else ""
     rest = f"; {about}{unknown}" if missing else ""
-    console.print(f"{len(cells)} cells: {len(missing)} to run, {len(cells) - len(missing)} reused{rest}", highlight=False)
+    console.print(f"{len(cells)} cells: {len(missing)} to run, {len(cells) - len(missing)} reused{rest}", highlight=False, soft_wrap=True)
     if diff:
         _diff(console, made)
 
@@ -123,14 +123,17 @@ def summary(
     store = RunStore(out / "runs")
     labels = {arm.name: arm.label for arm in made.manifest.arms}
     metric = made.manifest.metrics[0]
-    table = _table("arm", "seed", "run", "outcome", "time", metric.name, "reason")
+    table = _table("arm", "seed", "run", "outcome", "time", metric.name)
+    reasons: list[str] = []
     for cell, outcome in zip(cells, outcomes, strict=True):
         value = _primary(store.record(cell.run_id), made.manifest)
         took = duration(outcome.seconds) if outcome.seconds else ""
-        table.add_row(
-            labels[cell.arm], str(cell.seed), cell.run_id[:SHORT_ID], _styled(outcome.how), took, value, outcome.reason
-        )
+        table.add_row(labels[cell.arm], str(cell.seed), cell.run_id[:SHORT_ID], _styled(outcome.how), took, value)
+        if outcome.reason:
+            reasons.append(f"{outcome.task.name} ({cell.run_id[:SHORT_ID]}): {outcome.reason}")
     console.print(table)
+    for reason in reasons:
+        console.print(reason, highlight=False, markup=False, soft_wrap=True)
     counts: dict[str, int] = {}
     for outcome in outcomes:
         counts[outcome.how] = counts.get(outcome.how, 0) + 1

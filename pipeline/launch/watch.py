@@ -105,7 +105,8 @@ class Lines(Quiet):
         if at - pace.shown_at >= LINE_INTERVAL_S:
             pace.shown_at = at
             left = f", about {duration(eta)} left" if eta is not None else ""
-            self.note(f"{task.name}: iteration {iteration}/{iterations}{left}")
+            where = f"iteration {iteration}/{iterations}" if iterations else "preparing or evaluating"
+            self.note(f"{task.name}: {where}{left}")
 
 
 class Bars(Lines):
@@ -144,7 +145,7 @@ class Bars(Lines):
     def look(self, task: Task, record: RunRecord, at: float) -> None:
         iteration, iterations = progress_of(record)
         eta = self._paces[task.resolved.run_id].eta_s(iteration, iterations)
-        left = f"{duration(eta)} left" if eta is not None else ""
+        left = f"{duration(eta)} left" if eta is not None else "preparing or evaluating"
         bar = self._bars[task.resolved.run_id]
         self._progress.update(bar, completed=iteration, total=iterations or None, left=left)
 
