@@ -13,7 +13,7 @@ from pipeline.cli import Parser, run_main
 # imports what is heavy only when one of them runs.
 COMMANDS = (
     "pipeline.commands",
-    # "pipeline.data.cli",
+    "pipeline.data.cli",
     "pipeline.weights_cli",
 )
 

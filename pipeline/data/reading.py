@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -63,14 +64,6 @@ def read_ids(path: Path) -> NDArray[np.int32]:
     )
 
 
-def photo_size(path: Path) -> tuple[int, int]:
-    """(width, height) of a photo, upright, from its header alone."""
-    with _naming(path, "photo"), Image.open(path) as opened:
-        width, height = opened.size
-        turned = opened.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-        return (height, width) if turned else (width, height)
-
-
 def check_alignment(photo: Path, size: tuple[int, int], label: Path, label_shape: tuple[int, ...]) -> None:
     """UserError unless photo (width, height) and label (height, width) have one aspect (sizes may differ, as 1024
     and 512 do).
@@ -93,9 +86,25 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
         return inside
 
 
-def open_plain_rgb(path: Path) -> bool:
-    """Whether a photo file is what it says (JPEG or PNG by content as by extension), 8-bit RGB and upright."""
+@dataclass(frozen=True)
+class PhotoTraits:
+    """What a photo file's header says."""
+
+    format: str  # by content: "JPEG", "PNG", ...
+    mode: str  # of its pixels, as stored
+    rotated: bool  # by its EXIF orientation
+    extension_fits: bool  # .jpg, .jpeg or .png is true
+
+    @property
+    def plain(self) -> bool:
+        """8-bit RGB, upright and honest about its format: the file can be used as it is."""
+        return self.mode == "RGB" and not self.rotated and self.extension_fits
+
+
+def photo_traits(path: Path) -> PhotoTraits:
+    """Traits of a photo from its header."""
+    suffixes = {"JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "PNG": (".png",)}
     with _naming(path, "photo"), Image.open(path) as opened:
-        fits = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",)}
-        kind = path.suffix.lower() in fits.get(opened.format or "", ())
-        return kind and opened.mode == "RGB" and opened.getexif().get(_EXIF_ORIENTATION, 1) == 1
+        kind = opened.format or "unknown"
+        rotated = opened.getexif().get(_EXIF_ORIENTATION, 1) != 1
+        return PhotoTraits(kind, opened.mode, rotated, path.suffix.lower() in suffixes.get(kind, ()))

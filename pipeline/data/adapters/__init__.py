@@ -48,3 +48,24 @@ def find_layout(name: str, root: Path, space_name: str) -> Layout:
         return prepared.find(name, root, space_name)
     space = photos.classes_file_space(root) if space_name == CLASSES_FILE else label_space(space_name)
     return _FINDERS[name](root, space)
+
+
+def guess_data_set(root: Path) -> str:
+    """Which data set lies below `root`, by the names of its folders. UserError where none or more than one fits."""
+    if (root / prepared.MANIFEST).is_file():
+        return str(prepared.read_manifest(root)["data"])
+    clues = {
+        "celebamask_hq": (celebamask.PHOTOS, "CelebAMask-HQ"),
+        "cityscapes": ("leftImg8bit",),
+        "ade20k": ("ADEChallengeData2016", "images/training"),
+        "deepfashion": ("img",),
+        "folder": (photos.CLASSES,),
+    }
+    fits = [name for name, entries in clues.items() if any((root / entry).exists() for entry in entries)]
+    if not fits and any((root / folder).is_dir() for folder in ("train_img", "val_img", "stuffthingmaps")):
+        street_scenes = next(root.glob("*_img/*_leftImg8bit.png"), None) is not None
+        fits = ["cityscapes" if street_scenes else "coco_stuff"]
+    if len(fits) != 1:
+        found = f"could be {' or '.join(fits)}" if fits else "fits no known layout"
+        raise UserError(f"{root}: {found}; say which with --data (one of {', '.join(DATA_SETS)})")
+    return fits[0]

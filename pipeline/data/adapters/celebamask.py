@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.adapters.pairing import pair
+from pipeline.data.adapters.pairing import Complaint, complain, pair
 from pipeline.data.adapters.photos import unknown_layout
 from pipeline.data.label_spaces import LabelSpace
 from pipeline.data.reading import read_ids
@@ -55,15 +55,24 @@ def check_order(records: Sequence[Record], space: LabelSpace) -> None:
     """UserError where the label maps are clearly in the other order than the one `space` reads."""
     step = max(1, len(records) // _LOOKED_AT)
     looked = records[::step][:_LOOKED_AT]
-    order = label_order([read_ids(record.label) for record in looked])
+    order = label_order([ids for record in looked if (ids := _ids_or_none(record.label)) is not None])
     # the nose's id tells in which order a space reads
     reads: LabelOrder = "celebamask_hq" if space.raw_to_class[2] == space.index("nose") else "celebamask_hq_g_mask"
     if order not in ("undecided", reads):
-        raise UserError(
+        message = (
             f"{looked[0].label} (and others beside it) are in label order {order} "
             f"(told by where ids 2, 4, 5 and 17 lie), read as {reads}; "
             f"set data.label_space={order}, which converts by name"
         )
+        complain(Complaint("label_order", message, tuple(record.label for record in looked)))
+
+
+def _ids_or_none(path: Path) -> NDArray[np.int32] | None:
+    """Ids of a label map; None where it does not read, which is reported when the sample itself is read."""
+    try:
+        return read_ids(path)
+    except UserError:
+        return None
 
 
 def label_order(maps: Sequence[NDArray[np.integer]]) -> LabelOrder:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.data.reading import LABEL_SUFFIXES, PHOTO_SUFFIXES
@@ -10,6 +14,39 @@ from pipeline.data.sources import Record
 from pipeline.errors import UserError
 
 _SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """Something a layout does wrong that does not keep the rest of it from being read."""
+
+    kind: str  # "unpaired", "label_order"
+    message: str
+    files: tuple[Path, ...]
+
+
+_complaints: ContextVar[list[Complaint] | None] = ContextVar("complaints", default=None)
+
+
+@contextmanager
+def lenient() -> Iterator[list[Complaint]]:
+    """Within the block, what would be an error of pairing is collected and the complete samples are read all the
+    same.
+    """
+    collected: list[Complaint] = []
+    token = _complaints.set(collected)
+    try:
+        yield collected
+    finally:
+        _complaints.reset(token)
+
+
+def complain(complaint: Complaint) -> None:
+    """Raise the complaint as UserError, or collect it within `lenient`."""
+    collected = _complaints.get()
+    if collected is None:
+        raise UserError(complaint.message)
+    collected.append(complaint)
 
 
 def list_files(folder: Path, suffixes: tuple[str, ...], *, ending: str = "") -> dict[str, Path]:
@@ -76,9 +113,12 @@ def pair(
     _complain(label_files, photo_files, labels, "label map", f"photo in {photos}")
     if instance_files is not None:
         _complain(photo_files, instance_files, photos, "photo", f"instance map in {instances}")
+    complete = sorted(
+        set(photo_files) & set(label_files) & set(photo_files if instance_files is None else instance_files)
+    )
     return tuple(
         Record(key, photo_files[key], label_files[key], None if instance_files is None else instance_files[key])
-        for key in sorted(photo_files)
+        for key in complete
     )
 
 
@@ -86,12 +126,5 @@ def _complain(have: dict[str, Path], partners: dict[str, Path], folder: Path, wh
     alone = sorted(key for key in have if key not in partners)
     if alone:
         names = ", ".join(have[key].name for key in alone[:_SHOWN]) + (", ..." if len(alone) > _SHOWN else "")
-        raise UserError(f"{folder}: {len(alone)} {what}{'s' if len(alone) > 1 else ''} without {partner}: {names}")
-
-
-def unpaired(photos: dict[str, Path], labels: dict[str, Path]) -> tuple[list[Path], list[Path]]:
-    """(photos without label map, label maps without photo), for reports that name them all."""
-    return (
-        [photos[key] for key in sorted(photos) if key not in labels],
-        [labels[key] for key in sorted(labels) if key not in photos],
-    )
+        message = f"{folder}: {len(alone)} {what}{'s' if len(alone) > 1 else ''} without {partner}: {names}"
+        complain(Complaint("unpaired", message, tuple(have[key] for key in alone)))

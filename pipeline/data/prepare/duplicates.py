@@ -15,11 +15,16 @@ _STRICTEST_FIRST = ("test", "val", "train")
 
 def duplicate_groups(samples: Sequence[PreparedSample]) -> list[list[str]]:
     """Groups (two or more, sorted) of keys whose photos are the same picture: equal bytes, or equal difference hash."""
+    return group_by_look([(s.key, s.look, s.photo_sha256) for s in samples])
+
+
+def group_by_look(photos: Sequence[tuple[str, str, str]]) -> list[list[str]]:
+    """As `duplicate_groups`, from (key, difference hash, sha256 of the file)."""
     groups: dict[str, list[str]] = {}
-    for sample in sorted(samples, key=lambda s: s.key):
-        bits = int(sample.look, 16).bit_count()
-        name = sample.look if _MIN_SET_BITS <= bits <= _MAX_SET_BITS else sample.photo_sha256
-        groups.setdefault(name, []).append(sample.key)
+    for key, look, digest in sorted(photos):
+        bits = int(look, 16).bit_count()
+        name = look if _MIN_SET_BITS <= bits <= _MAX_SET_BITS else digest
+        groups.setdefault(name, []).append(key)
     return [keys for keys in groups.values() if len(keys) > 1]
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from pipeline.data.label_spaces import LabelSpace
 from pipeline.data.prepare.raw import Job
-from pipeline.data.reading import check_alignment, open_plain_rgb, read_ids, read_mask, read_photo
+from pipeline.data.reading import check_alignment, photo_traits, read_ids, read_mask, read_photo
 from pipeline.errors import UserError
 
 # Raised whenever the prepared bytes of a given raw sample change: older work is then done again.
@@ -87,7 +87,7 @@ def prepare_sample(job: Job, space: LabelSpace, target: Path, scratch: Path) -> 
     else:
         label, where = merge_parts(job.part_masks), job.part_masks[0][1]
     check_alignment(job.photo, photo.size, where, label.shape)
-    if open_plain_rgb(job.photo):  # keep the original bytes: no second lossy compression, no growth
+    if photo_traits(job.photo).plain:  # keep the original bytes: no second lossy compression, no growth
         suffix = ".jpg" if job.photo.suffix.lower() in (".jpg", ".jpeg") else ".png"
         photo_bytes = job.photo.read_bytes()
     else:

@@ -1,0 +1,188 @@
+"""`python -m pipeline data prepare | check | show`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.cli import Parser
+
+if TYPE_CHECKING:
+    from pipeline.data.check import Report
+
+_SHOWN_FILES = 5
+_DESCRIPTION = """\
+Real data sets: from the layout you downloaded to one that trains.
+
+  python -m pipeline data prepare celebamask_hq --from CelebAMask-HQ --to data/celebamask_hq
+  python -m pipeline data check data/celebamask_hq            what is wrong with it, file by file
+  python -m pipeline data show data/celebamask_hq             photos, label maps, overlays, legend as one PNG
+  python -m pipeline train data=celebamask_hq data.root=data/celebamask_hq
+
+Expected trees, licences, disk and time of every data set: docs/data.md."""
+
+
+def register(subparsers: Any) -> None:
+    """Add `data` and its sub-commands to `python -m pipeline`."""
+    parser = subparsers.add_parser("data", help="prepare, check and show data sets", description=_DESCRIPTION)
+    inner = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser, required=True)
+    _add_prepare(inner)
+    _add_check(inner)
+    _add_show(inner)
+
+
+def _add_prepare(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "prepare",
+        help="from the downloaded layout to ours (can be interrupted and run again)",
+        description="Verify every file, convert labels to class indices, merge part masks, write splits and a manifest.\n"
+        "Run it again after an interruption: it goes on where it stopped and ends with the same manifest.",
+    )
+    parser.add_argument(
+        "name", metavar="NAME", help="celebamask_hq, ade20k, deepfashion, cityscapes, coco_stuff or folder"
+    )
+    parser.add_argument("--from", dest="source", type=Path, required=True, metavar="RAW", help="the downloaded folder")
+    parser.add_argument("--to", dest="target", type=Path, required=True, metavar="ROOT", help="the folder to write")
+    _add_space(parser)
+    _add_workers(parser)
+    parser.set_defaults(func=_prepare)
+
+
+def _add_check(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "check",
+        help="look at every file and say what is wrong",
+        description="Exit status: 0 nothing worse than warnings, 1 errors were found, 2 there is nothing to check.",
+    )
+    parser.add_argument("root", type=Path, metavar="ROOT", help="a prepared or a downloaded data set")
+    parser.add_argument("--data", metavar="NAME", help="which data set it is (default: told from its folders)")
+    parser.add_argument("--json", action="store_true", help="the whole report as JSON, every file named")
+    _add_space(parser)
+    _add_workers(parser)
+    parser.set_defaults(func=_check)
+
+
+def _add_show(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "show",
+        help="a contact sheet as PNG",
+        description="Photo, label map and overlay of some samples, with a legend.",
+    )
+    parser.add_argument("root", metavar="ROOT", help="a prepared or a downloaded data set, or the word procfaces")
+    parser.add_argument("--data", metavar="NAME", help="which data set it is (default: told from its folders)")
+    parser.add_argument("--split", choices=("train", "val", "test"), default="train", help="default: train")
+    parser.add_argument("--count", type=_positive, default=6, metavar="N", help="how many samples (default: 6)")
+    parser.add_argument("--size", type=_positive, default=192, metavar="PX", help="short side (default: 192)")
+    parser.add_argument("--to", type=Path, metavar="FILE", help="default: out/data/NAME.png")
+    _add_space(parser)
+    parser.set_defaults(func=_show)
+
+
+def _add_space(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--label-space", metavar="NAME", help="how label values are read, where a data set has several ways: cityscapes_35 "
+        "or cityscapes_19; celebamask_hq or celebamask_hq_g_mask"
+    )  # fmt: skip
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workers", type=_positive, default=os.cpu_count() or 1, metavar="N", help="threads (default: one a core)"
+    )
+
+
+def _positive(text: str) -> int:
+    value = int(text) if text.isdigit() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+    return value
+
+
+def _prepare(args: argparse.Namespace) -> int:
+    from pipeline.data.adapters import DATA_SETS, SPACES_OF
+    from pipeline.data.prepare import prepare
+    from pipeline.errors import UserError, nearest
+    from pipeline.progress import shown
+
+    if args.name not in DATA_SETS:
+        raise UserError(f"data set {args.name}: unknown{nearest(args.name, DATA_SETS)}; known: {', '.join(DATA_SETS)}")
+    space = args.label_space or SPACES_OF[args.name][0]
+    with shown() as progress:
+        progress.start(f"prepare {args.name}", 0)
+        started = False
+
+        def report(done: int, total: int) -> None:
+            nonlocal started
+            if not started:
+                progress.start(f"prepare {args.name}", total)
+                started = True
+            progress.update(done)
+
+        result = prepare(args.name, args.source, args.target, space_name=space, workers=args.workers, progress=report)
+    fresh = result.samples - result.reused
+    print(f"{result.root}: {result.samples} samples ({fresh} prepared now, {result.reused} ready before)")
+    for rule, sizes in result.split_sizes.items():
+        mark = " (default)" if rule == result.default_split else ""
+        print(f"  split {rule}{mark}: {sizes['train']} train, {sizes['val']} val, {sizes['test']} test")
+    if result.duplicates:
+        print(f"  {result.duplicates} groups of the same photo, kept out of different splits")
+    print(f"  manifest {result.manifest_sha256[:16]}")
+    stored = "cityscapes_19" if space == "cityscapes_19" else ""  # every other space is the default of its data set
+    option = f" data.label_space={stored}" if stored else ""
+    print(f"train with: python -m pipeline train data={args.name} data.root={result.root}{option}")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from pipeline.data.check import check
+    from pipeline.progress import shown
+
+    with shown() as progress:
+        started = False
+
+        def report_progress(done: int, total: int) -> None:
+            nonlocal started
+            if not started:
+                progress.start("check", total)
+                started = True
+            progress.update(done)
+
+        report = check(
+            args.root, data=args.data, space_name=args.label_space, workers=args.workers, progress=report_progress
+        )
+    if args.json:
+        print(json.dumps(report.as_dict(), indent=1, ensure_ascii=False))
+    else:
+        _print_report(report)
+    return 0 if report.healthy else 1
+
+
+def _print_report(report: Report) -> None:
+    seen = sum(1 for numbers in report.classes.values() if numbers["images"])
+    print(
+        f"{report.root}: {report.data} ({report.layout}), {report.samples} samples, label space {report.label_space},"
+    )
+    print(f"  {seen} of {len(report.classes)} classes occur")
+    for finding in report.findings:
+        print(f"{finding.severity.upper():8}{finding.message}")
+        print(f"        -> {finding.advice}")
+        for name in finding.files[:_SHOWN_FILES]:
+            print(f"           {name}")
+        if len(finding.files) > _SHOWN_FILES:
+            print(f"           and {len(finding.files) - _SHOWN_FILES} more (all of them with --json)")
+    print("no errors" if report.healthy else "errors were found")
+
+
+def _show(args: argparse.Namespace) -> int:
+    from pipeline.data.build import build_dataset
+    from pipeline.data.quick import quick_config
+    from pipeline.data.show import show
+
+    cfg = quick_config(args.root, data=args.data, space_name=args.label_space, size=args.size, count=args.count)
+    path: Path = args.to or Path("out") / "data" / f"{cfg.name}.png"
+    keys = show(build_dataset(cfg, args.split), path, count=args.count)
+    print(f"{path}: {len(keys)} samples of {cfg.name}, split {args.split}")
+    return 0

@@ -1,0 +1,68 @@
+"""`data show`: a contact sheet of photos, label maps, overlays and a legend, as one PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from pipeline.data.label_spaces import LabelSpace
+from pipeline.data.types import Dataset, Sample
+
+_MARGIN = 8
+_LINE = 16
+_INK = (230, 230, 230)
+_PAPER = (24, 24, 28)
+_OVERLAY = 0.5  # weight of the colours over the photo
+
+
+def contact_sheet(samples: Sequence[Sample], space: LabelSpace) -> Image.Image:
+    """A row a sample (photo, label map in the palette, overlay), below them a legend of the classes that occur."""
+    height, width = samples[0].label.shape
+    rows = [_row(sample, space) for sample in samples]
+    present = np.unique(np.concatenate([np.unique(sample.label) for sample in samples]))
+    row_width = 3 * width + 2 * _MARGIN
+    sheet_width = max(row_width, 320) + 2 * _MARGIN
+    columns = max(1, (sheet_width - 2 * _MARGIN) // 160)
+    legend_height = -(-len(present) // columns) * _LINE
+    sheet_height = _MARGIN + len(rows) * (height + _LINE + _MARGIN) + legend_height + _MARGIN
+    sheet = Image.new("RGB", (sheet_width, sheet_height), _PAPER)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=11)
+    top = _MARGIN
+    for sample, row in zip(samples, rows, strict=True):
+        draw.text((_MARGIN, top), sample.key, fill=_INK, font=font)
+        for column, picture in enumerate(row):
+            sheet.paste(Image.fromarray(picture), (_MARGIN + column * (width + _MARGIN), top + _LINE))
+        top += height + _LINE + _MARGIN
+    for place, k in enumerate(present):
+        left = _MARGIN + place % columns * 160
+        line = top + place // columns * _LINE
+        draw.rectangle((left, line + 2, left + 12, line + 12), fill=space.palette[int(k)])
+        draw.text((left + 18, line), f"{int(k)} {space.classes[int(k)]}"[:24], fill=_INK, font=font)
+    return sheet
+
+
+def _row(sample: Sample, space: LabelSpace) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+    colours = space.colours(sample.label)
+    mixed = sample.image * (1 - _OVERLAY) + colours * _OVERLAY
+    return sample.image, colours, mixed.astype(np.uint8)
+
+
+def show(dataset: Dataset, path: Path, *, count: int) -> tuple[str, ...]:
+    """Write the contact sheet of `count` samples spread over a data set; returns their keys. UserError.
+
+    Not writable.
+    """
+    import io
+
+    from pipeline.records.atomic import write_bytes
+
+    chosen = sorted({round(i) for i in np.linspace(0, len(dataset) - 1, min(count, len(dataset)))})
+    samples = [dataset[index] for index in chosen]
+    stream = io.BytesIO()
+    contact_sheet(samples, dataset.label_space).save(stream, format="PNG")
+    write_bytes(path, stream.getvalue())
+    return tuple(sample.key for sample in samples)
