@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-DEFAULT_PICK = "spread"
-DEFAULT_ROWS = 5
+from analysis.options import add_study
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from analysis.figures.build import Options
 
 
 def register(subparsers: Any) -> None:
@@ -18,10 +21,7 @@ def register(subparsers: Any) -> None:
         help="draw a study's figures (PDF and PNG)",
         description="Draw every figure that the study's records allow into OUT/STUDY/figures; say what was left out.",
     )
-    parser.add_argument("study", metavar="STUDY", help="name of the study")
-    parser.add_argument(
-        "--out", type=Path, default=Path("out"), metavar="DIR", help="folder of runs and studies (default: %(default)s)"
-    )
+    add_study(parser)
     add_options(parser)
     parser.set_defaults(func=run)
 
@@ -30,30 +30,35 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options that `figures` and `report` share."""
     parser.add_argument(
         "--pick",
-        default=DEFAULT_PICK,
+        default="spread",
         metavar="RULE",
         help="inputs of image grids: spread (best to worst by the primary metric; default), first, or seed:N",
     )
     parser.add_argument(
-        "--rows",
-        type=int,
-        default=DEFAULT_ROWS,
-        metavar="N",
-        help=f"inputs an image grid shows (default: {DEFAULT_ROWS})",
+        "--rows", type=int, default=5, metavar="N", help="inputs an image grid shows (default: %(default)s)"
     )
+
+
+def check_options(args: argparse.Namespace) -> Options:
+    """The options as figures take them. Raises UserError for a rule that does not exist or a grid without rows."""
+    from analysis.figures.build import Options
+
+    if args.rows < 1:
+        raise UserError(f"--rows={args.rows}: a grid needs at least 1 row")
+    if not re.fullmatch(r"spread|first|seed:[0-9]+", args.pick):
+        raise UserError(f"--pick={args.pick!r}: allowed are spread, first and seed:N")
+    return Options(pick=args.pick, rows=args.rows)
 
 
 def run(args: argparse.Namespace) -> int:
     """Draw and save; says on standard output where, and what was left out."""
-    from analysis.figures.build import Options, build_figures
+    from analysis.figures.build import build_figures
     from analysis.figures.load import figure_data
     from analysis.frame import load_study
-    from pipeline.errors import UserError
 
-    if args.rows < 1:
-        raise UserError(f"--rows={args.rows}: at least 1")
-    study = load_study(args.out, args.study)
-    figures = build_figures(figure_data(study), Options(pick=args.pick, rows=args.rows))
+    options = check_options(args)
+    study = load_study(args.root, args.study)
+    figures = build_figures(figure_data(study), options)
     folder = study.folder / "figures"
     figures.save(folder)
     lines = [f"{len(figures.pictures)} figures in {folder}:"]

@@ -168,12 +168,13 @@ def _rank_word(place: int, total: int) -> str:
 def choose_samples(data: StudyData, samples: SampleSet, rule: str, count: int) -> Choice:
     """Choose keys of a sample set, "spread" being by the primary metric of the reference arm (or the first with it)."""
     metric = data.primary
-    arms = [arm for arm in (data.reference, *data.arms) if arm in samples.by_arm]
+    order = data.arms if data.reference is None else (data.reference, *data.arms)
+    arms = [arm for arm in order if arm in samples.by_arm]
     if metric is None or not arms:
         return choose(samples.keys, {}, "none", rule, count)
     for arm in arms:
         scores = {key: samples.by_arm[arm][key].scores.get(metric.name) for key in samples.keys}
         known = {key: score for key, score in scores.items() if score is not None}
         if len(known) == len(samples.keys):
-            return choose(samples.keys, known, metric.direction, rule, count, f"{metric.name} of {data.labels[arm]}")
+            return choose(samples.keys, known, metric.direction, rule, count, f"{metric.label} of {data.labels[arm]}")
     return choose(samples.keys, {}, metric.direction, rule, count)

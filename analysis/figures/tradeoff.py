@@ -10,7 +10,7 @@ from analysis.figures.study_data import MetricInfo, StudyData, estimate, interva
 from analysis.figures.style import MUTED, axis_label, shorten, wrap
 
 # Preferred axis of cost: what a reader pays at use comes first. Throughput is "max": faster is cheaper.
-COSTS = ("flops_per_image", "params", "latency_ms", "train_images_per_second", "train_device_hours")
+COSTS = ("flops_per_image", "params", "latency_ms", "train_images_per_s", "train_device_hours")
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]], cost: str, quality: str) -> list[str]:

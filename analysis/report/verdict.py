@@ -1,0 +1,146 @@
+"""What the records say about a study's question, in sentences that claim no more than the data support."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from analysis.comparisons import Comparison
+from analysis.figures.study_data import MetricInfo, StudyData
+from analysis.figures.style import number
+
+Tone = Literal["better", "worse", "same", "note"]
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence of the verdict, with the arm it is about ("" for none)."""
+
+    tone: Tone
+    arm: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`lead` in one or two sentences, then findings arm by arm, then how they were decided."""
+
+    lead: str
+    findings: tuple[Finding, ...]
+    rule: str
+
+
+def decide(item: Comparison) -> Tone:
+    """Better or worse only when the data say so: corrected p below 0.05, or, with one seed, an interval without zero."""
+    if item.direction == "none":
+        return "note"
+    if item.p_holm is not None:
+        clear = item.p_holm < ALPHA
+    else:
+        clear = item.interval is not None and item.interval.excludes(0.0)
+    if not clear:
+        return "same"
+    return "better" if item.advantage > 0 else "worse"
+
+
+def write_verdict(data: StudyData) -> Verdict:
+    """Judge the primary metric: who is best, every arm against the reference, and who fails to beat a trivial baseline."""
+    metric = data.primary
+    if metric is None:
+        return Verdict("The study declares no primary metric, so there is nothing to judge it by.", (), "")
+    found = data.estimates[metric.name]
+    if not found:
+        return Verdict(f"No finished run has a value of {metric.label}: nothing can be concluded yet.", (), "")
+    comparisons = data.comparisons[metric.name]
+    findings = [_against_reference(data, metric, item) for arm, item in comparisons.items() if arm not in data.trivial]
+    findings += _against_trivial(data, metric)
+    missing = [data.labels[arm] for arm in data.arms if arm not in found]
+    if missing:
+        findings.append(Finding("note", "", f"Without a value of {metric.label}: {', '.join(missing)}."))
+    return Verdict(_lead(data, metric), tuple(findings), _rule(data, metric) if comparisons else "")
+
+
+def _lead(data: StudyData, metric: MetricInfo) -> str:
+    found = {arm: item for arm, item in data.estimates[metric.name].items() if arm not in data.trivial}
+    if not found:
+        return f"Only trivial baselines have a value of {metric.label}: no learned arm can be judged."
+    if len(found) == 1 or metric.direction == "none":
+        values = "; ".join(f"{data.labels[arm]} {_value(item.mean, metric)}" for arm, item in found.items())
+        return f"{metric.label}: {values}."
+    sign = -1 if metric.direction == "min" else 1
+    best = max(found, key=lambda arm: sign * found[arm].mean)
+    lead = f"{data.labels[best]} has the best {metric.label}: {_value(found[best].mean, metric)}."
+    if data.reference is None:
+        return lead
+    tones = [decide(item) for arm, item in data.comparisons[metric.name].items() if arm not in data.trivial]
+    counts = [
+        f"{tones.count(tone)} {words}"
+        for tone, words in (
+            ("better", "clearly better"),
+            ("worse", "clearly worse"),
+            ("same", "not distinguishable from it"),
+        )
+        if tone in tones
+    ]
+    if not counts:
+        return lead
+    return f"{lead} Against {data.labels[data.reference]}, of {len(tones)} other arms: {', '.join(counts)}."
+
+
+def _against_reference(data: StudyData, metric: MetricInfo, item: Comparison) -> Finding:
+    tone = decide(item)
+    words = {
+        "better": "is better than",
+        "worse": "is worse than",
+        "same": "cannot be told apart from",
+        "note": "differs from",
+    }[tone]
+    unit = f" {metric.unit}" if metric.unit else ""
+    text = (
+        f"{data.labels[item.arm]} {words} {data.labels[item.reference]}: {number(item.difference, 3, sign=True)}{unit}"
+    )
+    if item.interval is not None:
+        low, high = number(item.interval.lower, 3, sign=True), number(item.interval.upper, 3, sign=True)
+        text += f", 95 % interval {low} to {high}"
+    if item.p_holm is not None:
+        text += f", p = {number(item.p_holm, 2)}"
+    return Finding(tone, item.arm, f"{text}.")
+
+
+def _against_trivial(data: StudyData, metric: MetricInfo) -> list[Finding]:
+    """What does not beat a baseline that learns nothing is said plainly."""
+    if metric.direction == "none":
+        return []
+    sign = -1 if metric.direction == "min" else 1
+    found = data.estimates[metric.name]
+    findings = []
+    for trivial in data.arms:
+        if trivial not in data.trivial or trivial not in found:
+            continue
+        level = found[trivial].mean
+        losers = [arm for arm in found if arm not in data.trivial and sign * found[arm].mean <= sign * level]
+        for arm in losers:
+            text = f"{data.labels[arm]} does not beat the trivial {data.labels[trivial]} ({_value(level, metric)})."
+            findings.append(Finding("worse", arm, text))
+        if not losers and len(found) > 1:
+            text = f"Every learned arm beats the trivial {data.labels[trivial]} ({_value(level, metric)})."
+            findings.append(Finding("note", trivial, text))
+    return findings
+
+
+def _rule(data: StudyData, metric: MetricInfo) -> str:
+    tested = [item for item in data.comparisons[metric.name].values() if item.p_holm is not None]
+    if not tested:
+        return (
+            "With one seed, an arm counts as better or worse when the 95 % interval over test images leaves out zero. That "
+            "says nothing about training noise: another seed may turn it round."
+        )
+    return (
+        f"An arm counts as better or worse when its paired test over seeds gives p < {ALPHA} after Holm's correction over "
+        "the arms; everything else is called undecided, however large the difference looks."
+    )
+
+
+def _value(value: float, metric: MetricInfo) -> str:
+    return f"{number(value)}{f' {metric.unit}' if metric.unit else ''}"
