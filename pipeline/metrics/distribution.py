@@ -109,8 +109,8 @@ def frechet_interval(
     """Interval of the Fréchet distance to a fixed reference by resampling the generated images with replacement.
 
     One (n, n) Gram matrix serves all resamples: the non-zero eigenvalues of S_ref^1/2 S S_ref^1/2 are those of X S_ref X^T/(n-1)
-    with X the centred rows. Resampling repeats images, so the interval lies a little above the value; it says how much the
-    choice of images matters, not where the bias-free value is.
+    with X the centred rows. Repeated images raise the distance (its bias is about 1/n), so the resampled values are shifted to
+    have the measured one as their mean: the interval says how much the choice of images matters, not where n -> inf lies.
     """
     rows = check_features(features, mean_ref.shape[0])
     count = len(rows)
@@ -132,8 +132,10 @@ def frechet_interval(
         offset = mean - mean_ref
         values[i] = offset @ offset + np.trace(cov_ref) + trace - 2 * np.sqrt(np.clip(eigenvalues, 0, None)).sum()
     tail = (1.0 - level) / 2.0
-    low, high = np.quantile(np.maximum(values, 0.0), [tail, 1.0 - tail])
-    return Interval(float(low), float(high))
+    own = Moments.of(rows)
+    values += frechet(mean_ref, cov_ref, own.mean, own.covariance) - values.mean()
+    low, high = np.quantile(values, [tail, 1.0 - tail])
+    return Interval(max(0.0, float(low)), float(high))
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,9 @@ def kernel_distance(a: Features, b: Features, *, subsets: int, subset_size: int,
     rows_a, rows_b = check_features(a), check_features(b, a.shape[1])
     size = min(subset_size, len(rows_a), len(rows_b))
     if size < 2:
-        raise ValueError(f"a kernel distance needs at least 2 images of either kind, got {len(rows_a)} and {len(rows_b)}")
+        raise ValueError(
+            f"a kernel distance needs at least 2 images of either kind, got {len(rows_a)} and {len(rows_b)}"
+        )
     rng = np.random.default_rng(seed)
     width = rows_a.shape[1]
     values = np.empty(subsets)

@@ -84,7 +84,11 @@ class DistributionPart:
             rows.append(make.ok(f"{frechet_name}_high", interval.high, n, **how))
         drawing: dict[str, Any] = {"subsets": cfg.kid_subsets, "subset_size": cfg.kid_subset_size, "seed": cfg.seed}
         kernel = kernel_distance(real, features, **drawing)
-        note = "" if kernel.subset_size == cfg.kid_subset_size else f"subsets of {kernel.subset_size} images: no more there"
+        note = (
+            ""
+            if kernel.subset_size == cfg.kid_subset_size
+            else f"subsets of {kernel.subset_size} images: no more there"
+        )
         rows.append(make.ok(kernel_name, 1000.0 * kernel.mean, n, note=note, **settings, **drawing))
         if cfg.floor and total >= 4:
             halves = [Moments.of(real[start::2]) for start in (0, 1)]

@@ -36,7 +36,10 @@ class PerceptualPart:
         """Per-image distances of output and target."""
         if self.small:
             return {}
-        return {f"each/{name}": metric.distance(view.output, view.target).cpu().numpy() for name, metric in self.metrics.items()}
+        return {
+            f"each/{name}": metric.distance(view.output, view.target).cpu().numpy()
+            for name, metric in self.metrics.items()
+        }
 
     def rows(self, totals: Totals, make: RowMaker) -> list[MetricRow]:
         """Means over images, or why there is none."""

@@ -28,21 +28,32 @@ def _spec(name: str, unit: str, direction: Direction, definition: str, version: 
 
 _SPECS = (
     _spec("psnr", "dB", "max", "mean over images of 20 log10(1/RMSE), range 1, at most 100 dB"),
-    _spec("ssim", "", "max", "mean over images; Wang 2004: Gaussian 11, sigma 1.5, K 0.01/0.03, range 1, valid windows"),
-    _spec("ssim_range2", "", "max", "as ssim with data range 2 on [0,1] images: only beside numbers published that way"),
+    _spec(
+        "ssim", "", "max", "mean over images; Wang 2004: Gaussian 11, sigma 1.5, K 0.01/0.03, range 1, valid windows"
+    ),
+    _spec(
+        "ssim_range2", "", "max", "as ssim with data range 2 on [0,1] images: only beside numbers published that way"
+    ),
     _spec("rmse", "", "min", "mean over images of the root mean squared error, range 1"),
     _spec("lpips_recon_alex", "", "min", "LPIPS 0.1, AlexNet, output against target, signed range"),
     _spec("lpips_recon_vgg", "", "min", "LPIPS 0.1, VGG-16, output against target, signed range"),
     _spec("dists", "", "min", "DISTS, VGG-16 with L2 pooling, output against target, unit range, no resize"),
     _spec("fid", "", "min", "Frechet distance, float64 symmetric eigenvalues; clean-fid resize and Inception features"),
     _spec("kid_x1000", "", "min", "1000 x unbiased cubic-kernel MMD over seeded subsets; clean-fid features"),
-    _spec("fd_seg", "", "min", "Frechet distance in the features of the project's own segmenter: not FID"),
-    _spec("kd_seg_x1000", "", "min", "1000 x cubic-kernel MMD in the features of the project's own segmenter: not KID"),
+    _spec("fd_seg", "", "min", "Frechet distance in standardised features of the project's own segmenter: not FID"),
+    _spec(
+        "kd_seg_x1000",
+        "",
+        "min",
+        "1000 x cubic-kernel MMD in standardised features of the project's own segmenter: not KID",
+    ),
     _spec("fid_floor", "", "none", "as fid between two halves of the real images: what zero looks like at this n"),
     _spec("fid_low", "", "none", "2.5 % quantile of fid over resampled generated images"),
     _spec("fid_high", "", "none", "97.5 % quantile of fid over resampled generated images"),
     _spec("kid_x1000_floor", "", "none", "as kid_x1000 between two halves of the real images"),
-    _spec("fd_seg_floor", "", "none", "as fd_seg between two halves of the real images: what zero looks like at this n"),
+    _spec(
+        "fd_seg_floor", "", "none", "as fd_seg between two halves of the real images: what zero looks like at this n"
+    ),
     _spec("fd_seg_low", "", "none", "2.5 % quantile of fd_seg over resampled generated images"),
     _spec("fd_seg_high", "", "none", "97.5 % quantile of fd_seg over resampled generated images"),
     _spec("kd_seg_x1000_floor", "", "none", "as kd_seg_x1000 between two halves of the real images"),
@@ -52,7 +63,9 @@ _SPECS = (
     _spec("seg_accuracy_real", "", "none", "as seg_accuracy on the real images: the ceiling"),
     _spec("seg_iou", "", "max", "IoU of one class of a segmenter on generated images"),
     _spec("seg_iou_real", "", "none", "as seg_iou on the real images: the ceiling"),
-    _spec("attention_miou", "", "max", "mean IoU of argmax attention with the nearest-resized mask, classes in the labels"),
+    _spec(
+        "attention_miou", "", "max", "mean IoU of argmax attention with the nearest-resized mask, classes in the labels"
+    ),
     _spec("attention_leakage", "", "min", "mean probability outside the own class, softmax of head-averaged logits"),
     _spec("attention_entropy", "", "min", "mean entropy over ln K, softmax of head-averaged logits"),
     _spec("lpips_div_alex", "", "max", "mean LPIPS 0.1 AlexNet between samples of one layout"),
@@ -60,16 +73,33 @@ _SPECS = (
     _spec("params", "", "none", "number of generator parameters used in evaluation"),
     _spec("flops_per_image", "FLOP", "min", "encode and synthesize one image; a multiply-add counts as 2"),
     _spec("latency_ms", "ms", "min", "median wall time of encode and synthesize at batch 1"),
-    _spec("eval_images_per_s", "images/s", "max", "encode and synthesize at the protocol's batch size, first batch left out"),
+    _spec(
+        "eval_images_per_s",
+        "images/s",
+        "max",
+        "encode and synthesize at the protocol's batch size, first batch left out",
+    ),
     _spec("peak_mem_gib", "GiB", "min", "high-water mark of the process so far: resident (CPU) or allocated (CUDA)"),
     # Editing tasks: rows are named `<spec>_<task>`.
     _spec("edit_psnr", "dB", "max", "PSNR of the edited image against the ground-truth edit"),
     _spec("edit_ssim", "", "max", "SSIM of the edited image against the ground-truth edit"),
     _spec("edit_lpips_alex", "", "min", "LPIPS 0.1 AlexNet of the edited image against the ground-truth edit"),
     _spec("edit_region_error", "", "min", "RMSE inside the edited region against the ground-truth edit, range 1"),
-    _spec("edit_light_error", "", "min", "error of the shading field inside the edited region against the ground-truth edit"),
-    _spec("edit_outside_change", "", "min", "RMSE between edit and reconstruction outside the edited region, range 1"),
-    _spec("edit_style_distance", "", "min", "distance of colour moments inside the region to those of the style's source"),
+    _spec(
+        "edit_light_consistency",
+        "",
+        "max",
+        "d_r/(d_t+d_r) in the region, d_t, d_r: RMSE to the edit under the target's, the reference's light",
+    ),
+    _spec(
+        "edit_outside_change", "", "min", "RMSE between edit and own reconstruction outside the edited region, range 1"
+    ),
+    _spec(
+        "edit_style_distance",
+        "",
+        "min",
+        "RMS difference of colour means and deviations to the style's source, mean over the edited classes",
+    ),
     _spec("edit_mask_agreement", "", "max", "mean IoU of a segmenter on the edited image with the edited mask"),
     _spec("edit_smoothness", "", "max", "evenness of the steps of an interpolation: smallest step over largest"),
     # Robustness: rows are named `<spec>_<kind>`.

@@ -40,7 +40,11 @@ class Confusion:
         if true.numel() == 0:
             return
         pairs = true * self.num_classes + found
-        if int(true.min()) < 0 or int(found.min()) < 0 or int(torch.maximum(true.max(), found.max())) >= self.num_classes:
+        if (
+            int(true.min()) < 0
+            or int(found.min()) < 0
+            or int(torch.maximum(true.max(), found.max())) >= self.num_classes
+        ):
             raise ValueError(f"class ids outside 0..{self.num_classes - 1}")
         counts = torch.bincount(pairs, minlength=self.num_classes**2)
         self.counts += counts.cpu().view(self.num_classes, self.num_classes)

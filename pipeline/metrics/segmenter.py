@@ -29,7 +29,10 @@ from pipeline.progress import Progress
 from pipeline.records import atomic
 from pipeline.schema.evaluation import SegmenterConfig
 
-VERSION = 1  # of architecture and training rule
+VERSION = 2  # of architecture and training rule
+CLASS_BALANCE = (
+    0.5  # loss weight of a class = frequency ** -CLASS_BALANCE: small parts of a face count, large ones still more
+)
 LOCK_WAIT_S = 0.5
 CHANNEL_CAP = 4  # widest level of the U-Net in units of its first: keeps the features few enough for small sets
 
@@ -80,6 +83,8 @@ class Segmenter:
     feature_width: int | None  # None for an external one
     device: torch.device
     record: dict[str, Any]  # how it was made
+    feature_mean: Tensor | None = None  # (feature_width,) over the training images: features are standardised by it
+    feature_std: Tensor | None = None
 
     def labels(self, images: ImageBatch) -> Tensor:
         """(N,H,W) int64: the most likely class of every pixel."""
@@ -87,11 +92,11 @@ class Segmenter:
             return _logits(self.network, images.signed().to(self.device)).argmax(dim=1)
 
     def features(self, images: ImageBatch) -> NDArray[np.float32]:
-        """(N, feature_width) float32: innermost features, averaged over positions."""
+        """(N, feature_width) float32: innermost features averaged over positions, standardised over the training images."""
+        assert self.feature_mean is not None and self.feature_std is not None, "an external segmenter has no features"
         with torch.no_grad():
-            x = images.signed().to(self.device)
-            inner = self.network.inner(x)[-1] if isinstance(self.network, UNet) else self.network.backbone(x)["out"]
-            return inner.mean(dim=(2, 3)).cpu().numpy()
+            pooled = _pooled(self.network, images.signed().to(self.device)).cpu()
+        return ((pooled - self.feature_mean) / self.feature_std).numpy()
 
 
 def external_segmenter(path: Path, num_classes: int, device: torch.device) -> Segmenter:
@@ -104,7 +109,9 @@ def external_segmenter(path: Path, num_classes: int, device: torch.device) -> Se
     with torch.no_grad():
         logits = _logits(network, torch.zeros(1, 3, 64, 64, device=device))
     if tuple(logits.shape) != (1, num_classes, 64, 64):
-        raise UserError(f"segmenter.external = {path}: gives {tuple(logits.shape)} for a 64x64 image, not (1, {num_classes}, 64, 64)")
+        raise UserError(
+            f"segmenter.external = {path}: gives {tuple(logits.shape)} for a 64x64 image, not (1, {num_classes}, 64, 64)"
+        )
     return Segmenter(network, sha, None, device, {"external": path.name})
 
 
@@ -149,8 +156,10 @@ def build_network(cfg: SegmenterConfig, num_classes: int) -> nn.Module:
     return network
 
 
-def _train(cfg: SegmenterConfig, train: Dataset, total: int, device: torch.device, progress: Progress) -> dict[str, Any]:
-    """Adam with a one-cycle cosine rate, mirroring with left and right classes exchanged; a function of config and data."""
+def _train(
+    cfg: SegmenterConfig, train: Dataset, total: int, device: torch.device, progress: Progress
+) -> dict[str, Any]:
+    """Adam with a one-cycle rate and a class-balanced loss, mirroring with left and right classes exchanged; a function of config and data."""
     space = train.label_space
     rng = np.random.default_rng(cfg.seed)
     mirror = torch.tensor(space.mirror_permutation, device=device)
@@ -159,7 +168,8 @@ def _train(cfg: SegmenterConfig, train: Dataset, total: int, device: torch.devic
         torch.manual_seed(cfg.seed)
         network = build_network(cfg, space.num_classes).to(device).train()
         optimiser = torch.optim.Adam(network.parameters(), lr=cfg.lr)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, cfg.iterations, eta_min=cfg.lr / 100)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, cfg.lr, total_steps=cfg.iterations + 1, pct_start=0.1)
+        weight = _class_weights(train, total).to(device)
         progress.start("train segmenter", cfg.iterations)
         order = np.empty(0, dtype=np.int64)
         for step in range(cfg.iterations):
@@ -171,14 +181,43 @@ def _train(cfg: SegmenterConfig, train: Dataset, total: int, device: torch.devic
             flipped = torch.from_numpy(rng.random(len(chosen)) < 0.5).to(device)
             image = torch.where(flipped.view(-1, 1, 1, 1), image.flip(-1), image)
             label = torch.where(flipped.view(-1, 1, 1), mirror[label].flip(-1), label)
-            loss = F.cross_entropy(_logits(network, image), label, ignore_index=ignore)
+            loss = F.cross_entropy(_logits(network, image), label, weight=weight, ignore_index=ignore)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
             schedule.step()
             progress.update(step + 1, loss=float(loss.detach()))
         progress.stop()
-    return {"state": network.cpu().state_dict(), "record": {"images": total, "final_loss": float(loss.detach())}}
+    network.eval()
+    pooled = []
+    with torch.no_grad():
+        for start in range(0, total, cfg.batch_size):
+            items = [train[i] for i in range(start, min(start + cfg.batch_size, total))]
+            pooled.append(_pooled(network, collate(items, space.num_classes).to(device).image).cpu())
+    features = torch.cat(pooled)
+    return {
+        "state": network.cpu().state_dict(),
+        "feature_mean": features.mean(dim=0),
+        "feature_std": features.std(dim=0, correction=0).clamp_min(1e-6),
+        "record": {"images": total, "final_loss": float(loss.detach())},
+    }
+
+
+def _class_weights(train: Dataset, total: int) -> Tensor:
+    """(K,) float32 loss weights, 1 on average over pixels; classes that do not occur get the weight of the rarest."""
+    classes = train.label_space.num_classes
+    counts = np.zeros(classes)
+    for index in range(total):
+        counts += np.bincount(train[index].label.reshape(-1), minlength=classes)
+    frequency = counts / counts.sum()
+    weight = np.maximum(frequency, frequency[frequency > 0].min()) ** -CLASS_BALANCE
+    return torch.from_numpy(weight / (weight @ frequency)).float()
+
+
+def _pooled(network: nn.Module, image: Tensor) -> Tensor:
+    """(N, feature_width) innermost features averaged over positions, of either architecture."""
+    inner = network.inner(image)[-1] if isinstance(network, UNet) else network.backbone(image)["out"]
+    return inner.mean(dim=(2, 3))
 
 
 def _ready(saved: dict[str, Any], cfg: SegmenterConfig, space: LabelSpace, device: torch.device) -> Segmenter:
@@ -190,7 +229,11 @@ def _ready(saved: dict[str, Any], cfg: SegmenterConfig, space: LabelSpace, devic
         hasher.update(name.encode())
         hasher.update(tensor.contiguous().numpy().tobytes())
     width = network.feature_width if isinstance(network, UNet) else 2048
-    return Segmenter(network.to(device).eval().requires_grad_(False), hasher.hexdigest(), width, device, saved["record"])
+    network = network.to(device).eval().requires_grad_(False)
+    weights_digest = hasher.hexdigest()
+    return Segmenter(
+        network, weights_digest, width, device, saved["record"], saved["feature_mean"], saved["feature_std"]
+    )
 
 
 def _logits(network: nn.Module, image: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Editing tasks: what the paper shows as pictures, as functions on generators, as numbers and as grids."""
