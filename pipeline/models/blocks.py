@@ -24,9 +24,17 @@ from pipeline.schema.model_ca2sis import Conditioning
 NORM_GROUPS = 32  # group count of the decoder's group norms; source: release
 
 
-def group_norm(channels: int, eps: float) -> nn.GroupNorm:
+class GroupNorm(nn.GroupNorm):
+    """Group norm that also takes a single value a group (a one-pixel map at batch 1), which normalises to the shift."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N,C,h,w) -> (N,C,h,w)."""
+        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
+def group_norm(channels: int, eps: float) -> GroupNorm:
     """Group norm with 32 groups, or the largest common divisor where the channels are fewer or not a multiple."""
-    return nn.GroupNorm(math.gcd(NORM_GROUPS, channels), channels, eps=eps)
+    return GroupNorm(math.gcd(NORM_GROUPS, channels), channels, eps=eps)
 
 
 class ResidualBlock(nn.Module):

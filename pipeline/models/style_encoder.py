@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import UserError
 from pipeline.models.attention import full_precision
+from pipeline.models.blocks import GroupNorm
 from pipeline.models.conditioning import resize_nearest
 from pipeline.models.kernels import is_naive
 from pipeline.schema.model_ca2sis import Pooling, StyleEncoderSection
@@ -28,7 +29,7 @@ def _conv(in_channels: int, out_channels: int, groups: int, norm_groups: int, st
     """3x3 conv, group norm, ReLU."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, groups=groups),
-        nn.GroupNorm(norm_groups, out_channels, eps=1e-5),
+        GroupNorm(norm_groups, out_channels, eps=1e-5),
         nn.ReLU(inplace=True),
     )
 

@@ -27,7 +27,7 @@ class PartRow:
     """One row of the table."""
 
     part: str  # dotted module name
-    output: tuple[int, ...] | None  # shape at batch 1; None: the part did not run
+    output: tuple[int, ...] | None  # shape at batch 1; None: no output of its own
     parameters: int
     flops: int  # for one image
 
@@ -76,6 +76,9 @@ def summarise(generator: Generator, size: tuple[int, int], *, depth: int = 2) ->
     for handle in handles:
         handle.remove()
     rows = tuple(PartRow(name, outputs[name], _count(module), flops[name]) for name, module in parts.items())
+    loose = counter.get_total_flops() - sum(row.flops for row in rows)  # for instance the means inside the masks
+    if loose:
+        rows += (PartRow("(between parts)", None, _count(network) - sum(row.parameters for row in rows), loose),)
     return NetworkSummary(rows, _count(network), total, _notes(generator))
 
 
@@ -83,7 +86,7 @@ def as_text(summary: NetworkSummary) -> str:
     """The table as aligned plain text: parameters in full, FLOPs in millions."""
     lines = [("part", "output", "parameters", "MFLOPs")]
     for row in summary.rows:
-        shape = "x".join(map(str, row.output)) if row.output is not None else "not run"
+        shape = "x".join(map(str, row.output)) if row.output is not None else ""
         lines.append((row.part, shape, f"{row.parameters:,}", f"{row.flops / 1e6:,.2f}"))
     lines.append(("total", "", f"{summary.parameters:,}", f"{summary.flops / 1e6:,.2f}"))
     widths = [max(len(line[column]) for line in lines) for column in range(4)]

@@ -100,14 +100,23 @@ def read_config(generator: Mapping[str, Tensor]) -> tuple[Ca2sisModel, int, tupl
         (f"{first}.1.weight", 0, num_classes),
         ("style_encoder.Encoder.enc_layer_0.0.weight", 1, 1),
     )
-    style_dim = read.vote(*((f"style_encoder.out.out_{level}.0.bias", 0, num_classes) for level in range(levels)))
+    style_dim = read.vote(
+        *(
+            (f"style_encoder.out.out_{i}.0.{leaf}", 0, num_classes)
+            for i in range(levels)
+            for leaf in ("weight", "bias")
+        ),
+        *((f"cross{b}.transformer_blocks.0.attn2.to_k.weight", 1, levels) for b in blocks),
+    )
     base_width = read.vote(
         ("out_conv.weight", 1, 1), (f"cross{last}.norm.weight", 0, 1), (f"res{last}.out_layers.0.weight", 0, 1)
     )
     inner = {b: read.vote(*((f"cross{b}.proj_{p}", axis, 1) for p, axis in _INNER)) for b in blocks}
     feed_forward = read.vote(*((f"cross{b}.transformer_blocks.0.ff.net.2.weight", 1, inner[b]) for b in blocks))
     hidden = read.vote(
-        *((f"noise_encoder.shared.{i}.bias", 0, 1) for i in (0, 2, 4)[: read.mlp("noise_encoder.shared.")])
+        ("noise_encoder.shared.0.weight", 0, 1),
+        ("noise_encoder.shared.0.bias", 0, 1),
+        *((f"noise_encoder.unshared.{k}.0.weight", 1, 1) for k in range(num_classes)),
     )
     mixed = read.shape("reshape_conv.weight", 4)[1]
     if mixed not in (num_classes, num_classes - 1):
