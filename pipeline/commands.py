@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from pipeline.cli import add_out, add_overrides
+from pipeline.records import RunRecord, RunStore
 
 
 def register(subparsers: Any) -> None:
@@ -26,6 +27,7 @@ def register(subparsers: Any) -> None:
 
     model = subparsers.add_parser("model", help="print the assembled network: parts, shapes, parameters, FLOPs")
     add_overrides(model)
+    model.add_argument("--depth", type=int, default=2, metavar="N", help="levels of parts to list (default: 2)")
     model.set_defaults(func=run_model)
 
     doctor = subparsers.add_parser(
@@ -44,14 +46,14 @@ def register(subparsers: Any) -> None:
 def run_train(args: argparse.Namespace) -> int:
     """`train`: one run in this process."""
     from pipeline.config import resolve
-    from pipeline.records import RunStore
 
-    resolved = resolve(args.overrides)  # before torch: a mistake in a key costs no start-up
+    store = RunStore(args.out / "runs")
+    resolved = resolve(with_full_ids(args.overrides, store))  # before torch: a mistake in a key costs no start-up
     from pipeline.progress import shown
     from pipeline.training import execute
 
     with shown() as progress:
-        record = execute(resolved, RunStore(args.out / "runs"), progress=progress)
+        record = execute(resolved, store, progress=progress)
     print(metrics_text(record))
     print(f"record: {record.path}")
     return 0
@@ -74,9 +76,13 @@ def run_config(args: argparse.Namespace) -> int:
 def run_model(args: argparse.Namespace) -> int:
     """`model`: the network as a table."""
     from pipeline.config import compose
-    from pipeline.models.summary import summary_text
+    from pipeline.data.build import space_of
+    from pipeline.models.registry import build_generator
+    from pipeline.models.summary import as_text, summarise
 
-    print(summary_text(compose(args.overrides)))
+    config = compose(args.overrides)
+    generator = build_generator(config.model, space_of(config.data).num_classes, config.data.hw)
+    print(as_text(summarise(generator, config.data.hw, depth=args.depth)))
     return 0
 
 
@@ -94,7 +100,6 @@ def run_sync(args: argparse.Namespace) -> int:
     """`sync`: W&B runs out of records."""
     from pipeline.config import from_yaml
     from pipeline.errors import RunFailed
-    from pipeline.records import RunStore
     from pipeline.tracking import mirror_record
 
     store = RunStore(args.out / "runs")
@@ -107,7 +112,13 @@ def run_sync(args: argparse.Namespace) -> int:
     return 0
 
 
-def metrics_text(record: Any) -> str:
+def with_full_ids(overrides: list[str], store: RunStore) -> list[str]:
+    """Overrides with `init_from=PREFIX` completed to the full id: identities hold no prefixes."""
+    key = "init_from="
+    return [key + store.find(item.removeprefix(key)).id if item.startswith(key) else item for item in overrides]
+
+
+def metrics_text(record: RunRecord) -> str:
     """The final numbers of a record, one a line, with the untrained state beside."""
     rows = record.metrics
     untrained = {(row.name, row.split, row.fingerprint): row.value for row in rows if row.state == "untrained"}

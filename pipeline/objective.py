@@ -23,7 +23,7 @@ from pipeline.models.discriminator import Features
 from pipeline.perceptual import VggPerceptualLoss
 from pipeline.schema.losses import LossConfig
 
-REGULARISERS = ("kl",)  # terms a generator computes itself, where its family has them
+REGULARISERS = ("kl", "diversity")  # terms that come with the generator's pass, where it has them
 
 
 class Objective(nn.Module):

@@ -85,7 +85,7 @@ class Mirror:
                         f"{prefix}/{key}": value for key, value in item.items() if key not in ("kind", "iteration")
                     }
                     run.log({**named, "iteration": item["iteration"]})
-        except Exception as error:  # whatever a tracker raises, a run goes on: this thread ends and says why
+        except Exception as error:  # noqa: BLE001 - whatever a tracker raises, the run goes on and the record says why
             self.problem = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         finally:
             if run is not None:

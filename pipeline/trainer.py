@@ -15,8 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.data.batch import Batch
-from pipeline.models.contract import Generator
+from pipeline.errors import UserError
+from pipeline.losses import diversity_loss
+from pipeline.models.contract import Generator, GeneratorPass
 from pipeline.models.discriminator import discriminate
+from pipeline.models.registry import family_of
 from pipeline.objective import Objective
 from pipeline.schema.run import RunConfig
 
@@ -37,12 +40,21 @@ class Trainer:
         self.averaged = copy.deepcopy(self.generator).eval().requires_grad_(False) if cfg.train.ema_decay else None
         self.objective = Objective(cfg.loss).to(device)
         factor_g, factor_d = (0.5, 2.0) if cfg.train.ttur else (1.0, 1.0)  # TTUR as the releases do it
-        trained = [parameter for parameter in self.generator.parameters() if parameter.requires_grad]
+        trained = list(self.generator.parameters())
+        generator_pass: nn.Module = self.generator
+        if cfg.train.stage == "mapping":
+            trained = self.generator.sampling_parameters()
+            if not trained:
+                raise UserError(f"train=mapping: model {family_of(cfg.model)} has no mapping network to train")
+            self.generator.requires_grad_(False)
+            for parameter in trained:
+                parameter.requires_grad_(True)
+            generator_pass = SamplingPass(self.generator)
         self.optimiser_g = torch.optim.Adam(trained, lr=cfg.train.lr * factor_g, betas=cfg.train.betas)
         self.optimiser_d = torch.optim.Adam(
             self.discriminator.parameters(), lr=cfg.train.lr * factor_d, betas=cfg.train.betas
         )
-        self._run_generator: nn.Module = torch.compile(self.generator) if cfg.train.compile else self.generator  # type: ignore[assignment]
+        self._run_generator: nn.Module = torch.compile(generator_pass) if cfg.train.compile else generator_pass  # type: ignore[assignment]
         self._run_discriminator: nn.Module = (
             torch.compile(self.discriminator) if cfg.train.compile else self.discriminator  # type: ignore[assignment]
         )
@@ -142,6 +154,24 @@ class Trainer:
             mean.lerp_(raw, 1.0 - self.cfg.train.ema_decay)
         for kept, now in zip(self.averaged.buffers(), self.generator.buffers(), strict=True):
             kept.copy_(now)
+
+
+class SamplingPass(nn.Module):
+    """Training pass of stage two: two styles drawn from noise for each layout, and how different their images are."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, image: Tensor, mask: Tensor, *, attention: bool) -> GeneratorPass:
+        """As `Generator.forward`; `image` (N,3,H,W) only says how many styles to draw."""
+        noises = [
+            torch.randn(image.shape[0], self.generator.capabilities.noise_width, device=image.device) for _ in range(2)
+        ]
+        styles = [self.generator.sample_style(mask, noise) for noise in noises]
+        made = self.generator.synthesize(mask, styles[0], attention=attention)
+        other = self.generator.synthesize(mask, styles[1], attention=False)
+        return GeneratorPass(made, styles[0], {"diversity": diversity_loss(made.image, other.image, *noises)})
 
 
 def step_seed(seed: int, iteration: int) -> int:

@@ -18,7 +18,7 @@ import torch
 
 from pipeline import checkpoint, provenance
 from pipeline.config import ResolvedRun, to_yaml
-from pipeline.data import Dataset, build_dataset
+from pipeline.data import Dataset, Split, build_dataset
 from pipeline.data.batch import Batch
 from pipeline.data.loader import batches, batches_per_epoch
 from pipeline.errors import RunFailed, UserError
@@ -58,6 +58,9 @@ def execute(
     if record.state == "finished" and _has_protocol(record, resolved.config):
         progress.say(f"run {record.id[:SHORT_ID]} is finished already: reused")
         return record
+    splits: dict[Split, Dataset] = {}  # an empty or broken split is refused before anything is written
+    for split in ("train", "val", resolved.config.protocol.split):
+        splits[split] = build_dataset(resolved.config.data, split)
     with record.writing():
         record.create(resolved.identity, to_yaml(resolved.config))
         if record.state == "finished":
@@ -65,7 +68,7 @@ def execute(
             return record
         with _stop_signals() as stop:
             try:
-                Run(resolved, record, progress, on_validation, stop).go()
+                Run(resolved, record, splits, progress, on_validation, stop).go()
             except Preempted as error:
                 record.end_attempt("preempted", str(error))
                 raise
@@ -92,6 +95,7 @@ class Run:
         self,
         resolved: ResolvedRun,
         record: RunRecord,
+        splits: dict[Split, Dataset],
         progress: Progress,
         on_validation: OnValidation | None,
         stop: StopRequest,
@@ -103,8 +107,7 @@ class Run:
         self.stop = stop
         self.device = choose_device(cfg.device)
         _set_numerics(cfg, self.device)
-        self.train_data = build_dataset(cfg.data, "train")
-        self.val_data = build_dataset(cfg.data, "val")
+        self.train_data, self.val_data = splits["train"], splits["val"]
         space = self.train_data.label_space
         torch.manual_seed(step_seed(cfg.seed, 0) ^ 1)  # initial weights: a function of the seed alone
         generator = build_generator(cfg.model, space.num_classes, cfg.data.hw)
@@ -116,6 +119,8 @@ class Run:
         if generator.capabilities.learned:
             self.iterations = cfg.train.total_iterations(len(self.train_data))
             discriminator = build_discriminator(cfg.discriminator, space.num_classes)
+            if cfg.init_from is not None:
+                load_first_stage(RunStore(record.path.parent).record(cfg.init_from), generator, discriminator)
             self.trainer = Trainer(cfg, generator, discriminator, iterations=self.iterations, device=self.device)
         self.data_facts = {**resolved.data, "class_names": list(space.classes), "train_images": len(self.train_data)}
         self.step_seconds = 0.0
@@ -280,6 +285,23 @@ class Run:
 
     def _say(self, text: str) -> None:
         self.progress.say(text)
+
+
+def load_first_stage(record: RunRecord, generator: Generator, discriminator: torch.nn.Module) -> None:
+    """Start from the networks of a finished run; only what the second stage trains may be missing there."""
+    if record.state != "finished":
+        raise UserError(f"init_from: run {record.id[:SHORT_ID]} is {record.state}, not finished")
+    state = checkpoint.load(record, checkpoint.FINAL)
+    trained_here = {id(parameter) for parameter in generator.sampling_parameters()}
+    own = {name for name, parameter in generator.named_parameters() if id(parameter) in trained_here}
+    try:
+        missing, unexpected = generator.load_state_dict(state["generator"], strict=False)
+        discriminator.load_state_dict(state["discriminator"])
+    except RuntimeError as error:
+        raise UserError(f"init_from: run {record.id[:SHORT_ID]} has other sizes: {error}") from error
+    if unexpected or set(missing) - own:
+        names = ", ".join(sorted([*unexpected, *(set(missing) - own)])[:3])
+        raise UserError(f"init_from: run {record.id[:SHORT_ID]} is another network: {names} do not fit")
 
 
 def evaluate_run(

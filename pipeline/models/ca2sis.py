@@ -135,6 +135,9 @@ class Ca2sisGenerator(Generator):
             maps += logits
         return Synthesis(torch.tanh(self.to_rgb(x).float()), maps)
 
+    def sampling_parameters(self) -> list[nn.Parameter]:
+        return [] if self.mapping is None else list(self.mapping.parameters())
+
     def sample_style(self, mask: Tensor, noise: Tensor) -> Tensor:
         """Style codes (N,K,S) drawn from `noise` (N,noise_width) standard normal; zero for classes absent in `mask`."""
         if self.mapping is None:

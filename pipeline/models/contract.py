@@ -62,6 +62,10 @@ class Generator(nn.Module):
         """Style drawn from `noise` (N, noise_width) standard normal, for families whose capabilities say so."""
         raise NotImplementedError(f"{type(self).__name__} does not sample styles")
 
+    def sampling_parameters(self) -> list[nn.Parameter]:
+        """Parameters behind `sample_style`: what the second training stage trains. Empty where nothing is learned for it."""
+        return []
+
     def embed_shape(self, mask: Tensor) -> Tensor:
         """Shape embedding of `mask`, for families with `capabilities.shape_embedding`."""
         raise NotImplementedError(f"{type(self).__name__} has no shape embedding")

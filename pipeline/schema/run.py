@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
 from pipeline.errors import UserError
 from pipeline.models.registry import schema_for
@@ -45,9 +45,16 @@ class RunConfig(Section):
     train: TrainConfig
     protocol: ProtocolConfig
     tracking: TrackingConfig
+    init_from: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None  # run that stage "mapping" starts from
     device: Literal["auto", "cpu", "cuda"]  # cuda:N is chosen by CUDA_VISIBLE_DEVICES
     threads: Annotated[int, Field(ge=0)]  # CPU threads of torch; 0 leaves torch's choice
     notes: str
+
+    @model_validator(mode="after")
+    def _second_stage_starts_somewhere(self) -> RunConfig:
+        if (self.train.stage == "mapping") != (self.init_from is not None):
+            raise ValueError("init_from names a finished run for train=mapping (init_from=RUN), and is null otherwise")
+        return self
 
 
 def validate(values: dict[str, Any]) -> RunConfig:

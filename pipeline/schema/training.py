@@ -15,7 +15,6 @@ class TrainConfig(Section):
     """How one run is trained. Every default is in `conf/train/*.yaml` and the recipes."""
 
     stage: Literal["gan", "mapping"]  # mapping: train the noise-to-style network of a finished run
-    init_from: str | None  # id of the run that stage "mapping" starts from
     iterations: Annotated[int, Field(ge=0)] | None  # generator updates; give this or epochs
     epochs: Positive | None  # passes over the training split
     batch_size: Positive  # images an update sees, all processes and accumulation steps together
@@ -42,8 +41,6 @@ class TrainConfig(Section):
             raise ValueError("give exactly one of iterations and epochs; set the other to null")
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} is not divisible by accumulate {self.accumulate}")
-        if (self.stage == "mapping") != (self.init_from is not None):
-            raise ValueError("init_from names a finished run for stage mapping, and is null otherwise")
         return self
 
     def total_iterations(self, train_images: int) -> int:

@@ -254,3 +254,34 @@ def test_progress_says_when_a_run_is_reused(tmp_path: Path) -> None:
     execute(resolve(TINY), RunStore(tmp_path / "runs"), progress=Saying())
     assert said and "reused" in said[0]
     assert os.environ["WANDB_MODE"] == "offline"
+
+
+def test_the_second_stage_trains_the_mapping_network_alone(tmp_path: Path) -> None:
+    first = run(tmp_path)
+    second = run(tmp_path, "train=mapping", f"init_from={first.id}")
+    assert second.id != first.id and second.state == "finished"
+    assert second.provenance["losses"] == {"gan": 1.0, "diversity": 1.0}
+    assert {"gan", "diversity", "d_fake", "d_real"} <= set(second.history()[0])
+    before, after = final_weights(first), final_weights(second)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    fresh = {name for name in after if name not in before}
+    assert fresh and all(name.startswith("mapping.") for name in fresh)
+    generator, config = checkpoint.load_generator(second, torch.device("cpu"))
+    assert generator.capabilities.sampling
+    mask = torch.zeros(1, 19, 16, 16)
+    mask[:, 1] = 1
+    noise = torch.randn(2, generator.capabilities.noise_width, generator=torch.Generator().manual_seed(0))
+    images = [generator.synthesize(mask, generator.sample_style(mask, noise[i : i + 1])).image for i in (0, 1)]
+    assert config.train.stage == "mapping" and not torch.equal(images[0], images[1])
+
+
+def test_the_second_stage_needs_a_finished_run_of_the_same_network(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="init_from"):
+        resolve([*TINY, "train=mapping"])
+    first = run(tmp_path)
+    with pytest.raises(UserError, match="init_from: run .* has other sizes|is another network"):
+        run(tmp_path, "train=mapping", f"init_from={first.id}", "model.base_width=8")
+    with pytest.raises(UserError, match="is planned, not finished"):
+        run(tmp_path, "train=mapping", f"init_from={'0' * 64}")
+    refused = command("pipeline", "train", "--out", str(tmp_path), *TINY, "train=mapping", "init_from=ffff")
+    assert refused.returncode == 2 and "no run in" in refused.stderr

@@ -1,0 +1,130 @@
+"""The real command on bad input: one clear line, exit status 2 (1 for a run that failed on its own), nothing touched."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.records import RunStore
+from tests.pipeline.tiny import TINY, command
+
+
+def train(out: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    return command("pipeline", "train", "--out", str(out), *TINY, *overrides)
+
+
+def the_line(process: subprocess.CompletedProcess[str], status: int = 2) -> str:
+    """The one line of a refused command: exit status, no traceback, nothing on stdout."""
+    assert process.returncode == status, process.stderr
+    assert "Traceback" not in process.stderr
+    lines = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and process.stderr.splitlines()[-1] == lines[0]
+    return lines[0]
+
+
+def photo_folder(root: Path, count: int = 4) -> Path:
+    """A small data set in the layout of `data=coco_stuff`."""
+    rng = np.random.default_rng(0)
+    for folder in ("train_img", "train_label"):
+        (root / folder).mkdir(parents=True)
+    for i in range(count):
+        Image.fromarray(rng.integers(0, 255, (40, 48, 3), dtype=np.uint8)).save(root / "train_img" / f"{i:03d}.jpg")
+        Image.fromarray(rng.integers(0, 182, (40, 48), dtype=np.uint8)).save(root / "train_label" / f"{i:03d}.png")
+    return root
+
+
+PHOTOS = ("data=coco_stuff", "data.train_images=null", "data.val_images=null", "data.test_images=null")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["model.base_widht=1"], ["unknown key model.base_widht", "model.base_width"]),
+        (["model=spda"], ["unknown model 'spda'", "spade"]),
+        (["data=procface"], ["unknown data 'procface'", "procfaces"]),
+        (["seed=-1"], ["seed = -1"]),
+        (["data=coco_stuff"], ["data.root"]),
+        (["data=coco_stuff", "data.root=nowhere"], ["nowhere"]),
+        (["data.val_images=0"], ["data.val_images", "empty"]),
+    ],
+)
+def test_config_mistakes_are_refused_before_any_work(tmp_path: Path, overrides: list[str], said: list[str]) -> None:
+    line = the_line(train(tmp_path / "out", *overrides))
+    for part in said:
+        assert part in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_study_is_refused_with_the_ones_there_are(tmp_path: Path) -> None:
+    line = the_line(command("ablations", "run", "dmeo", "--out", str(tmp_path)))
+    assert "dmeo" in line and "demo" in line
+
+
+def test_unpaired_photos_and_labels_are_named(tmp_path: Path) -> None:
+    root = photo_folder(tmp_path / "data")
+    (root / "train_label" / "002.png").unlink()
+    assert "002" in the_line(train(tmp_path / "out", *PHOTOS, f"data.root={root}"))
+
+
+def test_a_label_id_out_of_range_names_file_and_ids(tmp_path: Path) -> None:
+    root = photo_folder(tmp_path / "data")
+    for i in range(4):
+        Image.fromarray(np.full((40, 48), 200 + i, dtype=np.uint8)).save(root / "train_label" / f"{i:03d}.png")
+    line = the_line(train(tmp_path / "out", *PHOTOS, f"data.root={root}"))
+    assert ".png" in line and any(str(200 + i) in line for i in range(4)) and "allowed" in line
+
+
+def test_a_corrupt_photo_is_named(tmp_path: Path) -> None:
+    root = photo_folder(tmp_path / "data")
+    for path in (root / "train_img").iterdir():
+        path.write_bytes(path.read_bytes()[:200])
+    assert ".jpg" in the_line(train(tmp_path / "out", *PHOTOS, f"data.root={root}"))
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file where the output folder belongs")
+    line = the_line(train(tmp_path / "out"))
+    assert "cannot write" in line and str(tmp_path / "out") in line
+    assert (tmp_path / "out").read_text() == "a file where the output folder belongs"
+
+
+def test_a_loss_that_is_not_finite_is_a_failed_run(tmp_path: Path) -> None:
+    line = the_line(train(tmp_path, "train.lr=1e18"), status=1)
+    assert "diverged" in line and "not finite" in line
+    store = RunStore(tmp_path / "runs")
+    assert [store.record(run_id).state for run_id in store.ids()] == ["diverged"]
+
+
+def test_a_refused_command_leaves_earlier_results_untouched(tmp_path: Path) -> None:
+    assert train(tmp_path).returncode == 0
+    before = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
+    the_line(train(tmp_path, "seed=-1"))
+    the_line(train(tmp_path, "model=nothing"))
+    assert {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()} == before
+
+
+def test_config_prints_what_a_run_would_be() -> None:
+    process = command("pipeline", "config", "model=sean", "seed=3")
+    assert process.returncode == 0 and process.stderr == ""
+    assert "family: sean" in process.stdout and "\nseed: 3\n" in process.stdout
+    assert process.stdout.splitlines()[-1].startswith("# run id: ")
+
+
+def test_every_command_has_help_that_reads(tmp_path: Path) -> None:
+    top = command("pipeline", "--help")
+    assert top.returncode == 0
+    commands = [line.split()[0] for line in top.stdout.splitlines() if line.startswith("    ") and line[4] != " "]
+    assert {"train", "config", "model", "data", "evaluate", "edit", "weights", "doctor", "sync"} <= set(commands)
+    for room in ("ablations", "sweeps", "analysis"):
+        process = command(room, "--help")
+        assert process.returncode == 0 and "usage: python -m " + room in process.stdout
+    assert command("pipeline", "train", "--help").stdout.startswith("usage: python -m pipeline train")
+
+
+def test_a_word_too_many_is_one_line(tmp_path: Path) -> None:
+    assert "--nonsense" in the_line(command("pipeline", "train", "--nonsense"))
+    assert "invalid choice" in the_line(command("pipeline", "trian"))
