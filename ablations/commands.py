@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from ablations import view
 from ablations.adhoc import grid_study, parse_seeds
 from ablations.plan import Plan, lock, make_plan
-from ablations.study import Study, load_study, shipped
+from ablations.study import Budget, Study, load_study, shipped
 from pipeline.cli import Parser, add_out
 from pipeline.errors import UserError, nearest
 from pipeline.launch.executor import Executor
+from pipeline.launch.job import TRAIN_ENTRY
 from pipeline.launch.scheduler import Outcome, Policy, run_tasks
 from pipeline.launch.watch import observer_for
 from pipeline.records.manifest import Cell, StudyManifest
@@ -72,6 +73,9 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--slurm", action="append", default=[], metavar="KEY=VALUE", help="a setting of the Slurm executor, e.g. slurm_partition=gpu"
     )
+    run.add_argument(
+        "--entry", default=TRAIN_ENTRY, metavar="MODULE:FUNCTION", help="what carries out a run in its process (default: training)"
+    )
     run.set_defaults(func=run_study)
 
     status = commands.add_parser("status", help="where the cells of a study stand")
@@ -93,6 +97,7 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only", action="append", default=[], metavar="FACTOR=LEVEL", help="only cells with this level (repeat for more; an arm's name works too)"
     )
+    parser.add_argument("--budget", metavar="REASON", help="declare why arms may see different numbers of training images")
     add_out(parser)
 
 
@@ -121,7 +126,7 @@ def run_study(args: argparse.Namespace) -> int:
         console.print(said, highlight=False)
     began = time.monotonic()
     try:
-        outcomes = run_tasks(plan.tasks(cells), args.out, executor, policy, observer_for(console))
+        outcomes = run_tasks(plan.tasks(cells), args.out, executor, policy, observer_for(console), entry=args.entry)
     finally:
         executor.close()
     journal(args.out / plan.manifest.name, outcomes)
@@ -187,7 +192,10 @@ def make_executor(args: argparse.Namespace, study: str, cells: int, console: Con
 
 def _plan(args: argparse.Namespace) -> Plan:
     seeds = parse_seeds(args.seeds) if args.seeds is not None else None
-    return make_plan(_study(args), extra=args.set, seeds=seeds)
+    study = _study(args)
+    if args.budget is not None:
+        study = study.model_copy(update={"budget": Budget(rule="declared", reason=args.budget)})
+    return make_plan(study, extra=args.set, seeds=seeds)
 
 
 def _study(args: argparse.Namespace) -> Study:
