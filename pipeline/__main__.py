@@ -14,6 +14,8 @@ from pipeline.cli import Parser, run_main
 COMMANDS = (
     "pipeline.commands",
     "pipeline.data.cli",
+    "pipeline.evaluation_cli",
+    "pipeline.editing.cli",
     "pipeline.weights_cli",
 )
 

@@ -26,7 +26,7 @@ from pipeline.protocols import RowMaker
 from pipeline.records.rows import MetricRow
 from pipeline.schema.evaluation import NoiseKind
 
-Labels = NDArray[np.integer]
+Labels = NDArray[np.uint8]
 # Full strength (level 1) of each kind, in units of the short side or as a probability (chosen by eye: recognisable, but bad).
 JITTER = 0.06  # standard deviation of the boundary displacement
 JITTER_SCALE = 0.04  # correlation length of the displacement

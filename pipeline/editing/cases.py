@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -38,7 +38,7 @@ def choose_cases(task: EditTask, cfg: EditingConfig, dataset: Dataset, total: in
     space = dataset.label_space
     rng = np.random.default_rng([cfg.seed, _TASK_STREAMS.index(task)])
 
-    @lru_cache(maxsize=None)
+    @cache
     def present(index: int) -> frozenset[int]:
         counts = np.bincount(dataset[index].label.reshape(-1), minlength=space.num_classes)
         return frozenset(np.flatnonzero(counts >= max(1.0, SAME_CLASSES_SHARE * counts.sum())).tolist())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Labels = NDArray[np.integer]
+Labels = NDArray[np.uint8]
 
 
 def inside(label: Labels, classes: Sequence[int]) -> NDArray[np.bool_]:
@@ -27,12 +27,18 @@ def filled(label: Labels, hole: NDArray[np.bool_]) -> Labels:
     """(H,W) map with the pixels of `hole` (H,W) given to the nearest pixel outside. ValueError when all is hole."""
     if not hole.any():
         return label.copy()
+    rows, columns = nearest_outside(hole)
+    return label[rows, columns]
+
+
+def nearest_outside(hole: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Row and column (H,W) of the nearest pixel outside `hole` (H,W), of every pixel. ValueError when all is hole."""
     if hole.all():
         raise ValueError("nothing is left of the label map to fill the hole from")
     from scipy.ndimage import distance_transform_edt
 
     rows, columns = distance_transform_edt(hole, return_distances=False, return_indices=True)
-    return label[rows, columns]
+    return rows, columns
 
 
 def transplanted(label: Labels, donor: Labels, classes: Sequence[int]) -> Labels:

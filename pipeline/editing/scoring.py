@@ -4,6 +4,7 @@ outside its region, how near the style inside comes to its source, and whether t
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from pipeline.data.batch import Batch, collate
 from pipeline.data.types import Dataset, Sample
 from pipeline.editing.cases import Case
-from pipeline.editing.layouts import filled, inside
+from pipeline.editing.layouts import filled, inside, nearest_outside
 from pipeline.editing.tasks import INTERPOLATIONS, Edited, perform
 from pipeline.editing.truth import Renderer
 from pipeline.images import ImageBatch, from_uint8
@@ -148,7 +149,7 @@ def style_distance(
 def smoothness(steps: list[ImageBatch]) -> NDArray[np.float64]:
     """Smallest over largest RMSE between neighbouring positions, (N,) in [0, 1]: 1 for even steps, 0 for a jump or a
     standstill."""
-    moves = torch.stack([reconstruction.rmse(a, b) for a, b in zip(steps[:-1], steps[1:], strict=True)])
+    moves = torch.stack([reconstruction.rmse(a, b) for a, b in pairwise(steps)])
     smallest, largest = moves.amin(dim=0), moves.amax(dim=0)
     return torch.where(largest > 1e-6, smallest / largest.clamp_min(1e-12), torch.zeros_like(largest)).cpu().numpy()
 
@@ -171,7 +172,6 @@ def _without(sample: Sample, case: Case, renderer: Renderer | None) -> Sample:
     if renderer is not None:
         image = renderer.without(case.content, label)
     else:
-        height, width = label.shape
-        nearest = filled(np.arange(height * width).reshape(height, width), hole)
-        image = sample.image.reshape(-1, 3)[nearest]
+        nearest = nearest_outside(hole)
+        image = sample.image[nearest[0], nearest[1]]
     return Sample(image, label, sample.key, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -121,7 +121,7 @@ class AttentionPart:
         return [make.ok(name, value, images) for name, value in agreement.values().items()]
 
 
-def mean_row(name: str, totals: Totals, make: RowMaker, **settings: object) -> MetricRow:
+def mean_row(name: str, totals: Totals, make: RowMaker, **settings: Any) -> MetricRow:
     """Mean over images of an `each/` array."""
     values = totals.stacked(f"each/{name}")
     return make.ok(name, float(np.mean(values)), len(values), aggregation="mean over images", **settings)

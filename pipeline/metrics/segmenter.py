@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,10 @@ def build_network(cfg: SegmenterConfig, num_classes: int) -> nn.Module:
 def _train(
     cfg: SegmenterConfig, train: Dataset, total: int, device: torch.device, progress: Progress
 ) -> dict[str, Any]:
-    """Adam with a one-cycle rate and a class-balanced loss, mirroring with left and right classes exchanged; a function of config and data."""
+    """Adam with a one-cycle rate and a class-balanced loss; mirrored at random, left and right classes exchanged.
+
+    A function of config and data alone.
+    """
     space = train.label_space
     rng = np.random.default_rng(cfg.seed)
     mirror = torch.tensor(space.mirror_permutation, device=device)
@@ -216,7 +220,11 @@ def _class_weights(train: Dataset, total: int) -> Tensor:
 
 def _pooled(network: nn.Module, image: Tensor) -> Tensor:
     """(N, feature_width) innermost features averaged over positions, of either architecture."""
-    inner = network.inner(image)[-1] if isinstance(network, UNet) else network.backbone(image)["out"]
+    if isinstance(network, UNet):
+        inner = network.inner(image)[-1]
+    else:
+        backbone: Callable[[Tensor], dict[str, Tensor]] = network.get_submodule("backbone")
+        inner = backbone(image)["out"]
     return inner.mean(dim=(2, 3))
 
 

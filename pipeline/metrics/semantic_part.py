@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from pipeline.images import ImageBatch
 from pipeline.metrics.accumulate import Contribution, Totals
@@ -37,10 +38,10 @@ class SemanticPart:
             names = ("seg_miou", "seg_accuracy", "seg_miou_real", "seg_accuracy_real")
             return [make.unavailable(name, self.reason) for name in names]
         rows: list[MetricRow] = []
-        settings = {"segmenter": self.segmenter.digest, "ignored": self.space.unknown, "resize": "none"}
+        settings: dict[str, Any] = {"segmenter": self.segmenter.digest, "ignored": self.space.unknown, "resize": "none"}
         for name, suffix in (("output", ""), ("real", "_real")):
             confusion = Confusion.of(totals.sums[f"sum/seg_{name}"])
-            pixels_from = int(len(totals.stacked("each/content")))
+            pixels_from = len(totals.stacked("each/content"))
             rows.append(make.ok(f"seg_miou{suffix}", confusion.mean_iou(), pixels_from, **settings))
             rows.append(make.ok(f"seg_accuracy{suffix}", confusion.accuracy(), pixels_from, **settings))
             for class_name, value in zip(self.space.classes, confusion.iou(), strict=True):

@@ -1,0 +1,105 @@
+"""`python -m pipeline evaluate RUN... --protocol P`: more numbers for finished runs, without touching those there."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.cli import add_out
+from pipeline.errors import UserError
+from pipeline.protocols import load_protocol, protocol_names
+from pipeline.records import RunRecord, RunStore
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.models.contract import Generator
+    from pipeline.schema.evaluation import ProtocolConfig
+    from pipeline.schema.run import RunConfig
+
+# Rows about the process that trained: an evaluation in a process of its own would replace them by something smaller.
+OF_THE_TRAINING_PROCESS = ("peak_mem_gib",)
+
+
+def register(subparsers: Any) -> None:
+    """Add the command to the sub-parsers of `python -m pipeline`."""
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="measure finished runs under a protocol, adding rows to their records",
+        description="Measure finished runs under a protocol. Rows of other protocols stay as they are; an interrupted\n"
+        "evaluation goes on where it stopped when started again.",
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="ids of finished runs, or their beginnings")
+    parser.add_argument(
+        "--protocol", default="standard", metavar="P", help=f"one of {', '.join(protocol_names())} (default: standard)"
+    )
+    parser.add_argument("--weights-dir", metavar="DIR", help="folder with weight files (see `weights list`)")
+    parser.add_argument(
+        "--segmenter", metavar="FILE", help="TorchScript segmenter to judge with instead of the own one"
+    )
+    parser.add_argument("--batch-size", type=int, metavar="N", help="images at once (default: the protocol's)")
+    add_out(parser)
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate one run after the other; returns the exit status."""
+    protocol = load_protocol(args.protocol)
+    if args.weights_dir is not None:
+        if not Path(args.weights_dir).is_dir():
+            raise UserError(f"--weights-dir {args.weights_dir}: no such folder")
+        protocol = protocol.model_copy(update={"weights_dir": args.weights_dir})
+    if args.segmenter is not None:
+        segmenter = protocol.segmenter.model_copy(update={"external": args.segmenter})
+        protocol = protocol.model_copy(update={"segmenter": segmenter})
+    if args.batch_size is not None:
+        if args.batch_size < 1:
+            raise UserError(f"--batch-size must be at least 1, not {args.batch_size}")
+        protocol = protocol.model_copy(update={"batch_size": args.batch_size})
+    store = RunStore(args.out / "runs")
+    for run_id in [store.find(prefix).id for prefix in args.runs]:  # every name is checked before any work
+        _evaluate(args.out, run_id, protocol)
+    return 0
+
+
+def finished_run(out: Path, prefix: str) -> tuple[RunRecord, Generator, RunConfig, torch.device]:
+    """The finished run whose id starts with `prefix`, its generator, config and device. UserError when it is not finished."""
+    record = RunStore(out / "runs").find(prefix)
+    if record.state != "finished":
+        raise UserError(f"run {record.id[:10]} is {record.state}, not finished: nothing to load")
+    from pipeline.checkpoint import load_generator
+    from pipeline.config import from_yaml
+    from pipeline.training import choose_device
+
+    device = choose_device(from_yaml(record.config_yaml).device)
+    generator, config = load_generator(record, device)
+    return record, generator, config, device
+
+
+def _evaluate(out: Path, run_id: str, protocol: ProtocolConfig) -> None:
+    from pipeline.data import build_dataset
+    from pipeline.evaluation import evaluate, split_source
+    from pipeline.progress import shown
+
+    record, generator, config, device = finished_run(out, run_id)
+    with record.writing(), shown() as progress:
+        progress.say(f"run {run_id[:10]}: protocol {protocol.name}")
+        evaluation = evaluate(
+            generator,
+            build_dataset(config.data, protocol.split),
+            protocol,
+            device=device,
+            cache=out / "cache",
+            samples=record.path / "samples" / protocol.name,
+            progress=progress,
+            splits=split_source(lambda split: build_dataset(config.data, split)),
+        )
+        recorded = {row.name for row in record.metrics}
+        rows = [row for row in evaluation.rows if not (row.name in OF_THE_TRAINING_PROCESS and row.name in recorded)]
+        record.add_metrics(rows)
+        if len(evaluation.per_image):
+            record.add_per_image(evaluation.per_image)
+    for row in rows:
+        value = f"{row.value:.6g} {row.unit}".rstrip() if row.value is not None else f"{row.status}: {row.reason}"
+        print(f"  {row.name:<44} {value}")
