@@ -41,6 +41,7 @@ RUNS: dict[str, tuple[str, str]] = {
     "budget_images": ("Int64", "training images the plan grants the run"),
     "commit": ("string", "code version the run was made with"),
     "dirty": ("boolean", "whether the code had uncommitted changes"),
+    "code_digest": ("string", "digest of the sources themselves, where recorded"),
     "torch": ("string", "version of torch"),
     "device": ("string", "device the run was made on"),
     "data_digest": ("string", "fingerprint of the training data"),

@@ -77,9 +77,9 @@ def compare(
     if not seeds:
         return None
     differences = np.array([values[arm][seed] - values[reference][seed] for seed in seeds])
-    matrix = _per_image_differences(study, metric, arm, reference, seeds, fingerprint) if images else None
-    if matrix is None or not np.allclose(matrix.mean(axis=1), differences, rtol=1e-4, atol=1e-6):
-        matrix = differences[:, None]
+    matrix = differences[:, None]
+    if images:
+        matrix = paired_matrix(study, metric, arm, reference, seeds, values, fingerprint)
     generator = generator_for(study.name, metric, arm, reference)
     interval = hierarchical_interval(matrix, generator, level=level) if matrix.size > 1 else None
     test = paired_test(differences.tolist(), generator, method=method) if len(seeds) > 1 else None
@@ -95,10 +95,37 @@ def correct(comparisons: Sequence[Comparison]) -> list[Comparison]:
     ]
 
 
-def _per_image_differences(
+def paired_matrix(
+    study: Study,
+    metric: str,
+    arm: str,
+    reference: str,
+    seeds: Sequence[int],
+    values: Mapping[str, Mapping[int, float]],
+    fingerprint: str | None,
+    *,
+    scale: float = 1.0,
+) -> np.ndarray:
+    """Differences arm - scale * reference, shape (seeds, images).
+
+    (seeds, 1) where no per-image values fit the run values.
+
+    A metric of a whole image set (FID, or a PSNR of the mean error) is no mean over images: then only seeds are
+    paired.
+    """
+    whole = np.array([[values[arm][seed] - scale * values[reference][seed]] for seed in seeds])
+    matrices = _per_image(study, metric, arm, reference, seeds, fingerprint)
+    if matrices is None:
+        return whole
+    matrix = matrices[0] - scale * matrices[1]
+    agrees = np.allclose(matrix.mean(axis=1), whole[:, 0], rtol=1e-4, atol=1e-6)
+    return matrix if agrees else whole
+
+
+def _per_image(
     study: Study, metric: str, arm: str, reference: str, seeds: Sequence[int], fingerprint: str | None
-) -> np.ndarray | None:
-    """Differences (seeds, images) over the images that all runs involved have; None where there are none."""
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Values of both arms (seeds, images) over the images that all runs involved have; None where there are none."""
     values = study.per_image(metric, protocol_fingerprint=fingerprint, arms=(arm, reference))
     values = values[values["seed"].isin(seeds)]
     if values.empty or values.duplicated(["arm", "seed", "key"]).any():
@@ -110,7 +137,5 @@ def _per_image_differences(
     wide = wide[needed].dropna().sort_index()
     if wide.empty:
         return None
-    first = wide[arm][list(seeds)].to_numpy(dtype=np.float64)
-    second = wide[reference][list(seeds)].to_numpy(dtype=np.float64)
-    differences: np.ndarray = (first - second).T
-    return differences
+    first, second = (wide[name][list(seeds)].to_numpy(dtype=np.float64).T for name in (arm, reference))
+    return first, second

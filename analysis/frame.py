@@ -164,6 +164,7 @@ def _runs_frame(manifest: StudyManifest, raw: dict[str, RawRecord]) -> pd.DataFr
                 "budget_images": cell.images_seen,
                 "commit": provenance.get("commit"),
                 "dirty": provenance.get("dirty"),
+                "code_digest": provenance.get("code_digest"),
                 "torch": versions.get("torch") if isinstance(versions, dict) else None,
                 "device": provenance.get("device"),
                 "data_digest": data.get("digest") if isinstance(data, dict) else None,
@@ -193,8 +194,8 @@ def _metric_frame(manifest: StudyManifest, raw: dict[str, RawRecord], runs: pd.D
                 columns_of[field].append(intern(str(row.get(field, ""))))
             columns_of["state"].append(intern(str(row.get("state", "trained"))))
             position.append(index)
-            here = (row.get("split"), row.get("protocol"), row.get("state", "trained"))
-            if here == (manifest.split, manifest.protocol, "trained"):
+            at_home = (row.get("split"), row.get("protocol")) == (manifest.split, manifest.protocol)
+            if row.get("state", "trained") == "trained" and (at_home or row.get("split") == ""):
                 present.add(row["name"])
         for metric in manifest.metrics:
             if metric.name not in present:

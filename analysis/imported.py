@@ -33,8 +33,17 @@ def load_imported(folder: Path) -> pd.DataFrame:
     return columns.typed(pd.DataFrame(rows, columns=list(columns.IMPORTED)), columns.IMPORTED)
 
 
-def save_imported(folder: Path, name: str, origin: str, rows: list[dict[str, Any]]) -> Path:
-    """Write one import; one of the same name is replaced. Returns the file."""
+def load_document(folder: Path, name: str) -> dict[str, Any] | None:
+    """One import as it was written, or None when there is none of this name (or of another version)."""
     path = folder / "imported" / f"{name}.json"
-    write_json(path, {"schema": SCHEMA, "origin": origin, "rows": rows})
+    document = read_json(path) if path.exists() else None
+    return document if isinstance(document, dict) and document.get("schema") == SCHEMA else None
+
+
+def save_imported(
+    folder: Path, name: str, origin: str, rows: list[dict[str, Any]], *, request: dict[str, Any] | None = None
+) -> Path:
+    """Write one import; one of the same name is replaced. `request` is what was asked for. Returns the file."""
+    path = folder / "imported" / f"{name}.json"
+    write_json(path, {"schema": SCHEMA, "origin": origin, "request": request or {}, "rows": rows})
     return path

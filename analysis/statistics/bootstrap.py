@@ -34,6 +34,19 @@ class Interval:
     seeds: int
     images: int
     method: str
+    standard_error: float
+    df: float  # Satterthwaite's degrees of freedom
+
+    def p_beyond(self, value: float) -> tuple[float, float]:
+        """One-sided p-values of "the mean is at most `value`" and "the mean is at least `value`", consistent with the
+        ends.
+        """
+        from scipy import stats
+
+        if self.standard_error == 0:
+            return float(self.estimate <= value), float(self.estimate >= value)
+        statistic = (self.estimate - value) / self.standard_error
+        return float(stats.t.sf(statistic, self.df)), float(stats.t.cdf(statistic, self.df))
 
     def excludes(self, value: float) -> bool:
         """Whether the value lies outside the interval."""
@@ -67,15 +80,15 @@ def hierarchical_interval(
     image_weights = _weights(images, resamples, generator, rescale)
     means = np.einsum("bi,bi->b", seed_weights @ matrix, image_weights)
     estimate = float(matrix.mean())
+    error, df = float(np.sqrt(np.mean((means - estimate) ** 2))), _degrees_of_freedom(matrix)
     if method == "percentile":
         lower, upper = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     else:
         from scipy import stats
 
-        quantile = stats.t.ppf((1 + level) / 2, _degrees_of_freedom(matrix))
-        half = float(quantile * np.sqrt(np.mean((means - estimate) ** 2)))
+        half = float(stats.t.ppf((1 + level) / 2, df)) * error
         lower, upper = estimate - half, estimate + half
-    return Interval(estimate, float(lower), float(upper), level, seeds, images, method)
+    return Interval(estimate, float(lower), float(upper), level, seeds, images, method, error, df)
 
 
 def _weights(count: int, resamples: int, generator: np.random.Generator, rescale: bool) -> np.ndarray:

@@ -82,11 +82,8 @@ def paired_permutation_test(
     array = _at_least_two(differences)
     n = len(array)
     exact = n <= EXACT_LIMIT
-    if exact:
-        patterns = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
-    else:
-        patterns = generator.integers(0, 2, size=(resamples, n))
-    means = (1 - 2 * patterns) @ array / n
+    flips = _all_flips(n) if exact else generator.integers(0, 2, size=(resamples, n))
+    means = (1 - 2 * flips) @ array / n
     observed = float(array.mean())
     slack = 1e-12 * max(1.0, float(np.abs(array).max()))  # equal up to rounding counts as equal
     if alternative == "two-sided":
@@ -126,6 +123,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty_like(array)
     adjusted[order] = np.minimum(stepped, 1.0)
     return [float(value) for value in adjusted]
+
+
+def _all_flips(n: int) -> np.ndarray:
+    """Every pattern of n bits, shape (2**n, n)."""
+    return (np.arange(2**n)[:, None] >> np.arange(n)) & 1
 
 
 def _at_least_two(differences: Sequence[float]) -> np.ndarray:

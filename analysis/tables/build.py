@@ -131,7 +131,8 @@ def _fill(gatherer: Gatherer, plan: ColumnPlan, rows: list[RowPlan], spec: Table
     scale, unit = scale_of(means, units[0] if units else "")
     spreads = [item.std / scale for item in summaries.values() if item.std is not None]
     decimals = plan.decimals if plan.decimals is not None else decimals_of([mean / scale for mean in means], spreads)
-    direction = directions[0] if directions else plan.direction or "none"
+    recorded = directions[0] if directions else "none"
+    direction = plan.direction if plan.direction not in ("", "none") else recorded
     column = Column(
         plan.key, plan.metric, plan.label, unit, direction, plan.kind, plan.group, scale, decimals, fingerprint
     )

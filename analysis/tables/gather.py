@@ -27,6 +27,8 @@ SEVERITY: tuple[CellStatus, ...] = (
     "damaged", "invalid", "diverged", "failed", "unfinished", "unavailable", "missing", "not_applicable",
 )  # fmt: skip
 
+TRAINING_COSTS = ("train_images_per_s", "train_device_hours")
+
 
 @dataclass(frozen=True)
 class Gathered:
@@ -94,7 +96,8 @@ class Gatherer:
                 continue
             row, before = rows.get(seed), untrained.get(seed)
             if row is None or row["status"] != "ok":
-                defects[seed] = self._defect(row, column, kind)
+                others = [other for other in self._rows.get((arm, column.metric), []) if other["seed"] == seed]
+                defects[seed] = _defect(row, column, kind, any(_fits(other, column, "trained") for other in others))
                 continue
             if column.kind == "gain" and (before is None or before["status"] != "ok"):
                 defects[seed] = ("not_applicable" if kind == "rule" else "missing", "no value of the untrained network")
@@ -125,6 +128,8 @@ class Gatherer:
                 if row["status"] == "ok" and row["seed"] in finished and _fits(row, column, "trained"):
                     versions.setdefault(row["fingerprint"], set()).add(finished[row["seed"]])
         versions = {name: runs for name, runs in versions.items() if name.startswith(column.fingerprint)}
+        if column.kind == "cost" and versions:  # other hardware: the larger part stands, the rest is marked
+            return max(sorted(versions), key=lambda name: len(versions[name]))
         everybody = set().union(*versions.values()) if versions else set()
         shared = [name for name, runs in versions.items() if runs == everybody]
         if len(versions) <= 1 or len(shared) == 1:
@@ -148,20 +153,28 @@ class Gatherer:
                 found[row["seed"]] = row
         return found
 
-    def _defect(self, row: Mapping[str, Any] | None, column: ColumnPlan, kind: str) -> tuple[CellStatus, str]:
-        if row is None and column.kind == "cost" and kind in ("rule", "released"):
-            return "not_applicable", "the arm is not trained here"
-        if row is None:
-            protocol = f" under protocol {column.protocol} on split {column.split}" if column.protocol else ""
-            return "missing", f"the run has no such metric{protocol}"
+
+def _defect(
+    row: Mapping[str, Any] | None, column: ColumnPlan, kind: str, other_version: bool
+) -> tuple[CellStatus, str]:
+    """Why a finished run has no value in a column."""
+    if row is not None:
         status: CellStatus = row["status"] if row["status"] in SEVERITY else "invalid"
+        if status == "missing" and column.metric in TRAINING_COSTS and kind in ("rule", "released"):
+            return "not_applicable", "not trained here"
         return status, row["reason"]
+    if other_version:
+        return "missing", "recorded under another protocol fingerprint only (other hardware or version): not comparable"
+    if column.metric in TRAINING_COSTS and kind in ("rule", "released"):
+        return "not_applicable", "not trained here"
+    protocol = f" under protocol {column.protocol} on split {column.split}" if column.protocol else ""
+    return "missing", f"the run has no such metric{protocol}"
 
 
 def _fits(row: Mapping[str, Any], column: ColumnPlan, state: str) -> bool:
     if row["state"] != state:
         return False
-    if column.kind == "cost":
+    if not column.split:
         return not row["split"]
     return (row["protocol"], row["split"]) == (column.protocol, column.split)
 

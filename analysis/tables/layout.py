@@ -9,11 +9,11 @@ from fnmatch import fnmatchcase
 import pandas as pd
 
 from analysis.frame import Study
-from analysis.labels import metric_label
+from analysis.labels import COSTS, metric_label
 from analysis.tables.model import ColumnKind, RowKind
 from analysis.tables.spec import ColumnSpec, TableSpec
 from pipeline.errors import UserError, nearest
-from pipeline.records import Arm
+from pipeline.records import Arm, StudyMetric
 
 
 @dataclass(frozen=True)
@@ -143,42 +143,56 @@ def plan_columns(study: Study, spec: TableSpec, rows: list[RowPlan]) -> tuple[li
 
 
 def _specs(study: Study, spec: TableSpec) -> Iterable[ColumnSpec]:
+    named = set()
     for item in spec.metrics:
         if isinstance(item, ColumnSpec):
+            named.add(item.metric)
             yield item
         elif item == "study":
-            ordered = sorted(study.manifest.metrics, key=lambda metric: metric.role != "primary")
+            ordered = sorted(study.manifest.metrics, key=_place)
+            named |= {metric.name for metric in ordered}
             yield from (ColumnSpec(metric=metric.name) for metric in ordered)
         else:
+            named.add(item)
             yield ColumnSpec(metric=item)
-    yield from (ColumnSpec(metric=name, cost=True) for name in spec.cost)
+    yield from (ColumnSpec(metric=name, cost=True) for name in spec.cost if name not in named)
+
+
+def _place(metric: StudyMetric) -> int:
+    """Primary metrics first, costs last."""
+    if metric.name in COSTS:
+        return 2
+    return 0 if metric.role == "primary" else 1
 
 
 def _matches(study: Study, column: ColumnSpec, known: pd.DataFrame) -> list[tuple[str, str, str]]:
     """(metric, protocol, split) that the column's pattern matches; a metric of the plan counts even without any row."""
-    if column.cost:
-        names = sorted({str(name) for name in known["metric"] if fnmatchcase(str(name), column.metric)})
-        return [(name, "", "") for name in names]
     protocol = study.manifest.protocol if column.protocol == "study" else column.protocol
     split = study.manifest.split if column.split == "study" else column.split
-    found = {
-        (str(row.metric), str(row.protocol), str(row.split))
-        for row in known.itertuples()
-        if fnmatchcase(str(row.metric), column.metric)
-        and fnmatchcase(str(row.protocol), protocol)
-        and fnmatchcase(str(row.split), split)
+    rows = {
+        (str(metric), str(row_protocol), str(row_split))
+        for metric, row_protocol, row_split in known[["metric", "protocol", "split"]].itertuples(index=False, name=None)
+        if fnmatchcase(str(metric), column.metric)
     }
+    found = {row for row in rows if fnmatchcase(row[1], protocol) and fnmatchcase(row[2], split)}
+    # costs of training belong to no split and no protocol
+    found |= {(metric, "", "") for metric, _, row_split in rows if not row_split and not _has(found, metric)}
     planned = {metric.name for metric in study.manifest.metrics}
     if not found and column.metric in planned and "*" not in protocol + split:
         found = {(column.metric, protocol, split)}
     return sorted(found)
 
 
+def _has(found: set[tuple[str, str, str]], metric: str) -> bool:
+    return any(name == metric for name, _, _ in found)
+
+
 def _column(
     study: Study, column: ColumnSpec, level: str, metric: str, protocol: str, split: str, *, several: bool
 ) -> ColumnPlan:
     home = (study.manifest.protocol, study.manifest.split)
-    foreign = not column.cost and (protocol, split) != home
+    kind: ColumnKind = "cost" if column.cost or metric in COSTS or not split else "metric"
+    foreign = kind == "metric" and (protocol, split) != home
     key = f"{metric}@{protocol}/{split}" if foreign else metric
     direction = next((item.direction for item in study.manifest.metrics if item.name == metric), "")
     label = column.label if column.label is not None and not several else metric_label(metric)
@@ -188,7 +202,7 @@ def _column(
         key=f"{level}/{key}" if level else key,
         metric=metric,
         label=label,
-        kind="cost" if column.cost else "metric",
+        kind=kind,
         group=level or column.group,
         level=level,
         protocol=protocol,

@@ -96,6 +96,9 @@ def warnings(study: Study, rows: list[RowPlan], n: int) -> list[str]:
 def _mixed(runs: pd.DataFrame) -> list[str]:
     found = []
     done = runs[runs["run_state"] == "finished"]
+    sources = done["code_digest"].fillna(done["commit"])
+    if sources.nunique() == 1:  # commits that leave the code as it is are one version
+        done = done.assign(commit=done["commit"].iloc[0])
     for column, words in (
         ("commit", "Code versions"),
         ("data_digest", "Training data"),

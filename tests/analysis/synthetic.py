@@ -279,7 +279,7 @@ def _write_run(
         rows += [
             _cost("params", 1_234_567.0, "", "min"),
             _cost("flops_per_image", 2.5e8, "FLOP", "min"),
-            _cost("train_images_per_second", 106.7, "images/s", "max"),
+            _cost("train_images_per_s", 106.7, "images/s", "max"),
             _cost("train_device_hours", 55.0 / 3600, "h", "min"),
         ]
     record.add_metrics(rows)

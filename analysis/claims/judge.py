@@ -1,0 +1,258 @@
+"""Judging claims: supported, contradicted or undecided, and how many seeds a decision would take.
+
+A claim is judged on pairs of arms that differ in nothing but what it is about, over the seeds both have, by the
+hierarchical interval over seeds and test images. A superiority claim "better by at least d" is supported when the
+advantage is shown to exceed d, contradicted when it is shown to stay below d; each side at alpha / 2, Holm-corrected
+over all comparisons of the file, so that a claim without any truth in it stays undecided in at least 1 - alpha of
+studies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+import numpy as np
+
+from analysis.claims.spec import Claim, Selector, matches
+from analysis.comparisons import generator_for, paired_matrix
+from analysis.frame import Study
+from analysis.run_diff import config_of
+from analysis.statistics.bootstrap import Interval, hierarchical_interval
+from analysis.statistics.effects import seeds_needed
+from analysis.statistics.tests import holm
+from analysis.tables.gather import Gathered, Gatherer
+from analysis.tables.layout import ColumnPlan
+from pipeline.errors import UserError
+
+Verdict = Literal["supported", "contradicted", "undecided", "not testable"]
+VERDICTS: tuple[Verdict, ...] = ("supported", "contradicted", "undecided", "not testable")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One comparison: two arms on one metric. `advantage` is positive when the claim points the right way."""
+
+    claim: str
+    metric: str
+    unit: str
+    better: str  # arm
+    worse: str
+    seeds: tuple[int, ...]
+    margin: float  # what the advantage has to exceed; for equivalence the half width
+    interval: Interval | None  # of the advantage; None below two seeds
+    p_support: float | None = None  # Holm-corrected
+    p_contradict: float | None = None
+    verdict: Verdict = "undecided"
+    reason: str = ""
+    seeds_needed: int | None = None
+
+    @property
+    def advantage(self) -> float | None:
+        return self.interval.estimate if self.interval is not None else None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A claim with its verdict and the comparisons it rests on."""
+
+    claim: Claim
+    verdict: Verdict
+    reason: str
+    evidence: tuple[Evidence, ...]
+
+
+def judge(study: Study, claims: Iterable[Claim], *, alpha: float = 0.05, power: float = 0.8) -> list[Judgement]:
+    """Judge every claim on a study's finished runs, in the order given."""
+    facts = _facts(study)
+    gatherer = Gatherer(study)
+    collected: list[tuple[Claim, list[Evidence], str]] = []
+    for claim in claims:
+        evidence, obstacle = _evidence(study, gatherer, claim, facts)
+        collected.append((claim, evidence, obstacle))
+    decided = _decide([item for _, evidence, _ in collected for item in evidence], collected, alpha, power)
+    return [
+        _judgement(claim, [decided[id(item)] for item in evidence], obstacle) for claim, evidence, obstacle in collected
+    ]
+
+
+def _facts(study: Study) -> dict[str, dict[str, Any]]:
+    """What each arm is: flat config without the seed, factor levels, name and label.
+
+    Rules and imported arms take part.
+    """
+    facts: dict[str, dict[str, Any]] = {}
+    for arm in study.manifest.arms:
+        names = {"arm": arm.name, "label": arm.label, **{f"factor:{key}": level for key, level in arm.levels.items()}}
+        facts[arm.name] = {**_config(study, arm.name), **names}
+    return facts
+
+
+def _config(study: Study, arm: str) -> dict[str, Any]:
+    for cell in study.manifest.cells:
+        record = study.store.record(cell.run_id)
+        if cell.arm == arm and record.exists:
+            try:
+                return {key: value for key, value in config_of(record).items() if key != "seed"}
+            except (UserError, KeyError):
+                continue  # a damaged record; another seed of the arm says the same
+    return {}
+
+
+def _evidence(
+    study: Study, gatherer: Gatherer, claim: Claim, facts: Mapping[str, Mapping[str, Any]]
+) -> tuple[list[Evidence], str]:
+    """The claim's comparisons, or the reason why there are none."""
+    better, worse = (_candidates(study, selector, facts) for selector in (claim.better, claim.worse))
+    if not better or not worse:
+        side = "better" if not better else "worse"
+        return [], f"no arm of the study is the {side} one ({_words(claim.better if not better else claim.worse)})"
+    pairs, confounded = [], []
+    for first in better:
+        for second in worse:
+            other = _confounds(claim, facts[first], facts[second])
+            if other:
+                confounded.append(f"{first} and {second} differ also in {', '.join(other[:4])}")
+            elif first != second:
+                pairs.append((first, second))
+    if not pairs:
+        return [], "; ".join(confounded) or "the two selectors name the same arm"
+    metrics = _metrics(study, claim)
+    if not metrics:
+        return [], f"{', '.join(claim.metrics)}: not recorded in this study"
+    found = [_compare(study, gatherer, claim, metric, pair) for metric in metrics for pair in pairs]
+    evidence = [item for item in found if not isinstance(item, str)]
+    obstacles = [item for item in found if isinstance(item, str)]
+    return evidence, "; ".join(dict.fromkeys(obstacles))
+
+
+def _candidates(study: Study, selector: Selector, facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Arms that fit; the study's reference arm alone, where it is among them."""
+    fitting = [arm for arm, of_arm in facts.items() if matches(selector, of_arm)]
+    reference = study.reference
+    return [reference.name] if reference is not None and reference.name in fitting else fitting
+
+
+def _confounds(claim: Claim, first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """Config keys in which two arms differ although the claim is not about them."""
+    keys = sorted(set(first) | set(second))
+    named = ("arm", "label")
+    return [
+        key
+        for key in keys
+        if key not in named
+        and not key.startswith("factor:")
+        and first.get(key) != second.get(key)
+        and not claim.allows(key)
+    ]
+
+
+def _metrics(study: Study, claim: Claim) -> list[str]:
+    home = study.frame[
+        (study.frame["protocol"] == study.manifest.protocol)
+        & (study.frame["split"] == study.manifest.split)
+        & (study.frame["status"] == "ok")
+    ]
+    names = sorted(set(home["metric"]))
+    return [name for pattern in claim.metrics for name in names if fnmatchcase(name, pattern)]
+
+
+def _compare(study: Study, gatherer: Gatherer, claim: Claim, metric: str, pair: tuple[str, str]) -> Evidence | str:
+    """One comparison, or why it cannot be made."""
+    planned = next((item.direction for item in study.manifest.metrics if item.name == metric), "")
+    column = ColumnPlan(
+        metric, metric, metric, "metric", "", "", study.manifest.protocol, study.manifest.split, planned, "", None
+    )
+    fingerprint = gatherer.settle_fingerprint(pair, column)
+    first, second = (gatherer.gather(arm, column, fingerprint) for arm in pair)
+    seeds = tuple(sorted(set(first.values) & set(second.values)))
+    if not seeds:
+        return f"{metric}: {_without(pair, (first, second))}"
+    direction = planned if planned in ("max", "min") else next(iter(first.directions), "none")
+    if direction not in ("max", "min"):
+        return f"{metric} has no direction: nothing can be better"
+    sign = -1.0 if direction == "min" else 1.0
+    # "better by p percent" is linear too: the worse arm's value is scaled before the difference is taken
+    scale = 1.0 + sign * claim.at_least_percent / 100.0
+    values = {pair[0]: first.values, pair[1]: second.values}
+    matrix = sign * paired_matrix(study, metric, pair[0], pair[1], seeds, values, fingerprint, scale=scale)
+    margin = claim.within if claim.within is not None else claim.at_least
+    unit = next(iter(first.units), "")
+    interval = None
+    if len(seeds) > 1:
+        interval = hierarchical_interval(matrix, generator_for(study.name, claim.id, metric, *pair))
+    return Evidence(claim.id, metric, unit, *pair, seeds, margin, interval)
+
+
+def _without(pair: tuple[str, str], gathered: tuple[Gathered, Gathered]) -> str:
+    for arm, item in zip(pair, gathered, strict=True):
+        if not item.values:
+            reason = next((text for _, text in item.defects.values()), "no run")
+            return f"{arm} has no value ({reason})"
+    return f"{pair[0]} and {pair[1]} share no seed"
+
+
+def _decide(
+    evidence: list[Evidence], collected: list[tuple[Claim, list[Evidence], str]], alpha: float, power: float
+) -> dict[int, Evidence]:
+    """Verdicts of all comparisons, by id of the undecided evidence: p-values are corrected over the whole file."""
+    claims = {claim.id: claim for claim, _, _ in collected}
+    testable = [item for item in evidence if item.interval is not None]
+    raw = [p_values(item.interval, claims[item.claim], item.margin) for item in testable if item.interval is not None]
+    support, contradict = (holm([pair[side] for pair in raw]) for side in (0, 1))
+    decided = {id(item): replace(item, reason="one seed: training noise is unknown") for item in evidence}
+    for item, p_support, p_contradict in zip(testable, support, contradict, strict=True):
+        assert item.interval is not None, "filtered above"
+        claim = claims[item.claim]
+        limit = alpha if claim.kind == "equivalence" else alpha / 2
+        verdict: Verdict = "undecided"
+        if p_support < limit:
+            verdict = "supported"
+        elif p_contradict < alpha / 2:
+            verdict = "contradicted"
+        needed = _needed(item.interval, claim, item.margin, alpha, power) if verdict == "undecided" else None
+        decided[id(item)] = replace(
+            item, p_support=p_support, p_contradict=p_contradict, verdict=verdict, seeds_needed=needed
+        )
+    return decided
+
+
+def p_values(interval: Interval, claim: Claim, margin: float) -> tuple[float, float]:
+    """One-sided p-values against the claim's truth and for its falsehood: (for support, for contradiction)."""
+    if claim.kind == "superiority":
+        return interval.p_beyond(margin)
+    above_low, below_low = interval.p_beyond(-margin)
+    above_high, below_high = interval.p_beyond(margin)
+    return max(above_low, below_high), min(1.0, 2 * min(above_high, below_low))
+
+
+def _needed(interval: Interval, claim: Claim, margin: float, alpha: float, power: float) -> int | None:
+    """Seeds for a decision if the observed advantage were the true one; None.
+
+    More than 10,000, or not decidable by seeds.
+    """
+    spread = interval.standard_error * np.sqrt(interval.seeds)
+    if claim.kind == "superiority":
+        return seeds_needed(float(spread), interval.estimate - margin, alpha=alpha, power=power)
+    distance = margin - abs(interval.estimate)
+    return seeds_needed(float(spread), distance, alpha=alpha, power=power, sides=1 if distance > 0 else 2)
+
+
+def _judgement(claim: Claim, evidence: list[Evidence], obstacle: str) -> Judgement:
+    """All comparisons must support a claim; one that contradicts it is enough against it."""
+    if not evidence:
+        return Judgement(claim, "not testable", obstacle, ())
+    verdicts = {item.verdict for item in evidence}
+    if "contradicted" in verdicts:
+        return Judgement(claim, "contradicted", "", tuple(evidence))
+    if verdicts == {"supported"} and not obstacle:
+        return Judgement(claim, "supported", "", tuple(evidence))
+    return Judgement(claim, "undecided", obstacle, tuple(evidence))
+
+
+def _words(selector: Selector) -> str:
+    return ", ".join(
+        f"{key} {value}" if str(value)[:1] in "<>!" else f"{key} = {value}" for key, value in selector.items()
+    )

@@ -1,0 +1,105 @@
+"""`python -m analysis import-csv STUDY FILE`: published numbers, with their source, as rows of their own kind."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import math
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from analysis.imported import save_imported
+from analysis.options import add_study
+from pipeline.errors import UserError, nearest
+from pipeline.records import StudyManifest
+
+REQUIRED = ("label", "metric", "value", "source")
+OPTIONAL = ("std", "n", "unit", "data", "protocol", "split")
+WORDS = {"published": "published", "imported": "imported"}
+
+
+def register(subparsers: Any) -> None:
+    """Add the `import-csv` command."""
+    parser = subparsers.add_parser(
+        "import-csv",
+        help="add published numbers, with their source, to a study's tables",
+        description="Add numbers from a CSV file to a study: rows of their own kind in every table, never ranked with or tested "
+        f"against\nthe study's runs.\n\ncolumns: {', '.join(REQUIRED)}; optional: {', '.join(OPTIONAL)}",
+    )
+    add_study(parser)
+    parser.add_argument("file", type=Path, metavar="FILE", help="CSV file, UTF-8, one number a line")
+    parser.add_argument("--kind", choices=list(WORDS), default="published", help="default: published")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check every line, then store them all; an import of the same file name is replaced."""
+    StudyManifest.load(args.root / args.study)
+    rows = read_csv(args.file, args.kind)
+    name = re.sub(r"[^\w-]+", "-", args.file.stem).strip("-") or "numbers"
+    path = save_imported(args.root / args.study, name, args.file.name, rows)
+    sys.stdout.write(f"wrote {path} ({len(rows)} numbers of {len({row['label'] for row in rows})} rows)\n")
+    return 0
+
+
+def read_csv(path: Path, kind: str) -> list[dict[str, Any]]:
+    """The file's rows as `columns.IMPORTED`; raises UserError naming file, line and column."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text") from error
+    reader = csv.DictReader(io.StringIO(text))
+    header = [name.strip() for name in reader.fieldnames or []]
+    reader.fieldnames = header
+    for name in REQUIRED:
+        if name not in header:
+            raise UserError(f"{path}: column {name!r} is missing; required: {', '.join(REQUIRED)}")
+    for name in header:
+        if name not in REQUIRED + OPTIONAL:
+            raise UserError(f"{path}: unknown column {name!r}{nearest(name, REQUIRED + OPTIONAL)}")
+    rows = [_row(line, f"{path}, line {reader_line}", kind) for reader_line, line in enumerate(reader, start=2)]
+    if not rows:
+        raise UserError(f"{path} holds no numbers")
+    return rows
+
+
+def _row(line: dict[str, str | None], origin: str, kind: str) -> dict[str, Any]:
+    filled = {name: (text or "").strip() for name, text in line.items() if name is not None}
+    for name in REQUIRED:
+        if not filled[name]:
+            raise UserError(f"{origin}: {name} is empty")
+    count = _number(filled.get("n", ""), "n", origin)
+    if count is not None and (count != int(count) or count < 1):
+        raise UserError(f"{origin}: n = {filled['n']} is not a number of seeds")
+    return {
+        "label": filled["label"],
+        "kind": kind,
+        "metric": filled["metric"],
+        "value": _number(filled["value"], "value", origin),
+        "std": _number(filled.get("std", ""), "std", origin),
+        "n": int(count) if count is not None else None,
+        "unit": filled.get("unit", ""),
+        "seed": None,
+        "data": filled.get("data", ""),
+        "protocol": filled.get("protocol", ""),
+        "split": filled.get("split", ""),
+        "source": filled["source"],
+        "reference_id": origin.rsplit("/", 1)[-1],
+    }
+
+
+def _number(text: str, name: str, origin: str) -> float | None:
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise UserError(f"{origin}: {name} = {text!r} is not a number") from error
+    if not math.isfinite(value):
+        raise UserError(f"{origin}: {name} = {text} is not finite")
+    return value

@@ -1,0 +1,70 @@
+"""What differs between two runs: config, provenance, metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.records import RunRecord
+
+ABSENT = "(absent)"
+# Provenance that differs between any two runs and says nothing.
+PASSING = frozenset({"started", "ended", "host", "threads"})
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One key with its two values, as text."""
+
+    part: str  # "config", "provenance" or "metric"
+    key: str
+    first: str
+    second: str
+
+
+def diff_runs(first: RunRecord, second: RunRecord) -> list[Difference]:
+    """All differences of two records. Raises UserError for a damaged record."""
+    found = [
+        Difference("config", key, before, after)
+        for key, before, after in _differing(config_of(first), config_of(second))
+    ]
+    provenance = [
+        {key: value for key, value in flatten(record.provenance).items() if key.split(".")[0] not in PASSING}
+        for record in (first, second)
+    ]
+    found += [Difference("provenance", key, before, after) for key, before, after in _differing(*provenance)]
+    metrics = [
+        {
+            f"{row.name} ({', '.join(filter(None, (row.protocol, row.split, row.state, row.fingerprint[:10])))})": (
+                row.value if row.status == "ok" else row.status
+            )
+            for row in record.metrics
+        }
+        for record in (first, second)
+    ]
+    found += [Difference("metric", key, before, after) for key, before, after in _differing(*metrics)]
+    return found
+
+
+def config_of(record: RunRecord) -> dict[str, Any]:
+    """The identity-relevant config of a run, flat: {"model.family": "ca2sis", ...}."""
+    return flatten(record.identity["config"])
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` -> `{"a.b": 1}`; empty sections stay as they are."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    for key in sorted(set(first) | set(second)):
+        values = [repr(side[key]) if key in side else ABSENT for side in (first, second)]
+        if values[0] != values[1]:
+            yield key, values[0], values[1]
