@@ -117,15 +117,16 @@ def make_space(name: str, classes: tuple[str, ...], *, unknown: int | None = Non
     """A space whose raw values are its indices, without sides or groups: for `folder` data sets with a class-names
     file.
 
-    Classes named `left_x` / `right_x` (both present) exchange on mirroring.
+    Classes named `left_x` / `right_x` or `l_x` / `r_x` (both present) exchange on mirroring.
     """
     if len(set(classes)) != len(classes) or not classes:
         raise UserError(f"label space {name}: class names must be unique and not empty")
     permutation = list(range(len(classes)))
     for k, this in enumerate(classes):
-        if this.startswith("left_") and "right_" + this[5:] in classes:
-            other = classes.index("right_" + this[5:])
-            permutation[k], permutation[other] = other, k
+        for left, right in (("left_", "right_"), ("left ", "right "), ("l_", "r_")):
+            if this.startswith(left) and right + this[len(left) :] in classes:
+                other = classes.index(right + this[len(left) :])
+                permutation[k], permutation[other] = other, k
     count = len(classes)
     return LabelSpace(
         name, classes, unknown, tuple(permutation), distinct_palette(count), {}, tuple(range(count)), None

@@ -119,5 +119,6 @@ def test_unknown_names_get_suggestions() -> None:
 def test_made_space_exchanges_left_and_right() -> None:
     space = make_space("folder", ("sky", "left_hand", "right_hand", "left_foot"))
     assert space.mirror_permutation == (0, 2, 1, 3)
+    assert make_space("folder", ("l_lip", "r_eye", "u_lip", "l_eye")).mirror_permutation == (0, 3, 2, 1)
     with pytest.raises(UserError, match="unique"):
         make_space("folder", ("a", "a"))
