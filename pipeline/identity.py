@@ -50,15 +50,16 @@ def without_nuisance(config: dict[str, Any]) -> dict[str, Any]:
     return strip(config, "")
 
 
-def identity_text(config: dict[str, Any], data_fingerprint: dict[str, Any], schema_version: int) -> str:
+def identity_text(
+    config: dict[str, Any], data_fingerprint: dict[str, Any], schema_version: int, *, weights: str | None = None
+) -> str:
     """The canonical text whose digest is the run id.
 
     `config` is the resolved config as plain values, `data_fingerprint` that of `pipeline.data.data_fingerprint`; only its
-    digest enters, the description is for people.
+    digest enters, the description is for people. `weights` is the digest of released weights, for runs not trained here.
     """
-    return canonical_json(
-        {"config": without_nuisance(config), "data": data_fingerprint["digest"], "schema": schema_version}
-    )
+    body = {"config": without_nuisance(config), "data": data_fingerprint["digest"], "schema": schema_version}
+    return canonical_json(body if weights is None else {**body, "weights": weights})
 
 
 def digest(text: str) -> str:

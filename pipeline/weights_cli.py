@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from pipeline.cli import add_out, add_overrides
 from pipeline.errors import UserError
 
 
@@ -30,6 +31,29 @@ def register(subparsers: Any) -> None:
         if action == "fetch":
             sub.add_argument("names", nargs="*", metavar="NAME", help="files to fetch (default: everything missing)")
         sub.set_defaults(func=run)
+    release = actions.add_parser(
+        "import",
+        help="turn a released checkpoint into a run that evaluate, edit and tables treat like any other",
+        description="The authors' own weights as a run of kind `released`. KEY=VALUE chooses the data it is evaluated on, for\n"
+        "instance data=celebamask_hq data.root=DIR.",
+    )
+    release.add_argument("family", metavar="FAMILY", help="ca2sis, spade, sean, ...")
+    release.add_argument("file", type=Path, metavar="FILE", help="the generator's checkpoint, for instance latest_net_G.pth")
+    release.add_argument("--encoder", type=Path, metavar="FILE", help="SPADE's image encoder, latest_net_E.pth")
+    add_overrides(release)
+    add_out(release)
+    release.set_defaults(func=run_import)
+
+
+def run_import(args: argparse.Namespace) -> int:
+    """`weights import`: a record out of a downloaded checkpoint."""
+    from pipeline.records import RunStore
+    from pipeline.released import import_release
+
+    record = import_release(args.family, args.file, args.encoder, args.overrides, RunStore(args.out / "runs"))
+    print(f"record: {record.path}")
+    print(f"next: python -m pipeline evaluate {record.id[:10]} --protocol paper")
+    return 0
 
 
 def run(args: argparse.Namespace) -> int:

@@ -48,7 +48,7 @@ class Ca2sisGenerator(Generator):
                 f"size {size[0]}x{size[1]} (height x width): both must be divisible by {cfg.stride}, the stride of "
                 f"model.stages={cfg.stages}"
             )
-        self.config = cfg
+        self.config: Ca2sisModel = cfg
         self.exclude_background = cfg.exclude_background
         self.encoder = build_style_encoder(cfg.encoder, num_classes)
         self.embedder = MaskEmbedder(cfg.mask_embedder, size, cfg.stride)

@@ -11,6 +11,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from pipeline.schema.base import Section
+
 StyleKind = Literal["per_class", "per_instance", "global", "none"]
 
 
@@ -46,6 +48,7 @@ class GeneratorPass:
 class Generator(nn.Module):
     """Base of all families. Sizes are fixed at construction; height and width may be any multiple of `stride`."""
 
+    config: Section  # what the network was built from
     capabilities: Capabilities
     num_classes: int
     stride: int  # height and width must be divisible by it

@@ -15,8 +15,9 @@ from pipeline.schema.model_painter import PainterModel
 class PainterGenerator(Generator):
     """A rule without parameters; a class absent in the reference is painted mid grey (0 in [-1, 1])."""
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, cfg: PainterModel, num_classes: int) -> None:
         super().__init__()
+        self.config = cfg
         self.num_classes = num_classes
         self.stride = 1
         self.capabilities = Capabilities(style="per_class", learned=False)
@@ -32,4 +33,4 @@ class PainterGenerator(Generator):
 
 def build(cfg: PainterModel, num_classes: int, size: tuple[int, int]) -> Generator:
     """The painter, for any size."""
-    return PainterGenerator(num_classes)
+    return PainterGenerator(cfg, num_classes)

@@ -1,0 +1,74 @@
+"""Released weights become records; files that are not plain tensors are refused and nothing in them runs."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline import checkpoint
+from pipeline.errors import UserError
+from pipeline.models.interop import load_release
+from pipeline.records import RunStore
+from pipeline.released import import_release, read_tensors
+from tests.pipeline.models.release_fill import load_meta, shrunk
+from tests.pipeline.tiny import command
+
+FACES = ("data.train_images=4", "data.val_images=4", "data.test_images=4", "tracking.mode=disabled", "size=64")
+
+
+def sean_file(folder: Path) -> Path:
+    path = folder / "latest_net_G.pth"
+    torch.save(shrunk(load_meta("sean")["keys"]), path)
+    return path
+
+
+def test_a_release_becomes_a_record_that_evaluates_like_any_other(tmp_path: Path) -> None:
+    file, out = sean_file(tmp_path), tmp_path / "out"
+    imported = command("pipeline", "weights", "import", "sean", str(file), *FACES, "--out", str(out))
+    assert imported.returncode == 0, imported.stderr
+    (run_id,) = RunStore(out / "runs").ids()
+    record = RunStore(out / "runs").record(run_id)
+    assert (record.state, record.status["kind"]) == ("finished", "released")
+    assert record.provenance["released"]["file"] == "latest_net_G.pth"
+    generator, _ = checkpoint.load_generator(record, torch.device("cpu"))
+    reference = load_release("sean", read_tensors(file)[0])
+    for name, value in reference.state_dict().items():
+        assert torch.equal(generator.state_dict()[name], value), name
+    again = command("pipeline", "weights", "import", "sean", str(file), *FACES, "--out", str(out))
+    assert again.returncode == 0 and RunStore(out / "runs").ids() == [run_id]
+    evaluated = command("pipeline", "evaluate", run_id[:10], "--protocol", "quick", "--out", str(out))
+    assert evaluated.returncode == 0, evaluated.stderr
+    psnr = [row for row in record.metrics if row.name == "psnr"]
+    assert len(psnr) == 1 and psnr[0].value is not None and psnr[0].value > 0
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    class Malicious:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (tmp_path / "pwned",))  # type: ignore[return-value]
+
+    file = tmp_path / "latest_net_G.pth"
+    file.write_bytes(pickle.dumps({"weight": Malicious()}))
+    refused = command("pipeline", "weights", "import", "sean", str(file), "--out", str(tmp_path / "out"))
+    assert refused.returncode == 2 and "refused: it is not a file of plain tensors" in refused.stderr
+    assert not (tmp_path / "pwned").exists() and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("content", "said"), [(b"not a checkpoint", "is refused"), (None, "cannot read")])
+def test_an_unreadable_file_is_one_line(tmp_path: Path, content: bytes | None, said: str) -> None:
+    file = tmp_path / "latest_net_G.pth"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(UserError, match=said):
+        import_release("sean", file, None, FACES, RunStore(tmp_path / "runs"))
+
+
+def test_weights_for_another_number_of_classes_are_refused(tmp_path: Path) -> None:
+    state = shrunk(load_meta("sean")["keys"])
+    file = tmp_path / "g.pth"
+    torch.save({key: value for key, value in state.items() if ".fc_mu18." not in key}, file)
+    with pytest.raises(UserError):
+        import_release("sean", file, None, FACES, RunStore(tmp_path / "runs"))
