@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from analysis.figures.comparison import draw_arms, draw_forest
 from analysis.figures.curves import draw_learning
@@ -49,31 +50,32 @@ def build_figures(data: StudyData, options: Options) -> FigureSet:
 def _plan(data: StudyData, options: Options) -> list[_Planned]:
     samples = study_samples(data)
     choice = choose_samples(data, samples, options.pick, options.rows) if samples else None
-    plans = [_Planned("reconstructions", "Reconstructions", lambda: _grid(draw_reconstructions, data, samples, choice))]
+    plans = [
+        _Planned("reconstructions", "Reconstructions", partial(_grid, draw_reconstructions, data, samples, choice))
+    ]
     metrics = [metric for metric in data.outcomes if "@" not in metric.name]
     metrics.sort(key=lambda metric: metric.role != "primary")
     for metric in metrics[:MAX_METRICS]:
         stem = re.sub(r"[^a-z0-9]+", "_", metric.name.lower()).strip("_")
         plans += [
-            _Planned(f"arms_{stem}", f"{metric.label} by arm", lambda m=metric: draw_arms(data, m)),
+            _Planned(f"arms_{stem}", f"{metric.label} by arm", partial(draw_arms, data, metric)),
             _Planned(
                 f"deltas_{stem}",
                 f"Change in {metric.label} against the reference",
-                lambda m=metric: draw_forest(data, m),
+                partial(draw_forest, data, metric),
             ),
-            _Planned(f"learning_{stem}", f"{metric.label} during training", lambda m=metric: draw_learning(data, m)),
+            _Planned(f"learning_{stem}", f"{metric.label} during training", partial(draw_learning, data, metric)),
         ]
     plans += [
-        _Planned("pareto", "Quality against cost", lambda: draw_pareto(data)),
-        _Planned("correlation", "Do the metrics agree?", lambda: draw_correlation(data)),
-        _Planned("robustness", "Robustness to mask noise", lambda: draw_robustness(data)),
+        _Planned("pareto", "Quality against cost", partial(draw_pareto, data)),
+        _Planned("correlation", "Do the metrics agree?", partial(draw_correlation, data)),
+        _Planned("robustness", "Robustness to mask noise", partial(draw_robustness, data)),
     ]
     if data.primary is not None:
-        primary = data.primary
-        plans.append(_Planned("interaction", "Interaction of factors", lambda: draw_interaction(data, primary)))
+        plans.append(_Planned("interaction", "Interaction of factors", partial(draw_interaction, data, data.primary)))
     plans += [
-        _Planned("attention", "Attention by class", lambda: _grid(draw_attention, data, samples, choice)),
-        _Planned("edits", "Edits", lambda: _grid(draw_edits, data, samples, choice)),
+        _Planned("attention", "Attention by class", partial(_grid, draw_attention, data, samples, choice)),
+        _Planned("edits", "Edits", partial(_grid, draw_edits, data, samples, choice)),
     ]
     return plans
 

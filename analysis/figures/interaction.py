@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 from analysis.figures.model import Drawing, NotDrawable
-from analysis.figures.study_data import MetricInfo, StudyData, estimate, seeds_in_words
+from analysis.figures.study_data import MetricInfo, StudyData, estimate
 from analysis.figures.style import DASHES, MARKERS, PALETTE, axis_label, shorten, wrap
 
 MAX_PANELS = 6
@@ -94,8 +94,8 @@ def draw_interaction(data: StudyData, metric: MetricInfo) -> Drawing:
         title=f"Interaction of factors in {metric.label}",
         caption=(
             "Parallel lines mean that the factors add up; crossing or fanning lines mean that they interact. "
-            f"Marks are means over seeds and over the other factors' levels, bars 95 % intervals of the mean; {seeds_in_words(counts)} "
-            f"behind a mark, counted as runs.{more}"
+            f"Marks are means over seeds and over the other factors' levels, bars 95 % intervals of the mean; "
+            f"{min(counts)} to {max(counts)} runs behind a mark.{more}"
         ),
         alt="; ".join(words) + ".",
     )

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class NotDrawable(Exception):  # noqa: N818 - not an error of the program: the study lacks the data for this figure
+MARGIN_INCHES = 0.04
+
+
+class NotDrawable(Exception):
     """A study has no data for a figure; the text says what is missing."""
 
 
@@ -79,13 +82,16 @@ def render(name: str, draw: Callable[[], Drawing]) -> Picture:
     """Call `draw` inside the figure style and encode what it returns. Raises NotDrawable when the data are missing."""
     with figure_style():
         drawing = draw()
-        svg = None if drawing.photographic else encode(drawing.figure, "svg")
+        figure = drawing.figure
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out and cropped once, for all three encodings
+        frame = figure.get_tightbbox().padded(MARGIN_INCHES)
         return Picture(
             name=name,
             title=drawing.title,
             caption=drawing.caption,
             alt=drawing.alt,
-            png=encode(drawing.figure, "png"),
-            pdf=encode(drawing.figure, "pdf"),
-            svg=svg,
+            png=encode(figure, "png", frame),
+            pdf=encode(figure, "pdf", frame),
+            svg=None if drawing.photographic else encode(figure, "svg", frame),
         )

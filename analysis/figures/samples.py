@@ -152,7 +152,7 @@ def choose(
         return Choice(tuple(keys[:count]), ("",) * count, f"the first {count} in recorded order")
     kind, _, number = rule.partition(":")
     if kind == "seed" and number.isdigit():
-        drawn = sorted(random.Random(int(number)).sample(range(len(keys)), count))  # noqa: S311 - a draw, not a secret
+        drawn = sorted(random.Random(int(number)).sample(range(len(keys)), count))
         return Choice(tuple(keys[i] for i in drawn), ("",) * count, f"{count} drawn with seed {number}")
     raise UserError(f"--pick={rule!r}: allowed are spread, first and seed:N")
 

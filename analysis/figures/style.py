@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 STYLE_FILE = Path(__file__).with_name("ca2sis.mplstyle")
 
@@ -69,15 +70,15 @@ def figure_style() -> Iterator[None]:
         plt.close("all")
 
 
-def encode(figure: Figure, kind: str) -> bytes:
-    """Encode a figure as "png", "pdf" or "svg" bytes, free of dates and versions: equal figures, equal bytes."""
+def encode(figure: Figure, kind: str, frame: Bbox) -> bytes:
+    """The part `frame` (inches) of a figure as "png", "pdf" or "svg" bytes without dates: equal figures, equal bytes."""
     metadata: dict[str, dict[str, Any]] = {
         "png": {"Software": None},
         "pdf": {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None},
         "svg": {"Date": None, "Creator": None},
     }
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, metadata=metadata[kind])
+    figure.savefig(buffer, format=kind, metadata=metadata[kind], bbox_inches=frame)
     return buffer.getvalue()
 
 
@@ -93,10 +94,8 @@ def number(value: float, digits: int = 4, *, sign: bool = False) -> str:
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else str(value)
     exponent = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
-    if -4 <= exponent < 7:
-        text = f"{abs(value):.{max(0, digits - 1 - exponent)}f}"
-    else:
-        text = f"{abs(value):.{digits - 1}e}"
+    form = f".{max(0, digits - 1 - exponent)}f" if -4 <= exponent < 7 else f".{digits - 1}e"
+    text = format(abs(value), form)
     return ("−" if value < 0 else "+" if sign else "") + text
 
 

@@ -139,7 +139,7 @@ def draw_correlation(data: StudyData) -> Drawing:
     )
     for r, line in enumerate(table):
         for c, value in enumerate(line):
-            text = "–" if value is None else f"{value:+.2f}"
+            text = "–" if value is None else f"{value:+.2f}".replace("-", "−")
             light = value is not None and abs(value) > 0.6
             axes.text(c, r, text, ha="center", va="center", color="white" if light else "#1F2733", fontsize=8)
     label = {metric.name: metric.label for metric in data.outcomes}

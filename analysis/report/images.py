@@ -44,16 +44,16 @@ def build_comparer(data: StudyData, samples: SampleSet | None, rule: str) -> Com
     notes = [f"Seed {samples.seed}, protocol {samples.protocol}."]
     if samples.without:
         notes.append(f"Without images: {', '.join(data.labels[arm] for arm in samples.without)}.")
-    count = MAX_INPUTS
-    for encode, words in ((_as_is, ""), (_jpeg, " Images are stored as JPEG to keep the file small.")):
-        found = _collect(data, samples, rule, count, encode)
-        if _size(found) <= SAMPLE_BYTES:
-            break
-        while _size(found) > SAMPLE_BYTES and count > 1 and encode is _jpeg:
-            count = max(1, count // 2)
-            found = _collect(data, samples, rule, count, encode)
+    found = _collect(data, samples, rule, MAX_INPUTS, _as_is)
+    if _size(found) > SAMPLE_BYTES:
+        notes.append("Images are stored as JPEG to keep the file small.")
+        count = MAX_INPUTS
+        found = _collect(data, samples, rule, count, _jpeg)
+        while _size(found) > SAMPLE_BYTES and count > 1:
+            count //= 2
+            found = _collect(data, samples, rule, count, _jpeg)
     images, items, explained = found
-    notes.append(f"{len(items)} of {len(samples.keys)} recorded inputs: {explained}.{words}")
+    notes.append(f"{len(items)} of {len(samples.keys)} recorded inputs: {explained}.")
     arms = tuple(arm for arm in data.arms if any(arm in item["outputs"] for item in items))
     return Comparer(tuple(images), tuple(items), arms, _side(samples), " ".join(notes))
 
@@ -119,16 +119,25 @@ def _as_is(path: Path) -> str:
 
 
 def _jpeg(path: Path) -> str:
+    _check(path)
+    return jpeg_uri(path.read_bytes())
+
+
+def jpeg_uri(data: bytes) -> str:
+    """Any image file's bytes, encoded again as JPEG."""
+    from PIL import Image
+
     buffer = io.BytesIO()
-    _check(path).save(buffer, format="JPEG", quality=JPEG_QUALITY)
+    with Image.open(io.BytesIO(data)) as image:
+        image.convert("RGB").save(buffer, format="JPEG", quality=JPEG_QUALITY)
     return data_uri(buffer.getvalue(), "image/jpeg")
 
 
-def _check(path: Path) -> Any:
+def _check(path: Path) -> None:
     from PIL import Image
 
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            image.load()
     except (OSError, SyntaxError) as error:
         raise UserError(f"{path} is not a readable image") from error

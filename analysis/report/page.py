@@ -14,13 +14,17 @@ from analysis.figures.samples import study_samples
 from analysis.figures.study_data import MetricInfo, StudyData, interval_in_words
 from analysis.figures.style import PALETTE, TRIVIAL_COLOUR, arrow, number
 from analysis.frame import Study
-from analysis.report.images import Comparer, build_comparer, data_uri
+from analysis.report.images import Comparer, build_comparer, data_uri, jpeg_uri
 from analysis.report.runs import MAX_RUNS, RunView, duration, run_views, train_command
 from analysis.report.verdict import Verdict, write_verdict
 from analysis.tables.model import Table
 
 # The figure palette on a dark page, lighter by as much as contrast needs (all at least 4.5:1 on #12161c).
-DARK = dict(zip((*PALETTE, TRIVIAL_COLOUR), ("#5CB3EC", "#FF8A4C", "#35C79A", "#E79AC8", "#E6B54A", "#8CCBF2", "#C3C8D0", "#C79BE4", "#98A3B3"), strict=True))  # fmt: skip
+DARK_COLOURS = ("#5CB3EC", "#FF8A4C", "#35C79A", "#E79AC8", "#E6B54A", "#8CCBF2", "#C3C8D0", "#C79BE4", "#98A3B3")
+DARK = dict(zip((*PALETTE, TRIVIAL_COLOUR), DARK_COLOURS, strict=True))
+GRID_BYTES = (
+    1_500_000  # grids of images above this become JPEG inside the report; the PNG and PDF files stay as they are
+)
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,8 @@ def _uri(picture: Picture) -> str:
     """Vector where that is smaller: sharp at any zoom; the raster image else."""
     if picture.svg is not None and len(picture.svg) < 2 * len(picture.png):
         return data_uri(picture.svg, "image/svg+xml")
+    if picture.svg is None and len(picture.png) > GRID_BYTES:
+        return jpeg_uri(picture.png)
     return data_uri(picture.png, "image/png")
 
 

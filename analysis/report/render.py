@@ -40,9 +40,9 @@ def render_html(page: Page) -> str:
         "comparer": None if page.comparer is None else dataclasses.asdict(page.comparer),
     }
     html = environment.get_template("report.html.j2").render(
-        page=dataclasses.replace(page, table_html=Markup(page.table_html)),  # noqa: S704 - escaped by its renderer
-        style=Markup(style),  # noqa: S704 - our own file
-        script=Markup(script),  # noqa: S704 - our own file
+        page=dataclasses.replace(page, table_html=Markup(page.table_html)),  # escaped by its renderer
+        style=Markup(style),
+        script=Markup(script),
         style_hash=source_hash(style),
         script_hash=source_hash(script),
         data=data,

@@ -52,7 +52,7 @@ class RunView:
 
 def run_views(study: Study) -> list[RunView]:
     """Views of the study's runs: unfinished ones first, then in the order of the plan, at most `MAX_RUNS`."""
-    rows = study.runs.to_dict("records")
+    rows: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in study.runs.to_dict("records")]
     rows.sort(key=lambda row: row["run_state"] == "finished")  # stable
     references = _reference_configs(study)
     commands = {cell.run_id: train_command(cell.overrides) for cell in study.manifest.cells}

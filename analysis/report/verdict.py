@@ -35,11 +35,8 @@ def decide(item: Comparison) -> Tone:
     """Better or worse only when the data say so: corrected p below 0.05, or, with one seed, an interval without zero."""
     if item.direction == "none":
         return "note"
-    if item.p_holm is not None:
-        clear = item.p_holm < ALPHA
-    else:
-        clear = item.interval is not None and item.interval.excludes(0.0)
-    if not clear:
+    by_interval = item.interval is not None and item.interval.excludes(0.0)
+    if not (by_interval if item.p_holm is None else item.p_holm < ALPHA):
         return "same"
     return "better" if item.advantage > 0 else "worse"
 

@@ -1,0 +1,388 @@
+"""Figures: the numbers they draw, what they leave out, that equal studies give equal bytes, and hostile input."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from analysis.__main__ import main
+from analysis.figures.build import Options, _plan, build_figures
+from analysis.figures.comparison import draw_arms, draw_forest
+from analysis.figures.curves import learning_curve
+from analysis.figures.interaction import crossed_factors
+from analysis.figures.load import figure_data
+from analysis.figures.model import FigureSet, LeftOut, NotDrawable, Picture, render
+from analysis.figures.robustness import corrupted_metrics, draw_robustness
+from analysis.figures.samples import choose, read_samples, study_samples
+from analysis.figures.study_data import StudyData, estimate, interval_in_words
+from analysis.figures.style import arm_looks, figure_style, number, shorten, wrap
+from analysis.figures.tradeoff import pareto_front, rank_correlation
+from analysis.frame import load_study
+from pipeline.errors import UserError
+from pipeline.records import MetricRow, RunStore, StudyManifest
+from tests.analysis.sample_images import CLASSES, add_samples
+from tests.analysis.synthetic import ARMS, PSNR, SyntheticArm, make_study
+
+OPTIONS = Options(pick="spread", rows=3)
+HOSTILE = r"$\frac{1}{2}$ <b>&amp;</b> %_#{}~^ 日本 " + "x" * 60
+
+
+def study(out: Path, **settings: object) -> StudyData:
+    """Write a synthetic study and load it as figures do."""
+    make_study(out, **settings)  # type: ignore[arg-type]
+    return figure_data(load_study(out, "synthetic"))
+
+
+def drawn_and_left_out(data: StudyData) -> tuple[list[str], dict[str, str]]:
+    """Draw (without encoding, which is slow) everything that a build would; returns names drawn and reasons by name."""
+    drawn, left_out = [], {}
+    for plan in _plan(data, OPTIONS):
+        with figure_style():
+            try:
+                plan.draw().figure.draw_without_rendering()
+            except NotDrawable as reason:
+                left_out[plan.name] = str(reason)
+            else:
+                drawn.append(plan.name)
+    return drawn, left_out
+
+
+# -- arithmetic -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [(22.3, 4, "22.30"), (-0.1774, 3, "−0.177"), (9.9996, 4, "10.00"), (0.0, 4, "0"), (1234567.0, 3, "1234567"),
+     (2.5e9, 3, "2.50e+09"), (0.00012345, 3, "0.000123"), (1e-7, 2, "1.0e-07"), (math.inf, 3, "inf")],
+)  # fmt: skip
+def test_numbers_keep_their_digits_and_a_true_minus(value: float, digits: int, text: str) -> None:
+    assert number(value, digits) == text
+
+
+def test_signed_numbers() -> None:
+    assert number(1.5, 3, sign=True) == "+1.50"
+    assert number(-1.5, 3, sign=True) == "−1.50"
+
+
+@given(st.text(max_size=80), st.integers(4, 30))
+def test_labels_never_exceed_their_width_or_lines(text: str, width: int) -> None:
+    assert len(shorten(text, width)) <= width
+    assert wrap(text, width, 3).count("\n") <= 2
+
+
+def test_estimate_is_students_interval() -> None:
+    values = [20.1, 19.7, 20.6]
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
+    found = estimate(values)
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert estimate([3.0]).low is None
+    with pytest.raises(ValueError, match="at least one"):
+        estimate([])
+
+
+def test_every_arm_has_its_own_look() -> None:
+    arms = [f"arm{index}" for index in range(30)]
+    looks = arm_looks([*arms, "rule"], reference="arm7", trivial=["rule"])
+    assert len({(look.colour, look.marker, str(look.dash)) for look in looks.values()}) == 31
+    assert looks["arm7"] == arm_looks(["a"])["a"]  # the reference takes the first look
+    assert list(looks) == [*arms, "rule"]
+
+
+def test_pareto_front_by_direction() -> None:
+    points = {"cheap": (1.0, 10.0), "good": (3.0, 20.0), "bad": (4.0, 15.0), "same": (3.0, 20.0), "middle": (2.0, 9.0)}
+    assert pareto_front(points, "min", "max") == ["cheap", "good", "same"]
+    assert pareto_front(points, "max", "max") == ["good", "same", "bad"]
+    assert pareto_front(points, "min", "min") == ["cheap", "middle"]
+
+
+@given(st.dictionaries(st.text(max_size=3), st.tuples(st.floats(-5, 5), st.floats(-5, 5)), min_size=1, max_size=8))
+def test_pareto_front_is_never_empty_and_undominated(points: dict[str, tuple[float, float]]) -> None:
+    front = pareto_front(points, "min", "max")
+    assert front
+    for name in front:
+        x, y = points[name]
+        assert not any((a < x and b >= y) or (a <= x and b > y) for a, b in points.values())
+
+
+def test_rank_correlation_matches_scipy_and_refuses_too_little() -> None:
+    first, second = [1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 4.0]
+    assert rank_correlation(first, second) == pytest.approx(0.8)
+    assert rank_correlation(first[:2], second[:2]) is None
+    assert rank_correlation(first, [1.0] * 4) is None
+    with pytest.raises(ValueError, match="cannot be paired"):
+        rank_correlation(first, second[:3])
+
+
+def test_robustness_curves_are_recognised_by_name() -> None:
+    names = ["robust_psnr_erosion_0.1", "robust_psnr_erosion_0.3", "robust_psnr_area_erosion", "robust_ssim_jitter_2",
+             "psnr", "robust_psnr_class_confusion_0", "robust_psnr_class_confusion_0.2"]  # fmt: skip
+    curves = corrupted_metrics(names)
+    assert [(curve.metric, curve.kind, list(curve.levels)) for curve in curves] == [
+        ("psnr", "class_confusion", [0.0, 0.2]),
+        ("psnr", "erosion", [0.1, 0.3]),
+    ]  # one level alone is no curve
+
+
+# -- choice of inputs -----------------------------------------------------------------------------------------------------
+
+
+def test_spread_takes_best_median_worst_by_direction() -> None:
+    scores = {"a": 1.0, "b": 5.0, "c": 3.0, "d": 2.0, "e": 4.0}
+    up = choose(list(scores), scores, "max", "spread", 3, "PSNR")
+    assert (up.keys, up.words) == (("b", "c", "a"), ("best", "median", "worst"))
+    assert choose(list(scores), scores, "min", "spread", 3).keys == ("a", "c", "b")
+    assert choose(list(scores), scores, "max", "spread", 99).keys == ("b", "e", "c", "d", "a")
+
+
+def test_spread_without_scores_says_that_it_is_not() -> None:
+    found = choose(["a", "b", "c"], {"a": 1.0}, "max", "spread", 2)
+    assert found.keys == ("a", "b")
+    assert "no score" in found.rule
+
+
+def test_seeded_choice_repeats_and_differs_between_seeds() -> None:
+    keys = [str(index) for index in range(50)]
+    one = choose(keys, {}, "max", "seed:1", 5).keys
+    assert one == choose(keys, {}, "max", "seed:1", 5).keys
+    assert one != choose(keys, {}, "max", "seed:2", 5).keys
+    with pytest.raises(UserError, match="spread, first and seed:N"):
+        choose(keys, {}, "max", "prettiest", 5)
+
+
+# -- whole studies --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StudyManifest]:
+    out = tmp_path_factory.mktemp("out")
+    manifest = make_study(out)
+    add_samples(out, manifest, attention=("ca2sis", "no_attention_loss"), edits=True, blur={"spade": 6})
+    return out, manifest
+
+
+def test_a_full_study_draws_what_it_has_and_names_the_rest(full: tuple[Path, StudyManifest]) -> None:
+    drawn, left_out = drawn_and_left_out(figure_data(load_study(full[0], "synthetic")))
+    assert drawn[0] == "reconstructions"
+    assert {"arms_psnr", "deltas_psnr", "learning_psnr", "arms_ssim", "correlation", "attention", "edits"} <= set(drawn)
+    assert "no two factors are fully crossed" in left_out["interaction"]
+    assert "noise of the mask" in left_out["robustness"]
+    assert "RMSE" in left_out["learning_rmse"]
+    assert not set(drawn) & set(left_out)
+
+
+def test_intervals_are_those_of_the_shared_statistics(full: tuple[Path, StudyManifest]) -> None:
+    data = figure_data(load_study(full[0], "synthetic"))
+    found = data.estimates["psnr"]["ca2sis"]
+    assert (found.seeds, found.images) == (3, 12)
+    assert found.low is not None and found.low < found.mean < (found.high or 0)
+    comparison = data.comparisons["psnr"]["spade"]
+    assert comparison.difference == pytest.approx(-3.0, abs=0.4)
+    assert data.mean("psnr", "spade") == pytest.approx((data.mean("psnr", "ca2sis") or 0) + comparison.difference)
+    with figure_style():
+        alt = draw_forest(data, data.metrics[0]).alt
+    assert f"SPADE {number(comparison.difference, 3, sign=True)}" in alt
+    assert "painter" not in alt  # trivial baselines are no variants of the reference
+
+
+def test_learning_curve_is_mean_and_sample_deviation_over_seeds(tmp_path: Path) -> None:
+    manifest = make_study(tmp_path, history=False, arms=ARMS[:1])
+    values = {0: 10.0, 1: 12.0, 2: 17.0}
+    for cell in manifest.cells:
+        record = RunStore(tmp_path / "runs").record(cell.run_id)
+        for iteration in (0, 100):
+            record.log({"iteration": iteration, "kind": "val", "psnr": values[cell.seed] + iteration})
+            record.log({"iteration": iteration, "kind": "train", "psnr": 99.0})
+    curve = learning_curve(figure_data(load_study(tmp_path, "synthetic")), "ca2sis", "psnr")
+    assert curve is not None
+    assert (curve.iterations, curve.mean, curve.n) == ((0, 100), (13.0, 113.0), (3, 3))
+    assert curve.std[0] == pytest.approx(np.std([10, 12, 17], ddof=1))
+
+
+def test_builds_are_byte_identical_with_editable_text_and_no_dates(full: tuple[Path, StudyManifest]) -> None:
+    data = figure_data(load_study(full[0], "synthetic"))
+    pictures = [render("arms", lambda: draw_arms(data, data.metrics[0])) for _ in range(2)]
+    assert pictures[0] == pictures[1]
+    pdf = pictures[0].pdf
+    assert b"CreationDate" not in pdf and b"Producer" not in pdf
+    assert b"/FontFile2" in pdf  # TrueType (Type 42), not outlines (Type 3)
+    assert b"/Type3" not in pdf
+    assert pictures[0].png.startswith(b"\x89PNG") and b"Software" not in pictures[0].png
+    assert pictures[0].svg is not None and b"<dc:date>" not in pictures[0].svg
+
+
+def test_command_writes_files_and_says_what_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_study(tmp_path, metrics=(PSNR,), seeds=(0,), arms=ARMS[:2], costs=False)
+    stale = tmp_path / "synthetic" / "figures" / "attention.png"
+    stale.parent.mkdir()
+    stale.write_bytes(b"from an earlier build")
+    assert main(["figures", "synthetic", "--out", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    written = sorted(path.name for path in stale.parent.iterdir())
+    assert written == sorted(
+        f"{name}.{kind}" for name in ("arms_psnr", "deltas_psnr", "learning_psnr") for kind in ("pdf", "png")
+    )
+    assert "left out:" in text and "no run kept sample images" in text
+    assert main(["figures", "synthetic", "--out", str(tmp_path), "--pick", "prettiest"]) == 2
+    assert main(["figures", "synthetic", "--out", str(tmp_path), "--rows", "0"]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2 and "seed:N" in errors[0] and "--rows=0" in errors[1]
+
+
+def test_drawing_needs_no_torch() -> None:
+    code = (
+        "import sys; import analysis.figures.build, analysis.figures.load, analysis.report.render, analysis.report.page;"
+        "assert not {'torch', 'matplotlib', 'jinja2'} & set(sys.modules), sorted(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# -- bad and poor input ---------------------------------------------------------------------------------------------------
+
+
+def test_one_seed_draws_intervals_over_images_and_says_so(tmp_path: Path) -> None:
+    data = study(tmp_path, seeds=(0,))
+    with figure_style():
+        caption = draw_arms(data, data.metrics[0]).caption
+    assert "12 test images" in caption and "training noise" in caption
+    assert interval_in_words([estimate([1.0])]).startswith("One seed and no values by image")
+
+
+def test_one_arm_has_no_differences(tmp_path: Path) -> None:
+    drawn, left_out = drawn_and_left_out(study(tmp_path, arms=ARMS[:1], metrics=(PSNR,)))
+    assert "arms_psnr" in drawn
+    assert "deltas_psnr" in left_out and "pareto" in left_out
+
+
+@pytest.mark.parametrize("state", ["failed", "diverged", "missing", "planned", "running"])
+def test_a_study_without_a_finished_run_draws_no_number(tmp_path: Path, state: str) -> None:
+    arms = [dataclasses.replace(arm, states={0: state, 1: state, 2: state}) for arm in ARMS]
+    drawn, left_out = drawn_and_left_out(study(tmp_path, arms=arms, history=False))
+    assert drawn == []
+    assert left_out["arms_psnr"] == "no arm has a value of PSNR"
+
+
+def test_a_metric_that_some_arms_lack_leaves_them_out_by_name(tmp_path: Path) -> None:
+    arms = (ARMS[0], dataclasses.replace(ARMS[1], missing=("ssim",)), ARMS[2])
+    data = study(tmp_path, arms=arms)
+    with figure_style():
+        drawing = draw_arms(data, data.metric("ssim"))
+    assert "left out: no attention loss" in drawing.caption
+
+
+def test_two_versions_of_a_metric_never_share_an_axis(tmp_path: Path) -> None:
+    manifest = make_study(tmp_path)
+    record = RunStore(tmp_path / "runs").record(manifest.cells[0].run_id)
+    rows = [dataclasses.replace(row, fingerprint="other") for row in record.metrics if row.name == "psnr"]
+    path = record.path / "metrics.json"
+    kept = [row for row in record.metrics if row.name != "psnr"]
+    path.write_text(json.dumps({"schema": 1, "rows": [row.to_json() for row in [*kept, *rows]]}))
+    with pytest.raises(UserError, match="psnr was measured in 2 ways"):
+        figure_data(load_study(tmp_path, "synthetic"))
+
+
+def test_names_are_text_whatever_they_hold(tmp_path: Path) -> None:
+    arms = [
+        SyntheticArm("a$b_{<script>", HOSTILE, reference=True),
+        SyntheticArm("b", "\\alpha_1 $$ $x", {"psnr": -1.0}),
+    ]
+    data = study(tmp_path, arms=arms, metrics=(PSNR,))
+    picture = render("arms", lambda: draw_arms(data, data.metrics[0]))
+    assert HOSTILE in picture.alt
+    drawn, _ = drawn_and_left_out(data)
+    assert {"arms_psnr", "deltas_psnr", "learning_psnr"} <= set(drawn)
+
+
+def test_a_factorial_study_has_interaction_panels(tmp_path: Path) -> None:
+    arms = [
+        SyntheticArm(
+            f"{a}-{b}", f"{a}, {b}", reference=(a, b) == ("x", "1"), levels={"kind": a, "weight": b, "fixed": "f"}
+        )
+        for a in ("x", "y")
+        for b in ("1", "2")
+    ]
+    data = study(tmp_path, arms=arms, metrics=(PSNR,), design="factorial")
+    assert crossed_factors(data) == [("kind", "weight")]
+    assert "interaction" in drawn_and_left_out(data)[0]
+
+
+def test_robustness_rows_become_curves(tmp_path: Path) -> None:
+    manifest = make_study(tmp_path, arms=ARMS[:2], metrics=(PSNR,))
+    for cell in manifest.cells:
+        rows = [
+            MetricRow(f"robust_psnr_erosion_{level}", 20.0 - 10 * level, 8, "dB", "max", "val", "robust", f"r{level}")
+            for level in (0.0, 0.1, 0.3)
+        ]
+        RunStore(tmp_path / "runs").record(cell.run_id).add_metrics(rows)
+    data = figure_data(load_study(tmp_path, "synthetic"))
+    with figure_style():
+        alt = draw_robustness(data).alt
+    assert "erosion, CA²-SIS: 20.00 at 0, 17.00 at 0.3" in alt
+
+
+def test_sample_indexes_lead_to_no_other_files(full: tuple[Path, StudyManifest], tmp_path: Path) -> None:
+    out, manifest = full
+    record = RunStore(out / "runs").record(manifest.cells[0].run_id)
+    good = read_samples(record, manifest.protocol)
+    assert len(good) == 6 and set(good["image-0000"].files) == {"style", "mask", "target", "output"}
+    copy = RunStore(tmp_path / "runs").record(record.id)
+    folder = copy.path / "samples" / "standard"
+    folder.mkdir(parents=True)
+    item = {"key": "k", "psnr": math.pi, "files": {"output": "../../../secret.png", "mask": "absent.png", "style": 3}}
+    (folder / "index.json").write_text(json.dumps({"items": [item, "not an item"]}))
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    assert read_samples(copy, "standard")["k"].files == {}
+    (folder / "index.json").write_text('{"items": [')
+    with pytest.raises(UserError, match=r"index\.json"):
+        read_samples(copy, "standard")
+
+
+def test_samples_come_from_the_seed_where_most_arms_have_them(tmp_path: Path) -> None:
+    arms = (ARMS[0], dataclasses.replace(ARMS[1], states={0: "failed"}), ARMS[2])
+    manifest = make_study(tmp_path, arms=arms, metrics=(PSNR,))
+    add_samples(tmp_path, manifest, count=2)
+    samples = study_samples(figure_data(load_study(tmp_path, "synthetic")))
+    assert samples is not None
+    assert (samples.seed, samples.without, len(samples.by_arm)) == (1, (), 3)
+
+
+def test_attention_is_named_by_class_and_only_for_arms_with_maps(full: tuple[Path, StudyManifest]) -> None:
+    out, manifest = full
+    for cell in manifest.cells:
+        RunStore(out / "runs").record(cell.run_id).update_provenance(class_names=CLASSES)
+    data = figure_data(load_study(out, "synthetic"))
+    plan = next(plan for plan in _plan(data, OPTIONS) if plan.name == "attention")
+    with figure_style():
+        drawing = plan.draw()
+        assert [axes.get_title() for axes in drawing.figure.axes][:4] == [
+            "input",
+            "strongest\nclass",
+            "background",
+            "skin",
+        ]
+    assert "CA²-SIS, no attention loss" in drawing.alt and "SPADE" not in drawing.alt
+
+
+def test_a_build_replaces_what_it_no_longer_draws(tmp_path: Path) -> None:
+    picture = Picture("one", "One", "", "", b"png", b"pdf", None)
+    FigureSet((picture,), ()).save(tmp_path)
+    FigureSet((), (LeftOut("one", "One", "no data"),)).save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_build_collects_pictures_in_order(tmp_path: Path) -> None:
+    data = study(tmp_path, arms=ARMS[:1], metrics=(PSNR,), seeds=(0,), history=False, costs=False)
+    figures = build_figures(data, OPTIONS)
+    assert [picture.name for picture in figures.pictures] == ["arms_psnr"]
+    assert {item.name for item in figures.left_out} >= {"deltas_psnr", "learning_psnr", "pareto", "reconstructions"}
