@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.models.conditioning import NormKind, param_free_norm
-from pipeline.models.trunk import LEAK, apply_spectral_norm, initialise
+from pipeline.models.spectral import apply_spectral_norm
+from pipeline.models.trunk import LEAK, initialise
 from pipeline.schema.discriminator import DiscriminatorConfig
 
 Features = list[list[Tensor]]  # per scale: features after each layer's activation, and last the patch scores

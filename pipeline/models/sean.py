@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from pipeline.models.conditioning import SeanNorm, StyleModulation, resize_nearest
 from pipeline.models.contract import Capabilities, Generator, Synthesis
 from pipeline.models.kernels import is_naive
-from pipeline.models.trunk import LEAK, UpsamplingTrunk, apply_spectral_norm, check_size, initialise
+from pipeline.models.spectral import apply_spectral_norm
+from pipeline.models.trunk import LEAK, UpsamplingTrunk, check_size, initialise
 from pipeline.schema.model_sean import SeanModel
 
 ENCODER_STRIDE = 4  # two stride-2 convs before the transposed one

@@ -15,7 +15,8 @@ from pipeline.errors import UserError
 from pipeline.losses import kl_divergence
 from pipeline.models.conditioning import SpadeNorm, resize_nearest
 from pipeline.models.contract import Capabilities, Generator, GeneratorPass, Synthesis
-from pipeline.models.trunk import LEAK, UpsamplingTrunk, apply_spectral_norm, check_size, initialise
+from pipeline.models.spectral import apply_spectral_norm
+from pipeline.models.trunk import LEAK, UpsamplingTrunk, check_size, initialise
 from pipeline.schema.model_spade import SpadeEncoder, SpadeModel
 
 

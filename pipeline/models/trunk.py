@@ -1,15 +1,12 @@
-"""The residual trunk that SPADE and SEAN share (SPADE, CVPR 2019, appendix A): blocks, schedule, initialisation,
-spectral norm.
-"""
+"""The residual trunk that SPADE and SEAN share (SPADE, CVPR 2019, appendix A): blocks, schedule, initialisation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from pipeline.errors import UserError
 
@@ -41,14 +38,6 @@ def initialise(module: nn.Module, gain: float) -> None:
             nn.init.xavier_normal_(part.weight, gain)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
-
-
-def apply_spectral_norm(convs: Iterable[nn.Module]) -> None:
-    """Divide each conv's weight by its largest singular value (estimate u^T W v; one power iteration per training
-    pass).
-    """
-    for conv in convs:
-        spectral_norm(conv)
 
 
 class ConditionedBlock(nn.Module):

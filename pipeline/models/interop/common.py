@@ -136,8 +136,8 @@ class Assembly:
         """
         if f"{key}.parametrizations.weight.original" in self._wanted:
             self.copy(f"{key}.parametrizations.weight.original", source, f"{source_key}.weight_orig")
-            self.copy(f"{key}.parametrizations.weight.0._u", source, f"{source_key}.weight_u")
-            self.copy(f"{key}.parametrizations.weight.0._v", source, f"{source_key}.weight_v")
+            self.copy(f"{key}.parametrizations.weight.0.u", source, f"{source_key}.weight_u")
+            self.copy(f"{key}.parametrizations.weight.0.v", source, f"{source_key}.weight_v")
         else:
             self.copy(f"{key}.weight", source, f"{source_key}.weight")
         if f"{key}.bias" in self._wanted:
