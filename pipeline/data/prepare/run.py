@@ -153,7 +153,7 @@ def _outcomes(
                 if not running:
                     return
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
+                for future in sorted(finished, key=_fatal):  # what is done is kept, then a fatal error ends it
                     job = running.pop(future)
                     error = future.exception()
                     if isinstance(error, UserError):
@@ -162,6 +162,10 @@ def _outcomes(
                         yield job, future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _fatal(future: Future[PreparedSample]) -> bool:
+    return future.exception() is not None and not isinstance(future.exception(), UserError)
 
 
 def build_manifest(name: str, raw: Raw, samples: list[PreparedSample], target: Path) -> dict[str, Any]:

@@ -39,10 +39,10 @@ def test_every_illness_is_found_and_names_its_files(tmp_path: Path) -> None:
     Image.fromarray(np.full((48, 48), 99, dtype=np.uint8)).save(labels / "face4.png")
     Image.fromarray(np.full((48, 48), 1, dtype=np.uint8)).save(labels / "face5.png")
     Image.fromarray(np.zeros((48, 96), dtype=np.uint8)).save(labels / "face6.png")
-    image, label = face(7, 48)
+    _, label = face(7, 48)
     Image.fromarray(label[:, ::-1]).save(labels / "face7.png")  # mirrored without exchanging the sides
-    Image.fromarray(image).save(images / "face8.png", format="JPEG")
-    Image.fromarray(image).convert("L").save(images / "face9.png")
+    Image.fromarray(face(8, 48)[0]).save(images / "face8.png", format="JPEG")
+    Image.fromarray(face(9, 48)[0]).convert("L").save(images / "face9.png")
     (images / "face11.png").write_bytes((images / "face10.png").read_bytes())
     report = check(root, workers=2)
     found = kinds(report)
