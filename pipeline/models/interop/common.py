@@ -80,6 +80,13 @@ class ReleaseState:
 
     def take(self, key: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """A copy of `key`, which must have this shape, as `dtype`."""
+        return self._checked(key, shape).detach().to(device="cpu", dtype=dtype, copy=True)
+
+    def ignore(self, key: str, shape: Sequence[int]) -> None:
+        """Account for a key that the network owns but never reads; it must be there all the same."""
+        self._checked(key, shape)
+
+    def _checked(self, key: str, shape: Sequence[int]) -> Tensor:
         if key not in self._tensors:
             raise UserError(f"{self.what}: key {key} is missing")
         value = self._tensors[key]
@@ -90,13 +97,7 @@ class ReleaseState:
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise UserError(f"{self.what}: key {key} holds values that are not finite")
         self._open.discard(key)
-        return value.detach().to(device="cpu", dtype=dtype, copy=True)
-
-    def ignore(self, key: str) -> None:
-        """Account for a key that the network owns but never reads; it must be there."""
-        if key not in self._tensors:
-            raise UserError(f"{self.what}: key {key} is missing")
-        self._open.discard(key)
+        return value
 
     def finish(self) -> None:
         """Fail if any key was neither taken nor ignored."""
@@ -119,6 +120,10 @@ class Assembly:
             self.network = build()
         self._wanted = {key: (tuple(value.shape), value.dtype) for key, value in self.network.state_dict().items()}
         self._filled: dict[str, Tensor] = {}
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """Shape of our `key`."""
+        return self._wanted[key][0]
 
     def copy(self, key: str, source: ReleaseState, source_key: str) -> None:
         """Our `key` is the release's `source_key`."""

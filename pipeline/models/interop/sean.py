@@ -64,10 +64,11 @@ def _fill_block(
     assembly.copy(f"{ours}.noise_scale", state, f"{theirs}.noise_var")
     fill_mask_branch(assembly, f"{ours}.modulation", state, f"{theirs}.Spade")
     for name in ("running_mean", "running_var", "num_batches_tracked"):
-        state.ignore(f"{theirs}.Spade.param_free_norm.{name}")  # the release normalises outside the mask branch
+        # The release normalises outside the mask branch, whose own norm never runs.
+        state.ignore(f"{theirs}.Spade.param_free_norm.{name}", assembly.shape(f"{ours}.norm.{name}"))
     if not styled:
-        state.ignore(f"{theirs}.blending_gamma")  # with one branch there is nothing to blend
-        state.ignore(f"{theirs}.blending_beta")
+        state.ignore(f"{theirs}.blending_gamma", (1,))  # with one branch there is nothing to blend
+        state.ignore(f"{theirs}.blending_beta", (1,))
         return
     assembly.copy(f"{ours}.blend_gamma", state, f"{theirs}.blending_gamma")
     assembly.copy(f"{ours}.blend_beta", state, f"{theirs}.blending_beta")

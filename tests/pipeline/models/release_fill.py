@@ -61,7 +61,9 @@ def shrunk(keys: Keys) -> dict[str, Tensor]:
     """A state dict of the same keys with every width divided by 16, so that importing it takes no time."""
     small: list[list[Any]] = []
     for key, shape, dtype, *_ in keys:
-        is_map_width = key in ("fc.weight", "fc.bias") and shape[0] == 65536  # 1024 channels of 8x8: only channels shrink
+        is_map_width = (
+            key in ("fc.weight", "fc.bias") and shape[0] == 65536
+        )  # 1024 channels of 8x8: only channels shrink
         small.append([key, [size // SHRINK if size >= 32 or is_map_width else size for size in shape], dtype])
     return fill_with_sigma(small, {}, {})
 

@@ -90,7 +90,9 @@ def test_images_and_exchanges(
     image, mask = inputs
     full = (FULL / "sean").is_dir()
     expected = load_arrays("sean", full=full)
-    seen = record_outputs(generator, {name: trunk_path(name) for name in meta["stat_names"] if name != "Zencoder.model"})
+    seen = record_outputs(
+        generator, {name: trunk_path(name) for name in meta["stat_names"] if name != "Zencoder.model"}
+    )
     seen["Zencoder.model"] = statistics(generator.encoder.features(image))
     own = generator.synthesize(mask, codes).image
     np.testing.assert_allclose(np.stack([seen[name] for name in meta["stat_names"]]), expected["stats"], **IMAGE)

@@ -129,4 +129,6 @@ def test_image_scores_and_losses(variant: str, meta: dict[str, Any], inputs: tup
 def test_recorded_sigma_is_that_of_the_weight_rule(meta: dict[str, Any]) -> None:
     sigma: dict[str, float] = {}
     fill_state_dict(meta["keys_E"], {}, sigma)
-    assert {key.removesuffix("_orig"): value for key, value in sigma.items()} == pytest.approx(meta["sigma_E"], rel=1e-6)
+    assert {key.removesuffix("_orig"): value for key, value in sigma.items()} == pytest.approx(
+        meta["sigma_E"], rel=1e-6
+    )

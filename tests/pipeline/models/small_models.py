@@ -1,0 +1,70 @@
+"""Small generators and inputs of the baseline families for tests: the shipped defaults with small sizes on top."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import yaml
+from torch import Tensor
+
+from pipeline.models.contract import Generator
+from pipeline.models.registry import build_generator, schema_for
+from pipeline.schema.base import Section
+from pipeline.schema.discriminator import DiscriminatorConfig
+
+CONF = Path(__file__).parents[3] / "pipeline" / "conf" / "model"
+SMALL: dict[str, dict[str, Any]] = {
+    "spade": {"base_width": 4, "up_blocks": 2, "modulation_width": 8, "z_dim": 8, "init_gain": 1.0},
+    "spade_vae": {
+        "base_width": 4,
+        "up_blocks": 2,
+        "modulation_width": 8,
+        "z_dim": 8,
+        "init_gain": 1.0,
+        "style": "vae",
+        "encoder": {"size": 16, "layers": 2, "width": 4},
+    },
+    "sean": {
+        "base_width": 4,
+        "up_blocks": 2,
+        "modulation_width": 8,
+        "style_dim": 8,
+        "encoder_width": 4,
+        "init_gain": 1.0,
+    },
+    "painter": {},
+}
+DISCRIMINATOR = DiscriminatorConfig(scales=2, layers=3, width=8, spectral_norm=True, norm="instance", init_gain=1.0)
+
+
+def small_config(name: str, **changes: Any) -> Section:
+    """The config of `name` (a key of `SMALL`) with `changes`."""
+    family = name.split("_")[0]
+    values = {**yaml.safe_load((CONF / f"{family}.yaml").read_text()), **SMALL[name], **changes}
+    return schema_for(family).model_validate(values)
+
+
+def small_generator(
+    name: str, num_classes: int = 5, size: tuple[int, int] = (16, 16), seed: int = 0, **changes: Any
+) -> Generator:
+    """A small generator with weights drawn from `seed`."""
+    torch.manual_seed(seed)
+    return build_generator(small_config(name, **changes), num_classes, size)
+
+
+def random_inputs(
+    num_classes: int = 5, size: tuple[int, int] = (16, 16), batch: int = 2, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Image (N,3,H,W) in [-1,1] and a one-hot mask (N,K,H,W) of cells of 2x2 pixels."""
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.rand(batch, 3, *size, generator=generator) * 2 - 1
+    labels = torch.randint(0, num_classes, (batch, size[0] // 2, size[1] // 2), generator=generator)
+    return image, one_hot(labels.repeat_interleave(2, 1).repeat_interleave(2, 2), num_classes)
+
+
+def one_hot(labels: Tensor, num_classes: int) -> Tensor:
+    """(N,H,W) integers -> (N,K,H,W) float32."""
+    return F.one_hot(labels, num_classes).permute(0, 3, 1, 2).float().contiguous()
