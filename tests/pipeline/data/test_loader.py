@@ -128,6 +128,17 @@ def test_caches_change_nothing(tmp_path: Path, cache: str, load_scale: float) ->
                 assert np.array_equal(a.instance, b.instance)  # type: ignore[arg-type]
 
 
+def test_memory_has_a_budget() -> None:
+    from pipeline.data.memory import InMemory
+
+    source = build_dataset(data_config(train_images=4), "train")
+    cached = InMemory(source, budget_bytes=2 * 32 * 32 * 4)
+    first = [cached[index] for index in range(4)]
+    again = [cached[index] for index in range(4)]
+    assert [a is b for a, b in zip(first, again, strict=True)] == [True, True, False, False]
+    assert all(np.array_equal(a.image, b.image) for a, b in zip(first, again, strict=True))
+
+
 def test_values_and_masks() -> None:
     levels = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
     tensor = image_tensor(levels)
