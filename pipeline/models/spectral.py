@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from pipeline.models.attention import full_precision
+
 _EPS = 1e-12  # of normalised vectors; torch's default
 _START_ROUNDS = 15  # power iterations at construction, so that sigma is right before any training; torch's default
 
@@ -35,7 +37,7 @@ class SpectralNorm(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """weight (out,in,kh,kw) -> the same shape, largest singular value about 1."""
-        with torch.autocast(weight.device.type, enabled=False):
+        with full_precision(weight):
             matrix = weight.flatten(1)  # (out, in * taps)
             if self.training:
                 self._iterate(matrix.detach())

@@ -75,7 +75,8 @@ def summarise(generator: Generator, size: tuple[int, int], *, depth: int = 2) ->
             network.sample_style(mask, torch.zeros(1, generator.capabilities.noise_width, device="meta"))
     for handle in handles:
         handle.remove()
-    rows = tuple(PartRow(name, outputs[name], _count(module), flops[name]) for name, module in parts.items())
+    ordered = [*started, *(name for name in parts if name not in started)]  # as they ran
+    rows = tuple(PartRow(name, outputs[name], _count(parts[name]), flops[name]) for name in ordered)
     loose = counter.get_total_flops() - sum(row.flops for row in rows)  # for instance the means inside the masks
     if loose:
         rows += (PartRow("(between parts)", None, _count(network) - sum(row.parameters for row in rows), loose),)

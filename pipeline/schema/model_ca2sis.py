@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from pipeline.schema.base import Section
 
 Conditioning = Literal["cross_attention", "spade", "sean", "none"]
-NormKind = Literal["batch", "sync_batch", "instance", "group", "layer"]
+NormKind = Literal["batch", "instance", "group", "layer"]
 NamedGrouping = Literal["release", "class", "shared", "shared_matched"]
 Pooling = Literal["masked", "global"]
 EmbedderKind = Literal["linear", "conv", "none"]

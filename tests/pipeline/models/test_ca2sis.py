@@ -340,6 +340,7 @@ def test_another_size_than_built_for_is_refused() -> None:
         ({"encoder": {"grouping": 0}}, "grouping"),
         ({"encoder": {"grouping": True}}, "grouping"),
         ({"conditioning": "sean", "modulation": {"style_channels": 0}}, "style_channels"),
+        ({"modulation": {"norm": "sync_batch"}}, "norm"),
         ({"depth": 1.0}, "depth"),
         ({"heads": 8}, "heads"),
     ],

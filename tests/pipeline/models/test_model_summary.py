@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+from pipeline.config import compose
+from pipeline.models.registry import build_generator
 from pipeline.models.summary import as_text, summarise
 from tests.pipeline.models.ca2sis_cases import make
 
@@ -49,3 +53,21 @@ def test_text_names_parts_totals_and_the_achieved_ratio() -> None:
     assert any(line.startswith("stages.2.transformer") and "1x4x16x24" in line for line in lines)
     assert lines[-1].startswith("encoder: parameter count is ")
     assert lines[-2].startswith("total")
+
+
+@pytest.mark.parametrize("family", ["ca2sis", "spade", "sean", "painter"])
+def test_every_family_has_a_table(family: str) -> None:
+    generator = build_generator(compose([f"model={family}"]).model, 19, (32, 32))
+    summary = summarise(generator, (32, 32))
+    assert (
+        summary.parameters == sum(p.numel() for p in generator.parameters()) == sum(r.parameters for r in summary.rows)
+    )
+    assert summary.flops > 0
+    images = [row.part for row in summary.rows if row.output == (1, 3, 32, 32)]
+    assert bool(images) == (summary.parameters > 0)  # a family's last part makes the image; the painter has no parts
+
+
+def test_parts_stand_in_the_order_they_run() -> None:
+    parts = [row.part for row in summarise(make(), SIZE).rows]
+    assert parts.index("encoder.first") < parts.index("encoder.codes.4") < parts.index("encoder.up.1")
+    assert parts.index("encoder.up.1") < parts.index("embedder.embed") < parts.index("mix") < parts.index("to_rgb")
