@@ -54,18 +54,19 @@ def figure_data(study: Study) -> StudyData:
         for name in sorted(str(name) for name in set(costs["metric"]))
         if facts[name][1] in ("max", "min")
     )
+    trivial = _trivial(study)
     estimates, comparisons = {}, {}
     for metric in outcomes:
         found = values.get(metric.name, {})
         fingerprint = facts[metric.name][2] if metric.name in facts else ""
         estimates[metric.name] = {arm: _estimate(study, metric.name, fingerprint, arm, found[arm]) for arm in found}
-        comparisons[metric.name] = _comparisons(study, metric, fingerprint, found)
+        comparisons[metric.name] = _comparisons(study, metric, fingerprint, found, trivial)
     return StudyData(
         manifest=manifest,
         metrics=(*outcomes, *paid),
         values=values,
         runs=_records(study),
-        trivial=_trivial(study),
+        trivial=trivial,
         estimates=estimates,
         comparisons=comparisons,
     )
@@ -107,9 +108,9 @@ def _estimate(study: Study, metric: str, fingerprint: str, arm: str, values: dic
 
 
 def _comparisons(
-    study: Study, metric: MetricInfo, fingerprint: str, values: dict[str, dict[int, float]]
+    study: Study, metric: MetricInfo, fingerprint: str, values: dict[str, dict[int, float]], trivial: frozenset[str]
 ) -> dict[str, Comparison]:
-    """Every arm against the reference arm; Holm's family is the metric."""
+    """Every learned arm against the reference arm; Holm's family is the metric."""
     reference = study.reference
     if reference is None:
         return {}
@@ -117,6 +118,7 @@ def _comparisons(
         comparison
         for arm in study.manifest.arms
         if not arm.reference
+        and arm.name not in trivial
         and (
             comparison := compare(
                 study, metric.name, metric.direction, arm.name, reference.name, values, fingerprint=fingerprint
