@@ -181,13 +181,13 @@ def make_executor(args: argparse.Namespace, study: str, cells: int, console: Con
         return SlurmExecutor.from_settings(args.slurm, folder=args.out / "slurm" / study, jobs=args.jobs)
     if args.slurm:
         raise UserError("--slurm settings need --executor slurm")
-    from pipeline.launch.local import LocalExecutor
+    from pipeline.launch.local import LocalExecutor, preload_for
     from pipeline.launch.resources import Resources
 
     resources = Resources.divide(args.jobs, most=cells, per_gpu=args.per_gpu)
     if resources.limit:
         console.print(resources.limit, highlight=False)
-    return LocalExecutor(resources)
+    return LocalExecutor(resources, preload=preload_for(args.entry, TRAIN_ENTRY))
 
 
 def _plan(args: argparse.Namespace) -> Plan:

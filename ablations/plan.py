@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ablations.designs import arms_of
 from ablations.study import Study
-from pipeline.config import ResolvedRun, compose, flat, identify
+from pipeline.config import ResolvedRun, compose, expand_best, flat, identify
 from pipeline.errors import UserError
 from pipeline.launch.budget import images_seen, refuse_unknown_metrics
 from pipeline.launch.scheduler import Task
@@ -49,7 +49,7 @@ def make_plan(study: Study, *, extra: Sequence[str] = (), seeds: Sequence[int] |
     cells: list[Cell] = []
     owner: dict[str, Cell] = {}
     for arm in arms:
-        common = last_wins((*study.base, f"protocol={study.protocol}", *extra, *arm.overrides))
+        common = last_wins(expand_best((*study.base, f"protocol={study.protocol}", *extra, *arm.overrides)))
         first: RunConfig | None = None
         for seed in chosen:
             overrides = (*common, f"seed={seed}")

@@ -21,6 +21,7 @@ from pipeline.records.store import SCHEMA_VERSION
 from pipeline.schema.run import RunConfig, validate
 
 CONF = Path(__file__).parent / "conf"
+BEST = Path("out") / "sweeps"  # where `+best=SWEEP` looks, below the working directory
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,26 @@ def compose(overrides: Sequence[str] = ()) -> RunConfig:
 
     Raises UserError, one line: unknown key (with the nearest ones), unknown choice, wrong value.
     """
-    return validate(_plain(tuple(overrides)))
+    return validate(_plain(expand_best(overrides)))
+
+
+def expand_best(overrides: Sequence[str]) -> tuple[str, ...]:
+    """Replace `+best=SWEEP` by the overrides that `python -m sweeps best SWEEP` wrote (a path to its file works too)."""
+    expanded: list[str] = []
+    for override in overrides:
+        key, _, name = override.partition("=")
+        if key not in ("+best", "best"):
+            expanded.append(override)
+            continue
+        path = Path(name) if name.endswith(".yaml") else BEST / name / "best.yaml"
+        try:
+            best = yaml.safe_load(path.read_text())
+        except OSError as error:
+            raise UserError(f"{override}: cannot read {path}; write it with: python -m sweeps best {name}") from error
+        if not isinstance(best, dict) or not isinstance(best.get("overrides"), list):
+            raise UserError(f"{override}: {path} is not what `python -m sweeps best` writes")
+        expanded += [str(item) for item in best["overrides"]]
+    return tuple(expanded)
 
 
 def resolve(overrides: Sequence[str] = ()) -> ResolvedRun:

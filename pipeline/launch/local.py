@@ -21,6 +21,11 @@ PRELOAD = ("pipeline.launch.preload", "pipeline.launch.entry")
 
 
 
+def preload_for(entry: str, usual: str) -> tuple[str, ...]:
+    """What the server imports: all of training for the `usual` entry, the module of any other one alone."""
+    return PRELOAD if entry == usual else (entry.partition(":")[0],)
+
+
 class LocalExecutor:
     """Runs up to `resources.jobs` jobs at once. Start-up costs an import of torch once, a fork per job."""
 

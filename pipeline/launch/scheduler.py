@@ -115,7 +115,7 @@ def run_tasks(
     work = _Work(list(tasks), RunStore(out / "runs"), out, executor, policy, observer, entry, options or {})
     observer.begin(len(tasks))
     try:
-        with _stop_requests() as stop:
+        with stop_requests() as stop:
             work.go(stop)
     finally:
         observer.close()
@@ -123,7 +123,7 @@ def run_tasks(
 
 
 @dataclass
-class _Request:
+class StopRequest:
     asked: bool = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
@@ -133,11 +133,11 @@ class _Request:
 
 
 @contextmanager
-def _stop_requests() -> Iterator[_Request]:
+def stop_requests() -> Iterator[StopRequest]:
     """Turn the first Ctrl-C or SIGTERM into a request; only a main thread can."""
     import threading
 
-    request = _Request()
+    request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
@@ -171,7 +171,7 @@ class _Work:
     stopped_at: float = 0.0
     noted: set[str] = field(default_factory=set)
 
-    def go(self, stop: _Request) -> None:
+    def go(self, stop: StopRequest) -> None:
         began = time.monotonic()
         for task in self.tasks:
             if not self._settled(task):

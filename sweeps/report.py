@@ -1,0 +1,177 @@
+"""What a sweep has found: status, best trials as an override file, importances, plots."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import optuna
+import yaml
+from optuna.trial import FrozenTrial, TrialState
+
+from pipeline.errors import UserError
+from pipeline.records import atomic
+from pipeline.records.store import SHORT_ID
+from sweeps.claims import is_gone
+from sweeps.sweep import Sweep
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+PLOTS = {
+    "history": "plot_optimization_history",
+    "importances": "plot_param_importances",
+    "slice": "plot_slice",
+    "parallel": "plot_parallel_coordinate",
+    "contour": "plot_contour",
+    "edf": "plot_edf",
+    "timeline": "plot_timeline",
+    "intermediate": "plot_intermediate_values",
+    "pareto": "plot_pareto_front",
+}
+MIN_FOR_IMPORTANCE = 4  # finished trials; fewer say nothing
+
+
+def proper(study: optuna.Study) -> list[FrozenTrial]:
+    """The sweep's trials without those that another worker had made superfluous."""
+    return [trial for trial in study.get_trials(deepcopy=False) if not trial.user_attrs.get("surplus")]
+
+
+def feasible(trial: FrozenTrial) -> bool:
+    """Whether a trial keeps all constraints (each told as value minus bound)."""
+    return all(value <= 0 for value in trial.constraints.values())
+
+
+def best_trials(study: optuna.Study, sweep: Sweep) -> list[FrozenTrial]:
+    """The feasible best trial, or the feasible Pareto front ordered by the first objective; raises UserError when there is none."""
+    found = [trial for trial in proper(study) if trial.state == TrialState.COMPLETE and feasible(trial)]
+    if not found:
+        raise UserError(f"sweep {sweep.name}: no finished trial keeps the constraints yet (python -m sweeps status {sweep.name})")
+    signs = [1.0 if direction == "max" else -1.0 for direction in sweep.objectives.values()]
+    scores = {trial.number: tuple(sign * value for sign, value in zip(signs, trial.values, strict=True)) for trial in found}
+
+    def dominated(mine: tuple[float, ...]) -> bool:
+        return any(all(a >= b for a, b in zip(other, mine, strict=True)) and other != mine for other in scores.values())
+
+    front = [trial for trial in found if not dominated(scores[trial.number])]
+    front.sort(key=lambda trial: (*(-score for score in scores[trial.number]), trial.number))
+    return front if len(signs) > 1 else front[:1]
+
+
+def write_best(study: optuna.Study, sweep: Sweep, path: Path, number: int | None) -> FrozenTrial:
+    """Write the overrides of the best trial (or of trial `number`) where `+best=SWEEP` finds them."""
+    trial = best_trials(study, sweep)[0]
+    if number is not None:
+        chosen = [item for item in proper(study) if item.number == number and item.state == TrialState.COMPLETE]
+        if not chosen:
+            raise UserError(f"sweep {sweep.name}: trial {number} is not a finished trial")
+        trial = chosen[0]
+    content = {
+        "sweep": sweep.name,
+        "study": study.study_name,
+        "trial": trial.number,
+        "run": trial.user_attrs["run_id"],
+        "values": dict(zip(sweep.objectives, trial.values, strict=True)),
+        "split": "val",
+        "overrides": [*sweep.base, *trial.user_attrs["overrides"]],
+    }
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+    atomic.write_text(path, f"# Hydra overrides of a sweep's best trial. Use: python -m pipeline train +best={sweep.name}\n{text}")
+    return trial
+
+
+def status_table(study: optuna.Study, sweep: Sweep) -> Table:
+    """All trials, the best ones marked, with counts by state below."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("trial", "state", "run", *sweep.objectives, "chosen", "reason"):
+        table.add_column(column, overflow="fold")
+    marked: set[int] = set()
+    if any(trial.state == TrialState.COMPLETE and feasible(trial) for trial in proper(study)):
+        marked = {trial.number for trial in best_trials(study, sweep)}
+    counts: dict[str, int] = {}
+    for trial in proper(study):
+        state = state_of(trial)
+        counts[state] = counts.get(state, 0) + 1
+        values = [f"{value:.4g}" for value in trial.values] if trial.values else [""] * len(sweep.objectives)
+        if trial.state == TrialState.PRUNED and len(values) == 1 and trial.value is not None:
+            values = [f"({trial.value:.4g})"]
+        reason = trial.user_attrs.get("reason", "")
+        if trial.state == TrialState.COMPLETE and not feasible(trial):
+            reason = "breaks " + ", ".join(name for name, value in trial.constraints.items() if value > 0)
+        number = f"{trial.number}{' best' if trial.number in marked else ''}"
+        run = str(trial.user_attrs.get("run_id", ""))[:SHORT_ID]
+        table.add_row(number, state, run, *values, " ".join(trial.user_attrs.get("overrides", [])), reason)
+    table.title = f"{sweep.name}, revision {study.user_attrs.get('revision')}"
+    table.caption = ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no trials yet"
+    return table
+
+
+def state_of(trial: FrozenTrial) -> str:
+    """Optuna's state in this project's words; a running trial whose worker is gone says so."""
+    if trial.state == TrialState.RUNNING:
+        worker = trial.user_attrs.get("worker")
+        return "orphaned" if worker == "" or (worker and is_gone(worker)) else "running"
+    if trial.state == TrialState.COMPLETE:
+        return "imported" if "imported_from" in trial.user_attrs else "finished"
+    return {TrialState.PRUNED: "pruned", TrialState.FAIL: "failed", TrialState.WAITING: "waiting"}[trial.state]
+
+
+def importances(study: optuna.Study, sweep: Sweep, method: str) -> dict[str, dict[str, float]]:
+    """Objective -> parameter -> share of the variation it explains; `method` is fanova or ped-anova."""
+    from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
+
+    finished = [trial for trial in proper(study) if trial.state == TrialState.COMPLETE]
+    if len(finished) < MIN_FOR_IMPORTANCE:
+        raise UserError(f"sweep {sweep.name}: {len(finished)} finished trials are too few for importances (at least {MIN_FOR_IMPORTANCE})")
+    result: dict[str, dict[str, float]] = {}
+    for index, name in enumerate(sweep.objectives):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            evaluator = FanovaImportanceEvaluator(seed=0) if method == "fanova" else PedAnovaImportanceEvaluator()
+            try:
+                result[name] = get_param_importances(
+                    study, evaluator=evaluator, target=lambda trial, index=index: trial.values[index]
+                )
+            except ImportError as error:
+                raise UserError(f"importance by {method} needs a package that is not installed: {error}") from error
+            except (ValueError, RuntimeError) as error:
+                raise UserError(f"sweep {sweep.name}: importances of {name}: {' '.join(str(error).split())}") from error
+    return result
+
+
+def write_plots(study: optuna.Study, sweep: Sweep, folder: Path) -> tuple[list[Path], list[str]]:
+    """Optuna's usual plots as PNG files; returns those written and, for the others, why not."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from optuna.visualization import matplotlib as plots
+
+    written: list[Path] = []
+    left: list[str] = []
+    several = len(sweep.objectives) > 1
+    for name, function in PLOTS.items():
+        if (name == "pareto") != several and name in ("pareto", "intermediate"):
+            continue
+        kwargs = {}
+        if several and name not in ("pareto", "timeline"):
+            first = next(iter(sweep.objectives))
+            kwargs = {"target": lambda trial: trial.values[0], "target_name": first}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                axes = vars(plots)[function](study, **kwargs)
+            except (ValueError, RuntimeError, ImportError, KeyError) as error:
+                left.append(f"{name}: {' '.join(str(error).split())}")
+                continue
+        figure = axes.figure if hasattr(axes, "figure") else axes.flat[0].figure
+        figure.set_size_inches(8, 5)
+        path = folder / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=120, bbox_inches="tight")
+        plt.close(figure)
+        written.append(path)
+    return written, left

@@ -1,0 +1,192 @@
+"""Where trials are kept: a journal file (no server, one machine or a shared disk) or PostgreSQL by URL.
+
+One Optuna study a revision of a sweep: a changed space, objective or base is another search, and old trials are not silently mixed in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from pipeline.errors import UserError
+from pipeline.records import atomic
+from sweeps.space import enters
+from sweeps.sweep import Sweep
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+_CONNECT_RETRIES = 5  # several workers may create the tables at once; all but one are told to try again
+
+
+class KernelLock(BaseJournalFileLock):
+    """A lock the kernel releases with its process: a worker killed while it writes leaves no stale one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: TextIO | None = None
+
+    def acquire(self) -> bool:
+        self._file = self._path.open("a")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def default_storage(out: Path, name: str) -> str:
+    """The journal file of a sweep."""
+    return f"journal:{out / 'sweeps' / name / 'journal.log'}"
+
+
+def open_storage(url: str) -> BaseStorage:
+    """`journal:PATH`, or a database URL; raises UserError, one line, when it cannot be reached."""
+    if url.startswith("journal:"):
+        return _open_journal(Path(url.removeprefix("journal:")))
+    if url.startswith(("postgresql://", "postgres://")):
+        url = f"postgresql+psycopg://{url.partition('://')[2]}"
+    from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, OperationalError, ProgrammingError
+
+    for attempt in range(_CONNECT_RETRIES):
+        try:
+            return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        except (ProgrammingError, IntegrityError) as error:
+            if attempt == _CONNECT_RETRIES - 1:
+                raise UserError(f"storage {_shown(url)}: {_first_line(error)}") from error
+            time.sleep(0.2 * (attempt + 1))
+        except ImportError as error:
+            raise UserError(f"storage {_shown(url)} needs a driver: pip install 'ca2sis-lab[postgres]' ({error})") from error
+        except (OperationalError, ArgumentError, NoSuchModuleError) as error:
+            raise UserError(f"storage {_shown(url)} cannot be opened: {_first_line(error)}") from error
+    raise AssertionError("the loop returns or raises")
+
+
+def _open_journal(path: Path) -> BaseStorage:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = KernelLock(path.with_name(f"{path.name}.lock"))
+        lock.acquire()
+        try:
+            _mend(path)
+        finally:
+            lock.release()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {atomic.reason(error)}") from error
+
+
+def _mend(path: Path) -> None:
+    """Cut off a last line that a crash or a full disk left unfinished: the journal refuses to be read past one."""
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with path.open("rb+") as file:
+            file.truncate(whole)
+
+
+def studies_of(storage: BaseStorage, name: str) -> list[optuna.Study]:
+    """All revisions of a sweep, oldest first."""
+    found = [item for item in optuna.get_all_study_names(storage) if item.rpartition("@")[0] == name]
+    studies = [optuna.load_study(study_name=item, storage=storage) for item in found]
+    return sorted(studies, key=lambda study: int(study.user_attrs.get("revision", 0)))
+
+
+def open_study(storage: BaseStorage, sweep: Sweep, *, create: bool = True) -> optuna.Study:
+    """The Optuna study of this revision of the sweep; made when it does not exist and `create` says so."""
+    name = f"{sweep.name}@{sweep.digest[:12]}"
+    existing = {study.study_name: study for study in studies_of(storage, sweep.name)}
+    if name in existing:
+        return existing[name]
+    if not create:
+        raise UserError(f"sweep {sweep.name}: not in this storage yet; start it with: python -m sweeps run {sweep.name}")
+    study = optuna.create_study(study_name=name, storage=storage, directions=sweep.directions, load_if_exists=True)
+    study.set_user_attr("sweep", sweep.model_dump(mode="json"))
+    study.set_user_attr("question", " ".join(sweep.question.split()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(list(sweep.objectives))
+    study.set_user_attr("revision", len(existing) + 1)
+    return study
+
+
+def import_trials(study: optuna.Study, sweep: Sweep, storage: BaseStorage) -> tuple[int, int]:
+    """Take over finished trials of older revisions that are points of this space; returns (imported, left out).
+
+    Only where base, objectives, protocol and run seed are the same: elsewhere the old values mean something else.
+    """
+    mine = sweep.model_dump(mode="json", include={"base", "objectives", "protocol", "seed"})
+    already = {trial.user_attrs.get("imported_from") for trial in study.trials}
+    imported = left = 0
+    for old in studies_of(storage, sweep.name):
+        if old.study_name == study.study_name:
+            continue
+        theirs: dict[str, Any] = old.user_attrs.get("sweep", {})
+        comparable = all(theirs.get(key) == value for key, value in mine.items())
+        for trial in old.get_trials(states=(TrialState.COMPLETE,)):
+            source = f"{old.study_name}/{trial.number}"
+            if source in already or "imported_from" in trial.user_attrs:
+                continue
+            if not comparable or not _is_point(trial, sweep):
+                left += 1
+                continue
+            kept = {key: trial.user_attrs[key] for key in ("run_id", "overrides") if key in trial.user_attrs}
+            study.add_trial(
+                create_trial(
+                    values=trial.values,
+                    params=trial.params,
+                    distributions={key: sweep.space[key].distribution() for key in trial.params},
+                    user_attrs={**kept, "imported_from": source},
+                    intermediate_values=trial.intermediate_values,
+                )
+            )
+            imported += 1
+    return imported, left
+
+
+def _is_point(trial: FrozenTrial, sweep: Sweep) -> bool:
+    """Whether a trial has exactly the parameters that enter, each within its range."""
+    values: dict[str, Any] = {}
+    for key, parameter in sweep.space.items():
+        if enters(parameter, values):
+            if key not in trial.params:
+                return False
+            distribution = parameter.distribution()
+            with contextlib.suppress(ValueError, TypeError):
+                if distribution._contains(distribution.to_internal_repr(trial.params[key])):
+                    values[key] = trial.params[key]
+                    continue
+            return False
+    return set(values) == set(trial.params)
+
+
+def _shown(url: str) -> str:
+    """A URL without its password."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return url.rpartition("@")[2]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
