@@ -37,10 +37,12 @@ def finite(values: Iterable[float]) -> np.ndarray:
 def summarise(values: Iterable[float]) -> Summary:
     """Summary of at least one finite value."""
     array = finite(values)
+    mean = _exact_mean(array)
+    squares = math.fsum((array - mean) ** 2)
     return Summary(
         n=len(array),
-        mean=_exact_mean(array),
-        std=float(np.std(array, ddof=1)) if len(array) > 1 else None,
+        mean=mean,
+        std=math.sqrt(squares / (len(array) - 1)) if len(array) > 1 else None,
         median=float(np.median(array)),
         iqm=interquartile_mean(array),
         minimum=float(array.min()),

@@ -1,4 +1,4 @@
-"""CSV for further calculation: raw numbers at full precision, one row an arm, several columns a metric.
+"""CSV for further calculation: unrounded numbers (12 digits), one row an arm, several columns a metric.
 
 For each column of the table: `<key>` (mean), `<key>:std`, `<key>:n`, `<key>:status`, `<key>:rank`, and, where
 compared, the difference to the reference with its interval and corrected p-value. Footnotes are in the column
@@ -46,7 +46,7 @@ def _cell(cell: TableCell) -> list[str]:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else repr(float(value))
+    return "" if value is None else f"{value:.12g}"  # beyond, processors differ in the last bits
 
 
 def _notes(row: Row, texts: dict[str, str], table: Table) -> str:

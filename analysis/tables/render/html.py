@@ -76,7 +76,7 @@ def _cell(column: str, cell: TableCell) -> str:
     tie = ' <span class="tie" title="not distinguishable from the best">≈</span>' if cell.tie else ""
     n = f' <span class="n">(n = {cell.n})</span>' if cell.show_n else ""
     details = "".join(f'<span class="detail">{escape(detail)}</span>' for detail in cell.details)
-    value = f' data-value="{cell.value!r}"' if cell.value is not None else ""
+    value = f' data-value="{cell.value:.12g}"' if cell.value is not None else ""
     classes = f' class="{cell.rank}"' if cell.rank else ""
     attributes = f'{classes} data-column="{escape(column)}" data-status="{cell.status}"{value}'
     return f'<td{attributes}><span class="value">{text}</span>{tie}{n}{_sup(cell.notes)}{details}</td>'
