@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from pipeline.data import Dataset, build_dataset
 from pipeline.data.batch import Batch, image_array, image_tensor, one_hot
 from pipeline.data.loader import batches, batches_per_epoch, epoch_order, sequential
+from pipeline.data.speed import feeding_speed
+from pipeline.errors import UserError
 from pipeline.schema.data import Augment
-from tests.pipeline.data.samples import data_config
+from tests.pipeline.data.samples import data_config, face, write_folder
 
 MIRROR = Augment(mirror=True, load_scale=1.0)
 CROP = Augment(mirror=True, load_scale=1.25)
@@ -148,3 +150,40 @@ def test_values_and_masks() -> None:
     assert mask.argmax(1).tolist() == [[[0, 2], [1, 2]]] and torch.equal(mask.sum(1), torch.ones(1, 2, 2))
     with pytest.raises(ValueError, match=r"0\.\.3 outside 0\.\.2"):
         one_hot(torch.tensor([[[0, 3]]]), 3)
+
+
+def test_two_writers_of_one_mapped_cache(tmp_path: Path) -> None:
+    """Both build, one is kept, both read the same; nothing else is left behind."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    cfg = data_config(train_images=6, cache="mapped", cache_root=str(tmp_path / "maps"))
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: build_dataset(cfg, "train"), range(2))
+    assert all(np.array_equal(first[i].image, second[i].image) for i in range(6))
+    assert len(list((tmp_path / "maps" / "mapped").iterdir())) == 1
+
+
+def test_mapped_cache_is_never_stale(tmp_path: Path) -> None:
+    """Another photo under the same name is another cache."""
+    from PIL import Image
+
+    root = write_folder(tmp_path / "set", 5)
+    cfg = data_config("folder", root=str(root), cache="mapped", cache_root=str(tmp_path / "maps"), split="share")
+    before = build_dataset(cfg, "train")[0].image
+    Image.fromarray(face(30, 48)[0]).save(root / "images" / "face0.png")
+    after = build_dataset(cfg, "train")[0].image
+    assert not np.array_equal(before, after)
+    assert np.array_equal(after, build_dataset(cfg.model_copy(update={"cache": "none"}), "train")[0].image)
+
+
+def test_mapped_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    cfg = data_config(train_images=2, cache="mapped", cache_root=str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"data\.cache_root: .* cannot be written"):
+        build_dataset(cfg, "train")
+
+
+def test_feeding_speed_counts_what_it_measured() -> None:
+    speed = feeding_speed(data_config(train_images=4, cache="memory"), "train", batch_size=2, seconds=0.0)
+    assert (speed.images, speed.height, speed.cache) == (4, 32, "memory")
+    assert speed.images_per_s > 0 and speed.first_epoch_s > 0
