@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import pickle
 import tempfile
 import urllib.request
 from collections.abc import Callable
@@ -124,7 +125,7 @@ def load_tensors(name: str, folder: str | None) -> tuple[dict[str, torch.Tensor]
     path, digest = verified(name, folder)
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise WeightsMissing(
             f"{path} is refused: it cannot be read as tensors ({' '.join(str(error).split())[:120]})"
         ) from error
@@ -208,4 +209,7 @@ def fetch(name: str, folder: Path, on_bytes: Callable[[int, int], None]) -> Path
 
 
 def _looked(file: WeightFile, folder: str | None) -> str:
-    return " or ".join(str(path.parent) for path in places(file, folder))
+    """Folders for people; the home folder as ~, so that the text is the same for everybody."""
+    home = Path.home()
+    parents = [path.parent for path in places(file, folder)]
+    return " or ".join(f"~/{p.relative_to(home)}" if p.is_relative_to(home) else str(p) for p in parents)

@@ -76,7 +76,16 @@ def check_features(features: Features, width: int | None = None) -> Matrix:
 def root(matrix: Matrix) -> Matrix:
     """Symmetric square root of a symmetric positive semidefinite matrix; negative rounding is clamped to 0."""
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2.0)
-    return (vectors * np.sqrt(np.clip(values, 0.0, None))) @ vectors.T
+    return (vectors * np.sqrt(significant(values))) @ vectors.T
+
+
+def significant(eigenvalues: Matrix) -> Matrix:
+    """Eigenvalues with those below the rank tolerance (numpy's own: largest x count x epsilon) set to 0.
+
+    Rounding noise of 1e-16 would otherwise enter a sum of square roots as 1e-8 each, and below 0 as NaN.
+    """
+    floor = float(np.max(np.abs(eigenvalues), initial=0.0)) * len(eigenvalues) * np.finfo(np.float64).eps
+    return np.where(eigenvalues > floor, eigenvalues, 0.0)
 
 
 def frechet(mean_a: Matrix, cov_a: Matrix, mean_b: Matrix, cov_b: Matrix) -> float:
@@ -90,7 +99,7 @@ def frechet(mean_a: Matrix, cov_a: Matrix, mean_b: Matrix, cov_b: Matrix) -> flo
     root_a = root(cov_a)
     product = root_a @ cov_b @ root_a
     values = np.linalg.eigvalsh((product + product.T) / 2.0)
-    cross = float(np.sqrt(np.clip(values, 0.0, None)).sum())
+    cross = float(np.sqrt(significant(values)).sum())
     offset = mean_a - mean_b
     return max(0.0, float(offset @ offset + np.trace(cov_a) + np.trace(cov_b) - 2.0 * cross))
 
@@ -130,7 +139,7 @@ def frechet_interval(
         eigenvalues = np.linalg.eigvalsh(centred * scale[:, None] * scale[None, :] / (count - 1))
         trace = (times[chosen] @ norms[chosen] - count * mean @ mean) / (count - 1)
         offset = mean - mean_ref
-        values[i] = offset @ offset + np.trace(cov_ref) + trace - 2 * np.sqrt(np.clip(eigenvalues, 0, None)).sum()
+        values[i] = offset @ offset + np.trace(cov_ref) + trace - 2 * np.sqrt(significant(eigenvalues)).sum()
     tail = (1.0 - level) / 2.0
     own = Moments.of(rows)
     values += frechet(mean_ref, cov_ref, own.mean, own.covariance) - values.mean()

@@ -6,6 +6,7 @@ VGG-16. Both take `ImageBatch`, so the range can not be wrong (LPIPS on [0, 1] i
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal, Protocol
 
 import numpy as np
@@ -48,7 +49,9 @@ class Lpips:
         linear, linear_digest = load_tensors(f"lpips_{net}", folder)
         import lpips
 
-        network = lpips.LPIPS(pretrained=False, pnet_rand=True, net=net, version="0.1", verbose=False)
+        with warnings.catch_warnings():  # the package calls torchvision in a way that is deprecated, and works
+            warnings.simplefilter("ignore", UserWarning)
+            network = lpips.LPIPS(pretrained=False, pnet_rand=True, net=net, version="0.1", verbose=False)
         with torch.no_grad():
             # The slices keep torchvision's layer numbers: slice2.3.weight is features.3.weight.
             for name, parameter in network.net.named_parameters():

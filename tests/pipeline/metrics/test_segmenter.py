@@ -1,0 +1,126 @@
+"""The project's own segmenter learns, is cached under a digest of what made it, and is never trained twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.errors import UserError
+from pipeline.images import ImageBatch, from_uint8
+from pipeline.metrics.reference import content_digest, reference_features
+from pipeline.metrics.segmentation import Confusion
+from pipeline.metrics.segmenter import Segmenter, UNet, build_network, external_segmenter, trained_segmenter
+from pipeline.progress import Quiet
+from pipeline.schema.evaluation import SegmenterConfig
+from tests.pipeline.metrics.doubles import CLASSES, faces, protocol
+
+CPU = torch.device("cpu")
+
+
+def config(**changes: object) -> SegmenterConfig:
+    small = {"width": 4, "depth": 1, "iterations": 40, "batch_size": 4, "train_images": 8}
+    return protocol().segmenter.model_copy(update={**small, **changes})
+
+
+def judged(segmenter: Segmenter) -> float:
+    data, confusion = faces(8, 24, "train"), Confusion(CLASSES)
+    for i in range(8):
+        images = from_uint8(data[i].image[None])
+        confusion.update(segmenter.labels(images), torch.from_numpy(data[i].label[None]).long())
+    return confusion.accuracy()
+
+
+def test_it_learns_is_cached_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = faces(8, 24, "train")
+    before = trained_segmenter(config(iterations=1), data, CPU, tmp_path, Quiet())
+    after = trained_segmenter(config(), data, CPU, tmp_path, Quiet())
+    assert judged(after) > max(0.5, judged(before) + 0.1)
+    monkeypatch.setattr("pipeline.metrics.segmenter._train", lambda *a: pytest.fail("trained a second time"))
+    again = trained_segmenter(config(), faces(8, 24, "train"), CPU, tmp_path, Quiet())
+    assert again.digest == after.digest != before.digest
+    images = from_uint8(data[0].image[None])
+    assert np.array_equal(again.features(images), after.features(images))
+
+
+def test_training_is_a_function_of_config_and_data_and_leaves_the_random_state_alone() -> None:
+    data = faces(8, 24, "train")
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first = trained_segmenter(config(iterations=3), data, CPU, None, Quiet())
+    assert torch.equal(torch.rand(3), expected)
+    assert first.digest == trained_segmenter(config(iterations=3), data, CPU, None, Quiet()).digest
+    assert first.digest != trained_segmenter(config(iterations=3, seed=1), data, CPU, None, Quiet()).digest
+
+
+def test_features_are_standardised_over_the_training_images() -> None:
+    data = faces(8, 24, "train")
+    segmenter = trained_segmenter(config(iterations=5), data, CPU, None, Quiet())
+    features = segmenter.features(from_uint8(np.stack([data[i].image for i in range(8)])))
+    assert features.shape == (8, segmenter.feature_width)
+    assert np.allclose(features.mean(0), 0, atol=1e-4) and np.allclose(features.std(0), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (30, 17), (9, 40)])
+def test_any_size_goes_through_the_unet(height: int, width: int) -> None:
+    network = UNet(5, 4, 3)
+    assert network(torch.zeros(2, 3, height, width)).shape == (2, 5, height, width)
+
+
+def test_the_torchvision_architecture_builds_and_segments() -> None:
+    network = build_network(config(architecture="deeplabv3_resnet50"), 5).eval()
+    segmenter = Segmenter(network, "", 2048, CPU, {}, torch.zeros(2048), torch.ones(2048))
+    images = ImageBatch(torch.rand(1, 3, 32, 32), "unit")
+    assert segmenter.labels(images).shape == (1, 32, 32) and segmenter.features(images).shape == (1, 2048)
+
+
+class Bright(torch.nn.Module):
+    """Two classes: dark and bright."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean = x.mean(dim=1, keepdim=True)
+        return torch.cat([-mean, mean], dim=1)
+
+
+def test_an_external_segmenter_is_checked(tmp_path: Path) -> None:
+    path = tmp_path / "bright.pt"
+    torch.jit.script(Bright()).save(str(path))
+    segmenter = external_segmenter(path, 2, CPU)
+    picture = torch.zeros(1, 3, 2, 2)
+    picture[..., 1] = 1
+    assert segmenter.labels(ImageBatch(picture, "unit")).tolist() == [[[0, 1], [0, 1]]]
+    assert segmenter.feature_width is None
+    with pytest.raises(UserError, match="not \\(1, 19, 64, 64\\)"):
+        external_segmenter(path, 19, CPU)
+    path.write_bytes(b"nothing")
+    with pytest.raises(UserError, match="not a readable TorchScript file"):
+        external_segmenter(path, 2, CPU)
+
+
+class Means:
+    """Feature extractor double that counts its calls."""
+
+    names, identity, width = ("fd", "kd"), "means", 3
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def features(self, images: ImageBatch) -> np.ndarray:
+        self.calls += 1
+        return images.unit().mean(dim=(2, 3)).numpy()
+
+
+def test_reference_features_are_cached_by_content(tmp_path: Path) -> None:
+    extractor = Means()
+    data = faces(6, 16, "train")
+    first, digest = reference_features(extractor, data, 6, tmp_path, Quiet())  # type: ignore[arg-type]
+    again, same = reference_features(extractor, faces(6, 16, "train"), 6, tmp_path, Quiet())  # type: ignore[arg-type]
+    assert extractor.calls == 1 and np.array_equal(first, again) and digest == same == content_digest(data, 6)
+    _, other = reference_features(extractor, data, 5, tmp_path, Quiet())  # type: ignore[arg-type]
+    assert extractor.calls == 2 and other != digest
+    extractor.identity = "means 2"
+    reference_features(extractor, data, 6, tmp_path, Quiet())  # type: ignore[arg-type]
+    assert extractor.calls == 3
