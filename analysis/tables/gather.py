@@ -72,7 +72,7 @@ class Gatherer:
         self._runs: dict[str, list[tuple[int, str, str, str, str]]] = {}
         run_columns = ["arm", "seed", "run_id", "run_state", "run_reason", "kind"]
         for arm, *rest in study.runs[run_columns].itertuples(index=False, name=None):
-            self._runs.setdefault(arm, []).append(tuple(rest))
+            self._runs.setdefault(arm, []).append((int(rest[0]), *rest[1:]))
         self._rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
         plain = study.frame[["arm", "metric", *fields]].astype(object)
         plain = plain.where(plain.notna(), None)

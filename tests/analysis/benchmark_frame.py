@@ -29,7 +29,8 @@ from analysis.tables import build_table, load_spec, render
 text = render(build_table(study, load_spec("main")[1]), "md")
 tabled = time.perf_counter()
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-print(f"{len(study.runs):>7} {len(study.frame):>8} {imported - begin:>8.2f} {loaded - imported:>8.2f} {tabled - loaded:>8.2f} {peak:>9.2f}")
+sizes = f"{len(study.runs):>7} {len(study.frame):>8}"
+print(f"{sizes} {imported - begin:>8.2f} {loaded - imported:>8.2f} {tabled - loaded:>8.2f} {peak:>9.2f}")
 """
 
 

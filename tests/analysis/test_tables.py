@@ -29,7 +29,7 @@ from analysis.tables.render.markdown import escape as markdown_escape
 from analysis.tables.spec import ShowSpec, parse_spec
 from pipeline.errors import UserError
 from pipeline.records import MetricRow, RunStore
-from tests.analysis.synthetic import ARMS, METRICS, PSNR, SSIM, Metric, SyntheticArm, fingerprint_of, make_study
+from tests.analysis.synthetic import ARMS, PSNR, SSIM, Metric, SyntheticArm, fingerprint_of, make_study
 
 GOLDEN = Path(__file__).parent / "golden"
 FULL = TableSpec(title="Full", show=ShowSpec(delta=True, interval=True, stars=True, gain=True))
