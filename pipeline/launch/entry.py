@@ -68,6 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     # until the trainer installs its own handler, a request to stop means that nothing has been done yet
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(EXIT_PREEMPTED))
     signal.signal(signal.SIGUSR1, lambda number, frame: sys.exit(EXIT_PREEMPTED))
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm sends it to the whole job; the parent turns it into SIGTERM
     status, message = run_job(Job.from_json(Path(paths[0]).read_text()))
     if message:
         sys.stderr.write(f"{message}\n")
