@@ -46,9 +46,7 @@ def image_tensor(images: np.ndarray) -> Tensor:
 
 
 def image_array(images: Tensor) -> np.ndarray:
-    """(N,3,H,W) float32 in [-1, 1] -> (N,H,W,3) uint8, rounded to nearest and clipped: the inverse of
-    `image_tensor`.
-    """
+    """(N,3,H,W) float32 in [-1, 1] -> (N,H,W,3) uint8, rounded to nearest and clipped: the inverse of `image_tensor`."""
     scaled = images.detach().cpu().add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)
     return scaled.permute(0, 2, 3, 1).contiguous().numpy()
 

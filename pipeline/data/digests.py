@@ -5,13 +5,21 @@ once.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 _CHUNK_BYTES = 1 << 20
+
+
+def canonical_digest(value: Any) -> str:
+    """sha256 (hex) of the canonical JSON of plain `value`."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def user_cache() -> Path:

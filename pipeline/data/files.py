@@ -12,9 +12,7 @@ from pipeline.schema.data import DataConfig
 
 
 class FileDataset:
-    """One split of a source. Evaluation sees samples resized to the training size; training may see them larger, to
-    crop.
-    """
+    """One split of a source. Evaluation sees samples resized to the training size; training may see them larger, to crop."""
 
     def __init__(self, cfg: DataConfig, source: Source, split: Split) -> None:
         self.records = source.splits[split]

@@ -4,17 +4,10 @@ identity.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any
 
+from pipeline.data.digests import canonical_digest
 from pipeline.schema.data import NUISANCE_FIELDS, DataConfig
-
-
-def canonical_digest(value: Any) -> str:
-    """sha256 (hex) of the canonical JSON of plain `value`."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def data_fingerprint(cfg: DataConfig) -> dict[str, Any]:

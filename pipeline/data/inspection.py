@@ -105,9 +105,7 @@ def _label_problems(
 
 
 def _sides_swapped(space: LabelSpace, label: NDArray[np.uint8], counts: NDArray[np.int64]) -> bool:
-    """Whether more pairs of left and right parts lie the wrong way round than the right one (l_ belongs on the
-    right).
-    """
+    """Whether more pairs of left and right parts lie the wrong way round than the right one (l_ belongs on the right)."""
     votes = 0
     for k, other in enumerate(space.mirror_permutation):
         if not space.classes[k].startswith("l_") or k == other or min(counts[k], counts[other]) < _MIN_SIDE_PIXELS:

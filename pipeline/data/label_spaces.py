@@ -58,9 +58,7 @@ class LabelSpace:
         raise UserError(f"label space {self.name} has no class or group {name!r}{nearest(name, known)}")
 
     def decode(self, raw: NDArray[np.integer], source: str) -> NDArray[np.uint8]:
-        """Raw file values (H,W) -> class indices (H,W) uint8, by table; UserError naming `source` and the illegal
-        values.
-        """
+        """Raw file values (H,W) -> class indices (H,W) uint8, by table; UserError naming `source` and the illegal values."""
         values = np.unique(raw)
         bad = [int(v) for v in values if v < 0 or v >= len(self.raw_to_class) or self.raw_to_class[int(v)] == _UNUSED]
         if bad:
@@ -114,8 +112,7 @@ def _side_permutation(
 
 
 def make_space(name: str, classes: tuple[str, ...], *, unknown: int | None = None) -> LabelSpace:
-    """A space whose raw values are its indices, without sides or groups: for `folder` data sets with a class-names
-    file.
+    """A space whose raw values are its indices, without sides or groups: for `folder` data sets with a class-names file.
 
     Classes named `left_x` / `right_x` or `l_x` / `r_x` (both present) exchange on mirroring.
     """

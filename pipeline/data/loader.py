@@ -7,7 +7,7 @@ batch b on, because neither the order nor a sample's augmentation depends on wha
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -52,8 +52,11 @@ def batches(
     start: int = 0,
     augment: Augment | None,
     workers: int = 0,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """Training batches `start`, `start + 1`, ... of one epoch; each of exactly `batch_size` samples.
+
+    `part` = (r, n): only the r-th of n equal parts of every batch, for n processes training together.
 
     `augment` None: samples as evaluation sees them. `workers` threads decode ahead; the batches are the same for any
     number.
@@ -69,17 +72,25 @@ def batches(
         return augment_sample(loaded, dataset.label_space, rng, dataset.height, dataset.width, mirrored=augment.mirror)
 
     positions = range(start * batch_size, len(order))
-    yield from _collated(dataset, sample, positions, batch_size, workers)
+    yield from _collated(dataset, sample, positions, batch_size, workers, part)
 
 
 def sequential(dataset: Dataset, batch_size: int, *, workers: int = 0) -> Iterator[Batch]:
     """Every sample once, in key order, the last batch possibly smaller: for evaluation."""
-    yield from _collated(dataset, dataset.__getitem__, range(len(dataset)), batch_size, workers)
+    yield from _collated(dataset, dataset.__getitem__, range(len(dataset)), batch_size, workers, (0, 1))
 
 
-def _collated(dataset: Dataset, sample, positions: range, batch_size: int, workers: int) -> Iterator[Batch]:  # type: ignore[no-untyped-def]
+def _collated(
+    dataset: Dataset,
+    sample: Callable[[int], Sample],
+    positions: range,
+    batch_size: int,
+    workers: int,
+    part: tuple[int, int],
+) -> Iterator[Batch]:
     count = dataset.label_space.num_classes
-    groups = [positions[i : i + batch_size] for i in range(0, len(positions), batch_size)]
+    mine = slice(part[0] * batch_size // part[1], (part[0] + 1) * batch_size // part[1])
+    groups = [positions[i : i + batch_size][mine] for i in range(0, len(positions), batch_size)]
     if workers == 0:
         for group in groups:
             yield collate([sample(position) for position in group], count)

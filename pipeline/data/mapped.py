@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.digests import user_cache
-from pipeline.data.fingerprint import canonical_digest, data_fingerprint
+from pipeline.data.digests import canonical_digest, user_cache
+from pipeline.data.fingerprint import data_fingerprint
 from pipeline.data.types import Dataset, Sample, Split
 from pipeline.errors import UserError
 from pipeline.schema.data import DataConfig

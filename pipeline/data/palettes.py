@@ -27,9 +27,7 @@ CITYSCAPES_PALETTE: Palette = (
 
 
 def distinct_palette(count: int, *, dark: int | None = None) -> Palette:
-    """`count` colours spread by the golden angle in hue, three saturations and values; index `dark` becomes near
-    black.
-    """
+    """`count` colours spread by the golden angle in hue, three saturations and values; index `dark` becomes near black."""
     colours = []
     for k in range(count):
         red, green, blue = colorsys.hsv_to_rgb(

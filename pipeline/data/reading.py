@@ -40,9 +40,7 @@ def _naming(path: Path, what: str) -> Iterator[None]:
 
 
 def read_photo(path: Path) -> Image.Image:
-    """RGB photo, upright by its EXIF orientation. Grey, palette, CMYK and alpha photos become RGB; 16-bit ones are
-    refused.
-    """
+    """RGB photo, upright by its EXIF orientation. Grey, palette, CMYK and alpha photos become RGB; 16-bit ones are refused."""
     with _naming(path, "photo"), Image.open(path) as opened:
         mode = opened.mode
         if mode in _PHOTO_MODES:
@@ -65,9 +63,7 @@ def read_ids(path: Path) -> NDArray[np.int32]:
 
 
 def check_alignment(photo: Path, size: tuple[int, int], label: Path, label_shape: tuple[int, ...]) -> None:
-    """UserError unless photo (width, height) and label (height, width) have one aspect (sizes may differ, as 1024
-    and 512 do).
-    """
+    """UserError unless photo (width, height) and label (height, width) have one aspect (sizes may differ, as 1024 and 512 do)."""
     width, height = size
     rows, columns = label_shape[0], label_shape[1]
     if abs(width * rows - columns * height) > 0.01 * width * rows:

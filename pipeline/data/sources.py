@@ -51,10 +51,10 @@ class Source:
     splits: dict[Split, tuple[Record, ...]]
 
     def describe(self) -> dict[str, Any]:
-        """Plain description by content: digests of the files of every split, the rule, the classes; no paths of this
+        """Plain description by content: a digest of the names and files of every split, the rule, the classes; no paths of this
         machine.
         """
-        from pipeline.data.digests import file_digests
+        from pipeline.data.digests import canonical_digest, file_digests
 
         digests = file_digests(
             self.root, sorted({path for records in self.splits.values() for r in records for path in _paths(r)})
@@ -65,7 +65,10 @@ class Source:
             "classes": list(self.space.classes),
             "split_rule": self.split_rule,
             "splits": {
-                split: [[r.key, *(digests[p] for p in _paths(r))] for r in records]
+                split: {
+                    "images": len(records),
+                    "sha256": canonical_digest([[r.key, *(digests[p] for p in _paths(r))] for r in records]),
+                }
                 for split, records in self.splits.items()
             },
         }

@@ -81,9 +81,7 @@ def _resolve(cfg: DataConfig, layout: Layout) -> str:
 
 
 def _folders(layout: Layout, root: Path) -> Division:
-    """The root's own parts; of `val` and `test`, a missing one is the other (ADE20K and others have no public test
-    labels).
-    """
+    """The root's own parts; of `val` and `test`, a missing one is the other (ADE20K and others have no public test labels)."""
     parts = layout.parts
     if "train" not in parts or not ("val" in parts or "test" in parts):
         raise UserError(f"{root}: split by folders needs train and val (or test); found {', '.join(parts)}")
@@ -94,8 +92,7 @@ def _folders(layout: Layout, root: Path) -> Division:
 
 
 def holdout(records: tuple[Record, ...]) -> Division:
-    """A fifth (at least one image) is held out, chosen by the sha256 of the key, so that adding images moves few
-    others.
+    """A fifth (at least one image) is held out, chosen by the sha256 of the key, so that adding images moves few others.
 
     Half of what is held out is `val`, half `test`; a single held-out image is both. A set of one image has nothing
     to hold out.
@@ -130,9 +127,7 @@ def celebamask_28000_2000(records: tuple[Record, ...]) -> Division:
 
 
 def celebamask_official(records: tuple[Record, ...], root: Path) -> Division:
-    """CelebA's own partition (24,183 / 2,993 / 2,824), through `CelebA-HQ-to-CelebA-mapping.txt` (columns idx,
-    orig_idx, ...).
-    """
+    """CelebA's own partition (24,183 / 2,993 / 2,824), through `CelebA-HQ-to-CelebA-mapping.txt` (columns idx, orig_idx, ...)."""
     table = root / "CelebA-HQ-to-CelebA-mapping.txt"
     if not table.is_file():
         raise UserError(f"{table} is missing: the official split needs the mapping file that comes with CelebAMask-HQ")

@@ -26,9 +26,7 @@ TRANSFORM_VERSION = 1
 
 
 def source_box(source_aspect: float, target_aspect: float, mode: ResizeMode) -> Box:
-    """The part of a picture (fractions) that fills a target: all of it, or the largest centred part of the target's
-    aspect.
-    """
+    """The part of a picture (fractions) that fills a target: all of it, or the largest centred part of the target's aspect."""
     if mode == "stretch":
         return 0.0, 0.0, 1.0, 1.0
     if source_aspect > target_aspect:
@@ -94,9 +92,7 @@ def augment_sample(
 
 
 def connected_components(label: NDArray[np.integer]) -> NDArray[np.int32]:
-    """Instance ids (H,W) int32 where a data set has none: 4-connected components of equal class, numbered from 0 by
-    class.
-    """
+    """Instance ids (H,W) int32 where a data set has none: 4-connected components of equal class, numbered from 0 by class."""
     instance = np.zeros(label.shape, dtype=np.int32)
     count = 0
     for k in np.unique(label):

@@ -87,7 +87,7 @@ def label_order(maps: Sequence[NDArray[np.integer]]) -> LabelOrder:
         skin, seventeen = _height_of(ids, (1,)), _height_of(ids, (17,))
         if skin is not None and seventeen is not None:
             votes += 1 if seventeen > skin else -1  # neck below the face, or hair above
-    return "undecided" if votes == 0 else "celebamask_hq" if votes > 0 else "celebamask_hq_g_mask"
+    return "undecided" if abs(votes) < 2 else "celebamask_hq" if votes > 0 else "celebamask_hq_g_mask"
 
 
 def _height_of(ids: NDArray[np.integer], wanted: tuple[int, ...]) -> float | None:

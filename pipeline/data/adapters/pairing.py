@@ -30,9 +30,7 @@ _complaints: ContextVar[list[Complaint] | None] = ContextVar("complaints", defau
 
 @contextmanager
 def lenient() -> Iterator[list[Complaint]]:
-    """Within the block, what would be an error of pairing is collected and the complete samples are read all the
-    same.
-    """
+    """Within the block, what would be an error of pairing is collected and the complete samples are read all the same."""
     collected: list[Complaint] = []
     token = _complaints.set(collected)
     try:

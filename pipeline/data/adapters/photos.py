@@ -57,9 +57,7 @@ def find_deepfashion(root: Path, space: LabelSpace) -> Layout:
 
 
 def find_ade20k(root: Path, space: LabelSpace) -> Layout:
-    """ADE20K SceneParsing: `images/{training,validation}` + `annotations/{training,validation}`; the full release is
-    refused.
-    """
+    """ADE20K SceneParsing: `images/{training,validation}` + `annotations/{training,validation}`; the full release is refused."""
     base = root / "ADEChallengeData2016" if (root / "ADEChallengeData2016").is_dir() else root
     full = base / "index_ade20k.mat", base / "index_ade20k.pkl", base / "ADE20K_2021_17_01"
     if any(path.exists() for path in full) or _has_full_release_files(base):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.data.adapters import CLASSES_FILE, find_layout, photos
-from pipeline.data.adapters.celebamask import MERGED, PARTS, PHOTOS
+from pipeline.data.adapters.celebamask import PARTS, PHOTOS
 from pipeline.data.adapters.pairing import list_files
 from pipeline.data.adapters.prepared import MANIFEST
 from pipeline.data.label_spaces import LabelSpace, label_space
@@ -50,8 +50,8 @@ def find_raw(name: str, source: Path, space_name: str) -> Raw:
     if name == "celebamask_hq":
         inner = source / "CelebAMask-HQ"
         source = inner if (inner / PHOTOS).is_dir() else source
-        parts = _part_masks(source) if (source / PARTS).is_dir() and not (source / MERGED).is_dir() else {}
-        if parts:
+        parts = _part_masks(source) if (source / PARTS).is_dir() else {}
+        if parts:  # the original, whatever merged maps lie beside it
             return _from_part_masks(source, parts, space_name)
     layout = find_layout(name, source, space_name)
     jobs = [

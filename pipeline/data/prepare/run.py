@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.adapters.prepared import MANIFEST, MANIFEST_FORMAT
-from pipeline.data.fingerprint import canonical_digest
+from pipeline.data.digests import canonical_digest
 from pipeline.data.label_spaces import LabelSpace
 from pipeline.data.prepare.duplicates import duplicate_groups, keep_apart
 from pipeline.data.prepare.raw import Job, Raw, find_raw

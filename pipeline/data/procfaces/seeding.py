@@ -13,7 +13,5 @@ _STREAMS: dict[Purpose, int] = {"layout": 1, "styles": 2, "light": 3}
 
 
 def stream(seed: int, index: int, purpose: Purpose) -> np.random.Generator:
-    """Generator of face `index` of data seed `seed` for one purpose; PCG64 through SeedSequence, platform
-    independent.
-    """
+    """Generator of face `index` of data seed `seed` for one purpose; PCG64 through SeedSequence, platform independent."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([_STREAMS[purpose], seed, index])))

@@ -81,9 +81,7 @@ _FABRIC_TEXTURES: tuple[TextureKind, ...] = ("plain", "stripes", "checks", "dots
 
 
 def styles_of(seed: int, index: int) -> FaceStyles:
-    """Styles of face `index` of data seed `seed`; neighbours in a face (skin and nose, hair and brows) are mildly
-    alike.
-    """
+    """Styles of face `index` of data seed `seed`; neighbours in a face (skin and nose, hair and brows) are mildly alike."""
     rng = stream(seed, index, "styles")
     skin = _between(rng, _SKIN)
     hair = _vivid(rng) if rng.random() < 0.12 else _jitter(rng, _one(rng, _HAIR), 0.04)

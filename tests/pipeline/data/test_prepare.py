@@ -289,3 +289,11 @@ def test_real_samples_prepare_and_train(tmp_path: Path, name: str) -> None:
     assert ready.keys == raw.keys
     assert np.array_equal(ready[0].image, raw[0].image) and np.array_equal(ready[0].label, raw[0].label)
     assert data_fingerprint(cfg)["description"]["split_rule"] == result.default_split
+
+
+def test_part_masks_win_over_merged_maps_beside_them(tmp_path: Path) -> None:
+    """Merged maps in a raw folder are someone's own; the part masks are the data set."""
+    raw = write_parts(tmp_path / "raw", [0, 1])
+    write_g_mask(raw, [0, 1])
+    run("celebamask_hq", raw, tmp_path / "root")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "root" / "labels" / "0.png")), face(0)[1])
