@@ -1,4 +1,4 @@
-r"""LaTeX with booktabs: what a paper takes over with \input. Needs the packages booktabs and (for details) multirow.
+r"""LaTeX with booktabs: what a paper takes over with \input. Needs the package booktabs.
 
 Text is escaped completely; characters that pdfLaTeX cannot set become their nearest letters or their code point, so
 that the table always compiles.
@@ -51,11 +51,9 @@ def _character(character: str) -> str:
 
 def to_latex(table: Table) -> str:
     """The table as a floating `table` with its footnotes below."""
-    details = any(cell.details for row in table.rows for cell in row.cells)
-    packages = "booktabs, multirow" if details else "booktabs"
     lines = [
         f"% Study {_comment(table.study)}, table {_comment(table.name)}; made by `python -m analysis table`.",
-        f"% Packages: {packages}, [T1]{{fontenc}}, textcomp.",
+        "% Packages: booktabs, [T1]{fontenc}, textcomp.",
         r"\begin{table}[t]",
         r"  \centering",
         rf"  \caption{{{escape(table.title)}}}",
@@ -118,8 +116,6 @@ def _row(row: Row, *, indent: bool) -> list[str]:
         label = rf"\textit{{{label}}}"
     label = (r"\quad " if indent else "") + label + _sup(row.notes)
     depth = 1 + max((len(cell.details) for cell in row.cells), default=0)
-    if depth > 1:
-        label = rf"\multirow{{{depth}}}{{*}}{{{label}}}"
     lines = [f"    {label} & {' & '.join(map(_cell, row.cells))} \\\\"]
     for line in range(depth - 1):
         parts = [
