@@ -1,4 +1,4 @@
-"""`python -m pipeline data prepare | check | show`."""
+"""`python -m pipeline data prepare | check | show | speed`."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def register(subparsers: Any) -> None:
     _add_prepare(inner)
     _add_check(inner)
     _add_show(inner)
+    _add_speed(inner)
 
 
 def _add_prepare(subparsers: Any) -> None:
@@ -79,6 +80,22 @@ def _add_show(subparsers: Any) -> None:
     parser.add_argument("--to", type=Path, metavar="FILE", help="default: out/data/NAME.png")
     _add_space(parser)
     parser.set_defaults(func=_show)
+
+
+def _add_speed(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "speed",
+        help="images a second of feeding, with each cache",
+        description="Decoding (or the cache), augmentation, masks and tensors, in one thread, after a first pass.",
+    )
+    parser.add_argument("root", metavar="ROOT", help="a prepared or a downloaded data set, or the word procfaces")
+    parser.add_argument("--data", metavar="NAME", help="which data set it is (default: told from its folders)")
+    parser.add_argument("--size", type=_positive, default=256, metavar="PX", help="short side (default: 256)")
+    parser.add_argument("--images", type=_positive, default=64, metavar="N", help="train images used (default: 64)")
+    parser.add_argument("--batch-size", type=_positive, default=4, metavar="N", help="default: 4")
+    parser.add_argument("--seconds", type=_positive, default=3, metavar="S", help="of measuring, each (default: 3)")
+    _add_space(parser)
+    parser.set_defaults(func=_speed)
 
 
 def _add_space(parser: argparse.ArgumentParser) -> None:
@@ -185,4 +202,20 @@ def _show(args: argparse.Namespace) -> int:
     path: Path = args.to or Path("out") / "data" / f"{cfg.name}.png"
     keys = show(build_dataset(cfg, args.split), path, count=args.count)
     print(f"{path}: {len(keys)} samples of {cfg.name}, split {args.split}")
+    return 0
+
+
+def _speed(args: argparse.Namespace) -> int:
+    import tempfile
+
+    from pipeline.data.quick import quick_config
+    from pipeline.data.speed import feeding_speed
+
+    base = quick_config(args.root, data=args.data, space_name=args.label_space, size=args.size, count=args.images)
+    with tempfile.TemporaryDirectory(prefix="ca2sis-speed-") as folder:
+        print(f"{'cache':10}{'images/s':>10}{'first pass s':>14}")
+        for cache in ("none", "memory", "mapped"):
+            cfg = base.model_copy(update={"cache": cache, "cache_root": folder, "train_images": args.images})
+            speed = feeding_speed(cfg, "train", batch_size=args.batch_size, seconds=float(args.seconds))
+            print(f"{cache:10}{speed.images_per_s:10.1f}{speed.first_epoch_s:14.2f}")
     return 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from pipeline.data.adapters import CLASSES_FILE, find_layout, photos
 from pipeline.data.adapters.celebamask import PARTS, PHOTOS
@@ -15,7 +14,6 @@ from pipeline.data.label_spaces import LabelSpace, label_space
 from pipeline.data.reading import LABEL_SUFFIXES, PHOTO_SUFFIXES
 from pipeline.errors import UserError, nearest
 
-Part = Literal["train", "val", "test", "all"]
 _PART_FILE = re.compile(r"^(\d+)_(.+)$")
 
 

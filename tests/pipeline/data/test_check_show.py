@@ -134,6 +134,16 @@ def test_prepare_check_show_commands(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["data", "show", "procfaces", "--size", "32", "--to", str(sheet)]) == 0
 
 
+def test_speed_command_measures_every_cache(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = str(write_folder(tmp_path / "set", 6))
+    options = ["--size", "16", "--images", "4", "--batch-size", "2", "--seconds", "1"]
+    assert main(["data", "speed", root, *options]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in rows] == ["cache", "none", "memory", "mapped"]
+    speeds = {row[0]: float(row[1]) for row in rows[1:]}
+    assert speeds["memory"] > speeds["none"] > 0
+
+
 def test_check_exits_1_on_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_folder(tmp_path / "set", 3)
     (root / "labels" / "face1.png").unlink()
