@@ -25,6 +25,8 @@ from pipeline.schema.losses import LossConfig
 
 REGULARISERS = ("kl", "diversity")  # terms that come with the generator's pass, where it has them
 
+SUMMED = ("kl",)  # terms that are sums over the batch, not means: a part of a batch holds a part of the sum
+
 
 class Objective(nn.Module):
     """Weighted sum of the terms that are on."""

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.data.batch import Batch
+from pipeline.distributed import World
 from pipeline.errors import UserError
 from pipeline.losses import diversity_loss
 from pipeline.models.contract import Generator, GeneratorPass
 from pipeline.models.discriminator import discriminate
 from pipeline.models.registry import family_of
-from pipeline.objective import Objective
+from pipeline.objective import SUMMED, Objective
 from pipeline.schema.run import RunConfig
 
 
@@ -28,10 +29,19 @@ class Trainer:
     """The training state of one run and the step that advances it."""
 
     def __init__(
-        self, cfg: RunConfig, generator: Generator, discriminator: nn.Module, *, iterations: int, device: torch.device
+        self,
+        cfg: RunConfig,
+        generator: Generator,
+        discriminator: nn.Module,
+        *,
+        iterations: int,
+        device: torch.device,
+        world: World | None = None,
     ) -> None:
         self.cfg = cfg
         self.device = device
+        self.world = world or World()
+        self.world.share(cfg.train.batch_size, cfg.train.accumulate)
         self.iterations = iterations
         self.iteration = 0
         memory_format = torch.channels_last if cfg.train.channels_last else torch.contiguous_format
@@ -65,8 +75,11 @@ class Trainer:
         return self.averaged if self.averaged is not None else self.generator
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """One update of both networks on `batch`; returns the unweighted loss terms as detached scalars."""
-        torch.manual_seed(step_seed(self.cfg.seed, self.iteration))
+        """One update of both networks on `batch` (this process's part of it); returns the unweighted loss terms.
+
+        They are detached scalars, the mean over all processes.
+        """
+        torch.manual_seed(step_seed(self.cfg.seed, self.iteration, self.world.rank))
         self._set_learning_rates()
         self.generator.train()
         self.discriminator.train()
@@ -83,10 +96,13 @@ class Trainer:
                 fake = made.synthesis.image
                 features_fake, features_real = discriminate(self._run_discriminator, part.mask, fake, part.image)
                 losses = self.objective.generator_terms(made, part.image, part.mask, features_fake, features_real)
+                for name in set(SUMMED) & set(losses):
+                    losses[name] = losses[name] * (parts * self.world.size)
                 total = self.objective.total(losses) / parts
             total.backward()  # type: ignore[no-untyped-call]
             fakes.append(fake.detach())
             _accumulate(terms, losses, parts)
+        self.world.average_gradients(self.generator.parameters())
         self.optimiser_g.step()
         self.discriminator.requires_grad_(True)
         for part, fake in zip(micro, fakes, strict=True):
@@ -96,11 +112,12 @@ class Trainer:
                 total = sum(losses.values(), torch.zeros((), device=self.device)) / parts
             total.backward()  # type: ignore[no-untyped-call]
             _accumulate(terms, losses, parts)
+        self.world.average_gradients(self.discriminator.parameters())
         self.optimiser_d.step()
         self.iteration += 1
         if self.averaged is not None and self.iteration % self.cfg.train.ema_every == 0:
             self._average()
-        return terms
+        return self.world.mean(terms)
 
     def state(self) -> dict[str, Any]:
         """Everything the next update depends on, as tensors and plain types."""
@@ -174,9 +191,9 @@ class SamplingPass(nn.Module):
         return GeneratorPass(made, styles[0], {"diversity": diversity_loss(made.image, other.image, *noises)})
 
 
-def step_seed(seed: int, iteration: int) -> int:
-    """Seed of update `iteration`: distinct streams for neighbouring seeds and iterations."""
-    return int(np.random.SeedSequence([seed, iteration]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def step_seed(seed: int, iteration: int, rank: int = 0) -> int:
+    """Seed of update `iteration` in process `rank`: distinct streams for neighbouring seeds, iterations and processes."""
+    return int(np.random.SeedSequence([seed, iteration, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _accumulate(terms: dict[str, Tensor], losses: dict[str, Tensor], parts: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,6 +21,7 @@ from pipeline.config import ResolvedRun, to_yaml
 from pipeline.data import Dataset, Split, build_dataset
 from pipeline.data.batch import Batch
 from pipeline.data.loader import batches, batches_per_epoch
+from pipeline.distributed import World, join
 from pipeline.errors import RunFailed, UserError
 from pipeline.evaluation import Evaluation, evaluate, quick_validation, split_source
 from pipeline.models.contract import Generator
@@ -54,6 +55,8 @@ def execute(
     Raises `Locked` when another process is running it, UserError for what the user can mend, RunFailed when the run failed on
     its own (diverged), Preempted when SIGTERM or SIGUSR1 stopped it at a checkpoint.
     """
+    device = choose_device(resolved.config.device)
+    world = join(device)
     record = store.record(resolved.run_id)
     if record.state == "finished" and _has_protocol(record, resolved.config):
         progress.say(f"run {record.id[:SHORT_ID]} is finished already: reused")
@@ -61,27 +64,35 @@ def execute(
     splits: dict[Split, Dataset] = {}  # an empty or broken split is refused before anything is written
     for split in ("train", "val", resolved.config.protocol.split):
         splits[split] = build_dataset(resolved.config.data, split)
-    with record.writing():
-        record.create(resolved.identity, to_yaml(resolved.config))
+    with record.writing() if world.main else nullcontext():
         if record.state == "finished":
-            _evaluate_again(record, resolved.config, progress)
+            if world.main:
+                _evaluate_again(record, resolved.config, progress)
+            world.barrier()
             return record
+        if world.main:
+            record.create(resolved.identity, to_yaml(resolved.config))
         with _stop_signals() as stop:
             try:
-                Run(resolved, record, splits, progress, on_validation, stop).go()
-            except Preempted as error:
-                record.end_attempt("preempted", str(error))
-                raise
-            except KeyboardInterrupt:
-                record.end_attempt("preempted", "interrupted from the keyboard")
-                raise
-            except (UserError, RunFailed) as error:
-                record.end_attempt("diverged" if isinstance(error, Diverged) else "failed", str(error))
-                raise
-            except Exception as error:
-                record.end_attempt("failed", f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
+                Run(resolved, record, splits, progress, on_validation, stop, device, world).go()
+            except BaseException as error:
+                if world.main:
+                    record.end_attempt(*_ending(error))
                 raise
     return record
+
+
+def _ending(error: BaseException) -> tuple[str, str]:
+    """State and reason of an attempt that ended with `error`."""
+    if isinstance(error, Preempted):
+        return "preempted", str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "preempted", "interrupted from the keyboard"
+    if isinstance(error, Diverged):
+        return "diverged", str(error)
+    if isinstance(error, (UserError, RunFailed)):
+        return "failed", str(error)
+    return "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
 
 
 class Diverged(RunFailed):
@@ -99,13 +110,15 @@ class Run:
         progress: Progress,
         on_validation: OnValidation | None,
         stop: StopRequest,
+        device: torch.device,
+        world: World,
     ) -> None:
         self.cfg = cfg = resolved.config
         self.record = record
         self.progress = progress
         self.on_validation = on_validation
         self.stop = stop
-        self.device = choose_device(cfg.device)
+        self.device, self.world = device, world
         _set_numerics(cfg, self.device)
         self.train_data, self.val_data = splits["train"], splits["val"]
         space = self.train_data.label_space
@@ -121,13 +134,21 @@ class Run:
             discriminator = build_discriminator(cfg.discriminator, space.num_classes)
             if cfg.init_from is not None:
                 load_first_stage(RunStore(record.path.parent).record(cfg.init_from), generator, discriminator)
-            self.trainer = Trainer(cfg, generator, discriminator, iterations=self.iterations, device=self.device)
+            self.trainer = Trainer(
+                cfg, generator, discriminator, iterations=self.iterations, device=self.device, world=world
+            )
         self.data_facts = {**resolved.data, "class_names": list(space.classes), "train_images": len(self.train_data)}
         self.step_seconds = 0.0
         self.mirror: Mirror | None = None
 
     def go(self) -> None:
-        """The whole attempt; leaves the record finished (or pruned)."""
+        """The whole attempt; leaves the record finished (or pruned). Of several processes, only the main one writes."""
+        if not self.world.main:
+            if self.trainer is not None:
+                self._begin_or_resume(self.trainer)
+                self._train(self.trainer)
+            self.world.barrier()
+            return
         record, cfg = self.record, self.cfg
         record.begin_attempt("rule" if self.trainer is None else "trained")
         began = time.monotonic()
@@ -149,7 +170,7 @@ class Run:
             record.update_provenance(
                 ended=now(),
                 wall_seconds=earlier_s + time.monotonic() - began,
-                device_seconds=self.step_seconds,
+                device_seconds=self.step_seconds * self.world.size,
                 images_seen=self._iteration * cfg.train.batch_size,
                 peak_mem_gib=provenance.peak_memory_gib(self.device.type),
                 tracking={"mode": cfg.tracking.mode, "problem": problem},
@@ -157,6 +178,7 @@ class Run:
         if self.trainer is not None:
             checkpoint.finish(record, self.trainer.final_state())
         record.end_attempt("pruned" if pruned else "finished")
+        self.world.barrier()
 
     @property
     def _iteration(self) -> int:
@@ -169,13 +191,14 @@ class Run:
     def _begin_or_resume(self, trainer: Trainer) -> None:
         """Continue from the newest sound checkpoint, or measure the untrained network and start."""
         state = checkpoint.newest(self.record, self._say)
-        if state is None:
-            self._keep(evaluate_run(self.record, self.cfg, trainer.evaluated, self.device, "untrained", self.progress))
-        else:
+        if state is not None:
             trainer.load_state(state)
             self.step_seconds = state["step_seconds"]
             self._say(f"resuming run {self.record.id[:SHORT_ID]} at iteration {trainer.iteration} of {self.iterations}")
-        self.record.truncate_history(trainer.iteration)
+        elif self.world.main:
+            self._keep(evaluate_run(self.record, self.cfg, trainer.evaluated, self.device, "untrained", self.progress))
+        if self.world.main:
+            self.record.truncate_history(trainer.iteration)
 
     def _train(self, trainer: Trainer) -> bool:
         """Advance to the end of the budget; True when `on_validation` asked to prune."""
@@ -189,27 +212,33 @@ class Run:
             began = time.monotonic()
             terms = trainer.step(batch.to(self.device))
             i = trainer.iteration
-            boundary = [i % every == 0 for every in (cfg.log_every, cfg.validate_every, cfg.checkpoint_every)]
-            if self.device.type == "cpu" or any(boundary) or i == self.iterations or self.stop.asked:
+            stopping = self.world.any(self.stop.asked, self.device)
+            log, validate, save = (
+                i % every == 0 for every in (cfg.log_every, cfg.validate_every, cfg.checkpoint_every)
+            )
+            last = i == self.iterations
+            if self.device.type == "cpu" or log or validate or save or last or stopping:
                 totals = {name: float(value) for name, value in terms.items()}  # waits for the device
                 self._refuse_divergence(totals)
             self.step_seconds += time.monotonic() - began
-            if boundary[0] or i == self.iterations:
-                self._log({"iteration": i, "kind": "train", **totals, "seconds": round(self.step_seconds, 3)})
-            if time.monotonic() - last_beat > HEARTBEAT_S:
-                self.record.beat(i, self.iterations)
-                last_beat = time.monotonic()
-            self.progress.update(i, loss=totals.get("pixel", totals.get("gan", 0.0)))
             pruned = False
-            if boundary[1] or i == self.iterations:
-                pruned = self._validate(trainer)
-            if (boundary[2] and i < self.iterations) or self.stop.asked or pruned:
+            if self.world.main:
+                if log or last:
+                    self._log({"iteration": i, "kind": "train", **totals, "seconds": round(self.step_seconds, 3)})
+                if time.monotonic() - last_beat > HEARTBEAT_S:
+                    self.record.beat(i, self.iterations)
+                    last_beat = time.monotonic()
+                self.progress.update(i, loss=totals.get("pixel", totals.get("gan", 0.0)))
+                pruned = (validate or last) and self._validate(trainer)
+            if validate or last:
+                pruned = self.world.any(pruned, self.device)
+            if self.world.main and ((save and not last) or stopping or pruned):
                 state = {**trainer.state(), "step_seconds": self.step_seconds}
                 checkpoint.save(self.record, f"{i:08d}.pt", state, keep=cfg.keep_checkpoints)
             if pruned:
                 return True
-            if self.stop.asked and i < self.iterations:
-                raise Preempted(f"stopped by {self.stop.name} at iteration {i}; run again to continue")
+            if stopping and not last:
+                raise Preempted(f"stopped by {self.stop.name or 'a signal'} at iteration {i}; run again to continue")
         return False
 
     def _batches(self, iteration: int) -> Iterator[Batch]:
@@ -226,6 +255,7 @@ class Run:
                 start=within,
                 augment=cfg.data.augment,
                 workers=cfg.data.workers,
+                part=(self.world.rank, self.world.size),
             ):
                 yield batch
                 left -= 1
@@ -258,6 +288,8 @@ class Run:
             data=self.data_facts,
             iterations=self.iterations,
             losses=self.cfg.loss.weights(),
+            world_size=self.world.size,
+            norms=norms_in_effect(self.generator, self.world),
         )
 
     def _cost_rows(self) -> list[MetricRow]:
@@ -285,6 +317,17 @@ class Run:
 
     def _say(self, text: str) -> None:
         self.progress.say(text)
+
+
+def norms_in_effect(network: torch.nn.Module, world: World) -> dict[str, int]:
+    """Kinds of normalisation layers with their counts; sync batch norm in a single process is plain batch norm."""
+    counts: dict[str, int] = {}
+    for module in network.modules():
+        name = type(module).__name__
+        if "Norm" in name and not list(module.children()):
+            name = "BatchNorm2d" if name == "SyncBatchNorm" and world.size == 1 else name
+            counts[name] = counts.get(name, 0) + 1
+    return counts
 
 
 def load_first_stage(record: RunRecord, generator: Generator, discriminator: torch.nn.Module) -> None:

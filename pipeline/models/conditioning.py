@@ -45,11 +45,6 @@ def param_free_norm(kind: NormKind, channels: int) -> nn.Module:
     raise UserError(f"norm is {kind!r}; allowed: {', '.join(get_args(NormKind))}")
 
 
-def resolve_norm(kind: NormKind, world_size: int) -> NormKind:
-    """`sync_batch` becomes `batch` in a single process (the same numbers, and it runs without CUDA); others stay."""
-    return "batch" if kind == "sync_batch" and world_size == 1 else kind
-
-
 def resize_nearest(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """One-hot (N,K,H,W) -> (N,K,h,w) by nearest neighbour, so that it stays one-hot; free when the size is right."""
     return mask if tuple(mask.shape[-2:]) == tuple(size) else F.interpolate(mask, size=size, mode="nearest")

@@ -285,3 +285,14 @@ def test_the_second_stage_needs_a_finished_run_of_the_same_network(tmp_path: Pat
         run(tmp_path, "train=mapping", f"init_from={'0' * 64}")
     refused = command("pipeline", "train", "--out", str(tmp_path), *TINY, "train=mapping", "init_from=ffff")
     assert refused.returncode == 2 and "no run in" in refused.stderr
+
+
+def test_the_norm_that_acts_is_recorded() -> None:
+    from pipeline.distributed import World
+    from pipeline.models.registry import build_generator
+    from pipeline.training import norms_in_effect
+
+    config = compose([*TINY, "model=spade", "model.norm=sync_batch"])
+    generator = build_generator(config.model, 19, config.data.hw)
+    alone, many = norms_in_effect(generator, World(0, 1)), norms_in_effect(generator, World(0, 2))
+    assert alone["BatchNorm2d"] == many["SyncBatchNorm"] > 0 and "SyncBatchNorm" not in alone

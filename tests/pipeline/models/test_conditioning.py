@@ -17,7 +17,6 @@ from pipeline.models.conditioning import (
     StyleModulation,
     param_free_norm,
     resize_nearest,
-    resolve_norm,
 )
 from pipeline.models.kernels import is_naive, naive_kernels
 from tests.pipeline.models.small_models import one_hot, random_inputs
@@ -147,14 +146,6 @@ def test_norms_normalise_what_they_say(kind: NormKind) -> None:
 
 def test_group_count_divides_any_width() -> None:
     assert param_free_norm("group", 7)(torch.randn(2, 7, 4, 4)).shape == (2, 7, 4, 4)
-
-
-def test_unknown_norm_and_resolution() -> None:
-    with pytest.raises(UserError, match="'bach'.*sync_batch"):
-        param_free_norm("bach", 4)  # type: ignore[arg-type]
-    assert resolve_norm("sync_batch", 1) == "batch"
-    assert resolve_norm("sync_batch", 2) == "sync_batch"
-    assert resolve_norm("instance", 1) == "instance"
 
 
 def test_nearest_resize_stays_one_hot_and_takes_even_pixels() -> None:
