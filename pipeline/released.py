@@ -71,7 +71,7 @@ def read_tensors(file: Path) -> tuple[dict[str, torch.Tensor], str]:
         raise UserError(f"cannot read {file}: {atomic.reason(error)}") from error
     try:
         value: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - unpickling a foreign file may raise anything; all of it means: refuse
+    except Exception as error:
         raise UserError(f"{file} is refused: it is not a file of plain tensors ({type(error).__name__})") from error
     if not isinstance(value, dict) or not all(
         isinstance(key, str) and isinstance(item, torch.Tensor) for key, item in value.items()
