@@ -11,10 +11,11 @@ from torch import Tensor
 from pipeline.config import compose
 from pipeline.data import Dataset, build_dataset
 from pipeline.data.batch import image_tensor
-from pipeline.editing.truth import Renderer, renderer_of
 from pipeline.data.procfaces.render import render_label
 from pipeline.data.procfaces.styles import FaceStyles
+from pipeline.editing.truth import Renderer, renderer_of
 from pipeline.models.contract import Capabilities, Generator, Synthesis
+from pipeline.models.registry import build_generator
 from pipeline.protocols import load_protocol
 from pipeline.schema.data import DataConfig
 from pipeline.schema.evaluation import ProtocolConfig
@@ -41,6 +42,11 @@ def protocol(*groups: str, **changes: Any) -> ProtocolConfig:
             value = getattr(config, section).model_copy(update={field: value})
         config = config.model_copy(update={section: value})
     return config
+
+
+def painter() -> Generator:
+    """The region-mean painter."""
+    return build_generator(compose(["model=painter"]).model, CLASSES, (32, 32))
 
 
 class Echo(Generator):

@@ -14,7 +14,9 @@ def rows(n: int, d: int, seed: int = 0, shift: float = 0.0, scale: float = 1.0) 
     return np.random.default_rng(seed).normal(shift, scale, (n, d))
 
 
-@given(st.lists(st.tuples(st.floats(-3, 3), st.floats(-3, 3), st.floats(0, 4), st.floats(0, 4)), min_size=2, max_size=6))
+@given(
+    st.lists(st.tuples(st.floats(-3, 3), st.floats(-3, 3), st.floats(0, 4), st.floats(0, 4)), min_size=2, max_size=6)
+)
 def test_gaussians_with_known_distance(values: list[tuple[float, float, float, float]]) -> None:
     mean_a, mean_b, std_a, std_b = (np.array(column) for column in zip(*values, strict=True))
     expected = float(((mean_a - mean_b) ** 2 + (std_a - std_b) ** 2).sum())
@@ -40,7 +42,8 @@ def test_rank_deficient_sets_are_finite_and_symmetric() -> None:
 
 
 def test_equal_to_clean_fid_and_scipy_on_full_rank() -> None:
-    from cleanfid.fid import frechet_distance, kernel_distance as clean_kernel
+    from cleanfid.fid import frechet_distance
+    from cleanfid.fid import kernel_distance as clean_kernel
     from scipy.linalg import sqrtm
 
     a, b = rows(200, 12), rows(150, 12, seed=1, shift=0.3, scale=1.4)
@@ -114,7 +117,9 @@ def test_the_interval_resamples_what_moments_of_resampled_rows_give() -> None:
     own = Moments.of(data)
     shift = frechet(reference.mean, reference.covariance, own.mean, own.covariance) - np.mean(direct)
     found = frechet_interval(reference.mean, reference.covariance, data, resamples=30, seed=0)
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(np.array(direct) + shift, [0.025, 0.975])), rel=1e-8)
+    assert (found.low, found.high) == pytest.approx(
+        tuple(np.quantile(np.array(direct) + shift, [0.025, 0.975])), rel=1e-8
+    )
 
 
 def test_flattened_or_broken_features_are_refused() -> None:

@@ -78,6 +78,10 @@ def test_attention_is_additive_over_batches() -> None:
 def test_labels_shrink_by_nearest_and_levels_have_names() -> None:
     label = torch.arange(16).view(1, 4, 4)
     assert nearest_label(label, 2, 2).tolist() == [[[0, 2], [8, 10]]]
-    assert level_names([torch.zeros(1, 2, 8, 8), torch.zeros(1, 2, 8, 8), torch.zeros(1, 2, 16, 16)]) == ["8", "8_2", "16"]
+    assert level_names([torch.zeros(1, 2, 8, 8), torch.zeros(1, 2, 8, 8), torch.zeros(1, 2, 16, 16)]) == [
+        "8",
+        "8_2",
+        "16",
+    ]
     with pytest.raises(ValueError, match="no attention"):
         AttentionAgreement(2).update([], label)
