@@ -30,8 +30,8 @@ install -d -m 0711 -o munge -g munge "$work/munge"
 dd if=/dev/urandom of="$work/munge/key" bs=1024 count=1 status=none
 chown munge:munge "$work/munge/key" && chmod 0400 "$work/munge/key"
 chmod 0755 "$work"
-runuser -u munge -- munged --foreground --force --key-file="$work/munge/key" --socket="$work/munge/socket" \
-  --pid-file="$work/munge/pid" --log-file="$work/munge/log" --seed-file="$work/munge/seed" &
+setpriv --reuid=munge --regid=munge --clear-groups munged --foreground --force --key-file="$work/munge/key" \
+  --socket="$work/munge/socket" --pid-file="$work/munge/pid" --seed-file="$work/munge/seed" > "$work/munged.log" 2>&1 &
 pids+=($!)
 
 host=$(hostname -s)
@@ -68,7 +68,7 @@ for _ in $(seq 60); do
 done
 if [ "$(sinfo --noheader --format=%T 2>/dev/null)" != idle ]; then
   echo "Slurm did not come up:" >&2
-  tail -n 20 "$work"/*.log "$work/munge/log" >&2
+  tail -n 20 "$work"/*.log >&2
   exit 1
 fi
 "$PYTHON" -m pytest -m slurm "$@"

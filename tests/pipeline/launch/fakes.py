@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -24,7 +25,7 @@ class Stopped(RunFailed):
 def train(resolved: ResolvedRun, store: RunStore, options: dict[str, Any]) -> RunRecord:
     """Count to `options["iterations"]`, one file line an iteration, with checkpoints; obey `options["plan"]` by seed.
 
-    plan: {"<seed>": "fail" | "user_error" | "crash" | "kill" | "diverge" | "fail_once"}. Every iteration appends its number to
+    plan: {"<seed>": "fail" | "user_error" | "crash" | "kill" | "diverge" | "fail_once" | "full_once"}. Every iteration appends its number to
     `trained.txt`, so tests see what was done twice.
     """
     record = store.record(resolved.run_id)
@@ -43,6 +44,8 @@ def train(resolved: ResolvedRun, store: RunStore, options: dict[str, Any]) -> Ru
         if what == "fail" or (what == "fail_once" and first):
             record.end_attempt("failed", "it went wrong")
             raise RunFailed("it went wrong")
+        if what == "full_once" and first:  # every file of this process ends at 100 bytes, like on a full disk
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
         if what == "crash":
             record.end_attempt("failed", "ZeroDivisionError")
             raise ZeroDivisionError("a bug")
