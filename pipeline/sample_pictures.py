@@ -21,9 +21,11 @@ OVERLAY = 0.55  # weight of the class colour over the picture in attention overl
 
 
 class SampleWriter:
-    """Writes `<index>_{style,mask,target,output}.png`, `<index>_attention_<level>.png` and `index.json` into a folder.
+    """Writes `<index>_{style,mask,target,output}.png`, `<index>_{attention,classes}_<level>.png` and `index.json`.
 
-    The index: `{"items": [{"index", "key", "psnr", "files": {"style", "mask", "target", "output", "attention": [...]}}]}`.
+    The index: `{"items": [{"index", "key", "psnr", "files": {"style", "mask", "target", "output", "attention": [...],
+    "attention_classes": [...]}}]}`. Masks and attention classes (strongest class by pixel, at the level's own resolution) are
+    palette images: index = class, colour = the class's; `attention` are the same laid over the output.
     """
 
     def __init__(self, folder: Path, space: LabelSpace, count: int = SAMPLE_COUNT) -> None:
@@ -45,14 +47,17 @@ class SampleWriter:
             index = view.first_index + i
             files: dict[str, Any] = {
                 "style": self._write(f"{index:04d}_style.png", target[i]),
-                "mask": self._write(f"{index:04d}_mask.png", self.space.colours(labels[i])),
+                "mask": self._write_classes(f"{index:04d}_mask.png", labels[i]),
                 "target": self._write(f"{index:04d}_target.png", target[i]),
                 "output": self._write(f"{index:04d}_output.png", output[i]),
                 "attention": [],
+                "attention_classes": [],
             }
             for name, logits in zip(names, view.attention, strict=True):
-                overlay = self._overlay(output[i], logits[i].argmax(dim=0).cpu().numpy())
+                classes = logits[i].argmax(dim=0).cpu().numpy()
+                overlay = self._overlay(output[i], classes)
                 files["attention"].append(self._write(f"{index:04d}_attention_{name}.png", overlay))
+                files["attention_classes"].append(self._write_classes(f"{index:04d}_classes_{name}.png", classes))
             self.items.append({"index": index, "key": view.batch.keys[i], "psnr": round(psnr[i], 4), "files": files})
 
     def finish(self) -> None:
@@ -67,6 +72,17 @@ class SampleWriter:
 
     def _write(self, name: str, picture: NDArray[np.uint8]) -> str:
         write_png(self.folder / name, picture)
+        return name
+
+    def _write_classes(self, name: str, classes: NDArray[np.integer]) -> str:
+        """Write (H,W) class indices as a palette PNG; as colours where a byte cannot hold the classes."""
+        if len(self.space.palette) > 256:
+            return self._write(name, self.space.colours(classes))
+        image = Image.fromarray(classes.astype(np.uint8))
+        image.putpalette(np.asarray(self.space.palette, dtype=np.uint8).tobytes())
+        buffer = io.BytesIO()
+        image.save(buffer, format="PNG")
+        atomic.write_bytes(self.folder / name, buffer.getvalue())
         return name
 
 

@@ -64,7 +64,7 @@ def draw_attention(data: StudyData, samples: SampleSet, choice: Choice) -> Drawi
     ]
     key = next((key for key in choice.keys if any(samples.by_arm[arm][key].attention for arm in arms)), None)
     if not arms or key is None:
-        raise NotDrawable("no run kept attention maps among its samples")
+        raise NotDrawable("no run kept the classes of its attention among its samples")
     arms = [arm for arm in arms if samples.by_arm[arm][key].attention]
     first = samples.by_arm[arms[0]][key]
     if "mask" not in first.files:
@@ -252,7 +252,8 @@ def _edit(sample: Sample, task: str) -> Any:
 def _class_names(data: StudyData, arms: Sequence[str]) -> dict[int, str]:
     for arm in arms:
         for run in data.runs.get(arm, {}).values():
-            names = run.provenance.get("class_names")
+            data_facts = run.provenance.get("data")
+            names = data_facts.get("class_names") if isinstance(data_facts, dict) else None
             if isinstance(names, list):
                 return {number: str(name) for number, name in enumerate(names)}
     return {}

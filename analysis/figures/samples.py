@@ -1,8 +1,9 @@
 """Recorded sample images: reading them, and choosing which inputs a grid shows by a rule that is stated beside it.
 
 A run keeps them in `samples/<protocol>/`: PNG files and `index.json` = {"items": [{"index", "key", <metric>: number,
-"files": {"style", "mask", "target", "output", "attention": [one a level]}, "edits": [{"task", "file", "truth"}]}]}.
-All runs of a study keep the same keys. Masks and attention maps are palette PNGs: index = class, colour = the class's.
+"files": {"style", "mask", "target", "output", "attention_classes": [one a level]},
+"edits": [{"task", "file", "truth"}]}]}. All runs of a study keep the same keys. Masks and attention classes (the strongest
+class by pixel) are palette PNGs: index = class, colour = the class's.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Sample:
     key: str
     scores: Mapping[str, float]
     files: Mapping[str, Path]  # "style" | "mask" | "target" | "output"
-    attention: tuple[Path, ...]  # coarse to fine
+    attention: tuple[Path, ...]  # strongest class by pixel, in the order of the network's levels
     edits: tuple[Edit, ...]
 
 
@@ -82,7 +83,9 @@ def _sample(folder: Path, item: dict[str, Any]) -> Sample:
             for what in ("style", "mask", "target", "output")
             if (path := _inside(folder, files.get(what))) is not None
         },
-        attention=tuple(path for name in files.get("attention") or [] if (path := _inside(folder, name)) is not None),
+        attention=tuple(
+            path for name in files.get("attention_classes") or [] if (path := _inside(folder, name)) is not None
+        ),
         edits=tuple(
             Edit(str(edit.get("task", "")), path, _inside(folder, edit.get("truth")))
             for edit in edits

@@ -12,6 +12,7 @@ import yaml
 from analysis.figures.style import number
 from analysis.frame import Study
 from analysis.labels import metric_label
+from analysis.tables.numbers import scale_of
 from pipeline.errors import UserError
 from pipeline.records import RunRecord
 from pipeline.records.store import SHORT_ID
@@ -169,7 +170,7 @@ def _metrics(frame: Any) -> tuple[tuple[str, str, str], ...]:
         label = metric_label(str(metric)) + (" (untrained)" if state == "untrained" else "")
         if status == "ok":
             where = ", ".join(part for part in (str(protocol), str(split), f"n = {n}" if split else "") if part)
-            rows.append((label, f"{number(float(value))}{f' {unit}' if unit else ''}", where))
+            rows.append((label, _big(value, str(unit)), where))
         else:
             rows.append((label, str(status).replace("_", " "), _text(reason)))
     return tuple(rows)
@@ -232,7 +233,5 @@ def _count(value: Any) -> str:
 def _big(value: Any, unit: str) -> str:
     if not _known(value):
         return ""
-    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if float(value) >= factor:
-            return f"{number(float(value) / factor, 3)} {prefix}{unit}"
-    return f"{number(float(value), 3)} {unit}"
+    factor, prefixed = scale_of([float(value)], unit)
+    return f"{number(float(value) / factor)}{f' {prefixed}' if prefixed else ''}"

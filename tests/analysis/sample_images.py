@@ -45,8 +45,8 @@ def add_samples(
             files["mask"] = f"{index:04d}_mask.png"
             save_labels(folder / str(files["mask"]), label)
             if cell.arm in attention:
-                files["attention"] = [f"{index:04d}_attention_0.png"]
-                save_labels(folder / f"{index:04d}_attention_0.png", np.roll(label, 2, axis=1)[::2, ::2])
+                files["attention_classes"] = [f"{index:04d}_classes_0.png"]
+                save_labels(folder / f"{index:04d}_classes_0.png", np.roll(label, 2, axis=1)[::2, ::2])
             error = np.mean((output / 255.0 - target / 255.0) ** 2)
             item: dict[str, object] = {
                 "index": index,
@@ -85,6 +85,6 @@ def paint(label: np.ndarray, index: int) -> np.ndarray:
 
 
 def save_labels(path: Path, label: np.ndarray) -> None:
-    image = Image.fromarray(label, mode="P")
+    image = Image.fromarray(label)
     image.putpalette([channel for colour in PALETTE for channel in colour])
     image.save(path)

@@ -360,7 +360,7 @@ def test_samples_come_from_the_seed_where_most_arms_have_them(tmp_path: Path) ->
 def test_attention_is_named_by_class_and_only_for_arms_with_maps(full: tuple[Path, StudyManifest]) -> None:
     out, manifest = full
     for cell in manifest.cells:
-        RunStore(out / "runs").record(cell.run_id).update_provenance(class_names=CLASSES)
+        RunStore(out / "runs").record(cell.run_id).update_provenance(data={"digest": "d", "class_names": CLASSES})
     data = figure_data(load_study(out, "synthetic"))
     plan = next(plan for plan in _plan(data, OPTIONS) if plan.name == "attention")
     with figure_style():

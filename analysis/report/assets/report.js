@@ -195,7 +195,7 @@
         draw(overlay, "circle", { class: `point ${data.classes[row.arm]}`, cx: X(x), cy: Y(row.y), r: 4 });
         const tr = make("tr"), first = make("td");
         first.append(make("span", { class: `swatch ${data.classes[row.arm]}` }));
-        tr.append(first, make("td", {}, data.labels[row.arm]), make("td", {}, `${print(row.y)}${row.sd !== null ? ` ± ${print(row.sd)}` : ""}`));
+        tr.append(first, make("td", {}, data.labels[row.arm]), make("td", {}, `${print(row.y)}${row.sd !== null ? ` ± ${print(Number(row.sd.toPrecision(2)))}` : ""}`));
         grid.append(tr);
       }
       tip.append(grid);
