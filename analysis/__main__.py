@@ -17,6 +17,7 @@ COMMANDS: dict[str, str] = {
     "table": "analysis.commands.table",
     "figures": "analysis.figures.cli",
     "report": "analysis.report.cli",
+    "compare": "analysis.commands.compare",
     "claims": "analysis.commands.claims",
     "trace": "analysis.commands.trace",
     "diff": "analysis.commands.diff",

@@ -134,6 +134,56 @@ def test_frame_files_hold_the_frame(out: Path, tmp_path: Path) -> None:
     assert main(["frame", "synthetic", "--root", str(out), "--out", str(tmp_path / "f.xlsx")]) == 2
 
 
+# -- compare -----------------------------------------------------------------------------------------------------------
+
+
+def test_compare_shows_differences_effects_and_power(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from analysis.overview import overview
+    from analysis.statistics import effect_size, minimum_detectable_effect
+
+    study = load_study(out, "synthetic")
+    found = overview(study, within=0.5)
+    line = next(line for line in found.lines if line.arm == "spade")
+    frame = study.frame[(study.frame["metric"] == "psnr") & (study.frame["state"] == "trained")]
+    wide = frame.pivot(index="seed", columns="arm", values="value").astype(float)
+    differences = (wide["spade"] - wide["ca2sis"]).tolist()
+    assert line.comparison is not None
+    assert line.comparison.difference == pytest.approx(sum(differences) / 3)
+    assert line.effect == effect_size(differences)
+    assert line.detectable == pytest.approx(minimum_detectable_effect(pd.Series(differences).std(), 3))
+    assert line.equivalence is not None
+    assert not line.equivalence.equivalent
+    assert found.factorial is None  # one factor
+    assert next(line for line in found.lines if line.arm == "painter").comparison is None
+    assert main(["compare", "synthetic", "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert f"{line.comparison.difference:+.4g}" in text
+    assert "rank correlation over runs" in text
+    assert main(["compare", "synthetic", "--metric", "psnrr", "--out", str(out)]) == 2
+    assert main(["compare", "synthetic", "--equivalent-within", "-1", "--out", str(out)]) == 2
+
+
+def test_compare_analyses_a_factorial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arms = [
+        SyntheticArm(f"{a}-{b}", levels={"a": a, "b": b}, reference=(a, b) == ("off", "off"),
+                     effects={"psnr": (a == "on") * 1.0 + (a == b == "on") * 2.0})
+        for a in ("off", "on") for b in ("off", "on")
+    ]  # fmt: skip
+    make_study(tmp_path, arms=arms, design="factorial", seeds=(0, 1, 2, 3))
+    from analysis.overview import overview
+
+    found = overview(load_study(tmp_path, "synthetic")).factorial
+    assert found is not None
+    tests = {item.term: item for item in found.tests}
+    assert (tests["a"].p_value or 1) < 1e-4
+    assert (tests["a:b"].p_value or 1) < 1e-4
+    effects = {(item.term, item.levels): item.effect for item in found.effects}
+    assert effects["a", ("on",)] == pytest.approx(1.0, abs=0.2)  # (1 + 3) / 2 against 0, halved
+    assert effects["a:b", ("on", "on")] == pytest.approx(0.5, abs=0.15)
+    assert main(["compare", "synthetic", "--out", str(tmp_path)]) == 0
+    assert "factors (seeds as blocks)" in capsys.readouterr().out
+
+
 # -- trace, diff, stale ------------------------------------------------------------------------------------------------
 
 

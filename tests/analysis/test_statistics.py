@@ -32,7 +32,7 @@ from analysis.statistics import (
     tost,
     wilcoxon_test,
 )
-from analysis.statistics.effects import hedges_correction
+from analysis.statistics.effects import hedges_correction, noncentral_t_cdf
 
 DIFFERENCES = [0.31, -0.12, 0.55, 0.27, 0.44, 0.08, 0.61, -0.05]
 finite_floats = st.floats(-1e6, 1e6, allow_nan=False, allow_subnormal=False)
@@ -155,6 +155,21 @@ def test_effect_size_and_its_interval() -> None:
     # by definition: the observed t is the 2.5 % and the 97.5 % point under the two ends
     assert stats.nct.sf(t, 7, effect.lower * math.sqrt(8)) == pytest.approx(0.025, abs=1e-6)
     assert stats.nct.cdf(t, 7, effect.upper * math.sqrt(8)) == pytest.approx(0.025, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("t", "df", "shift"), [(0.5, 1, 0.0), (2.0, 2, 1.0), (-1.0, 4, 0.7), (3.0, 9, 5.0), (6.0, 30, 4.0)]
+)
+def test_noncentral_t_is_scipys_where_that_works(t: float, df: int, shift: float) -> None:
+    assert noncentral_t_cdf(t, df, shift) == pytest.approx(stats.nct.cdf(t, df, shift), abs=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0, 1e4])
+def test_effect_sizes_of_clear_effects_have_finite_intervals(scale: float) -> None:
+    for differences in ([1.0, 1.0 + 1 / scale], [1.0, 1.0 + 1 / scale, 1.0 - 0.5 / scale]):
+        effect = effect_size(differences)
+        assert effect.lower < effect.d_z < effect.upper
+        assert math.isfinite(effect.upper)
 
 
 def test_hedges_correction_closed_form() -> None:

@@ -1,0 +1,129 @@
+"""`python -m analysis compare STUDY`: every arm against the reference, with effect sizes and what the study could have seen."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from typing import Any
+
+from analysis.frame import load_study
+from analysis.options import add_study
+from analysis.overview import Line, Overview, overview
+from pipeline.errors import UserError
+
+HEAD = ["arm", "n", "mean", "std", "median", "IQM", "difference", "interval", "p (Holm)", "d_z", "g_z", "detectable"]
+
+
+def register(subparsers: Any) -> None:
+    """Add the `compare` command."""
+    parser = subparsers.add_parser(
+        "compare",
+        help="compare every arm with the reference: interval, test, effect size, detectable effect; factors; correlations",
+        description=(
+            "Print, for one metric, every arm against the reference arm: difference with interval, corrected p-value,\n"
+            "effect size, and the smallest effect this many seeds can find (power 0.8); main effects and interactions where\n"
+            "the study is a factorial; and which metrics go together over the runs."
+        ),
+    )
+    add_study(parser)
+    parser.add_argument("--metric", default=None, metavar="NAME", help="default: the study's primary metric")
+    parser.add_argument("--level", type=float, default=0.95, help="of the intervals (default: 0.95)")
+    parser.add_argument(
+        "--equivalent-within",
+        type=float,
+        default=None,
+        metavar="X",
+        help="also test whether each arm is equivalent to the reference within X, in the metric's unit",
+    )
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the comparison."""
+    if not 0 < args.level < 1:
+        raise UserError(f"--level {args.level}: must lie between 0 and 1")
+    if args.equivalent_within is not None and args.equivalent_within <= 0:
+        raise UserError(f"--equivalent-within {args.equivalent_within}: must be positive")
+    study = load_study(args.root, args.study)
+    found = overview(study, args.metric, level=args.level, within=args.equivalent_within)
+    sys.stdout.write(describe(found))
+    return 0
+
+
+def describe(found: Overview) -> str:
+    """The comparison as text tables."""
+    unit = f" [{found.unit}]" if found.unit else ""
+    title = (
+        f"{found.label}{unit} of {found.study}; {found.direction} is better; differences to {found.reference}, "
+        f"{found.level:.0%} intervals\n"
+    )
+    head = [*HEAD, *(["equivalent"] if found.within is not None else [])]
+    parts = [title, _grid(head, [_cells(line, found.within is not None) for line in found.lines])]
+    if found.factorial is not None:
+        tests = [
+            [item.term, str(item.df), _number(item.f), _number(item.p_value), _number(item.partial_eta_squared)]
+            for item in found.factorial.tests
+        ]
+        effects = [
+            [item.term, " × ".join(item.levels), _signed(item.effect), _number(item.standard_error), _number(item.mean)]
+            for item in found.factorial.effects
+        ]
+        parts.append("\nfactors (seeds as blocks)\n" + _grid(["term", "df", "F", "p", "partial eta²"], tests))
+        parts.append("\n" + _grid(["term", "level", "effect", "error", "mean"], effects))
+    if found.correlations:
+        rows = [
+            [item.first, item.second, _signed(item.coefficient), _interval(item), str(item.n)]
+            for item in found.correlations
+        ]
+        parts.append("\nrank correlation over runs\n" + _grid(["metric", "metric", "rho", "95% interval", "n"], rows))
+    parts += [f"\n! {text}\n" for text in found.warnings]
+    return "".join(parts)
+
+
+def _cells(line: Line, with_equivalence: bool) -> list[str]:
+    summary, comparison, effect = line.summary, line.comparison, line.effect
+    return [
+        line.label,
+        str(summary.n),
+        *map(_number, (summary.mean, summary.std, summary.median, summary.iqm)),
+        _signed(comparison.difference if comparison else None),
+        _interval(comparison.interval if comparison else None),
+        _number(comparison.p_holm if comparison else None),
+        _signed(effect.d_z if effect else None),
+        _signed(effect.g_z if effect else None),
+        _number(line.detectable),
+        *([_verdict(line.equivalence)] if with_equivalence else []),
+    ]
+
+
+def _grid(head: list[str], rows: list[list[str]]) -> str:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for index, name in enumerate(head):
+        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=index > 0)
+    for row in rows:
+        table.add_row(*(Text("".join(letter if letter.isprintable() else " " for letter in text)) for text in row))
+    file = io.StringIO()
+    Console(file=file, width=200, force_terminal=False).print(table)
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _signed(value: float | None) -> str:
+    return "" if value is None else f"{value:+.4g}"
+
+
+def _interval(item: Any) -> str:
+    return "" if item is None or item.lower is None else f"[{item.lower:+.4g}, {item.upper:+.4g}]"
+
+
+def _verdict(item: Any) -> str:
+    return "" if item is None else f"{'yes' if item.equivalent else 'not shown'} (p = {item.p_value:.3g})"
