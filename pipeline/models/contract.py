@@ -20,7 +20,7 @@ StyleKind = Literal["per_class", "per_instance", "global", "none"]
 class Capabilities:
     """What a family can do, beyond the two methods every family has."""
 
-    style: StyleKind  # per_class: (N,K,S); per_instance: family's own (N,...); global: (N,Z); none: (N,0)
+    style: StyleKind  # per_class: (N,K,S); per_instance: (N,I,S), of an `InstanceGenerator`; global: (N,Z); none: (N,0)
     sampling: bool = False  # styles can be drawn from noise: `sample_style` works
     attention: bool = False  # `synthesize` returns per-layer class attention logits
     shape_embedding: bool = False  # the shape enters through `embed_shape`, so shapes can be interpolated
@@ -82,3 +82,29 @@ class Generator(nn.Module):
         """Training pass: reconstruct `image` from its own style; stochastic families draw from torch's generator."""
         style = self.encode_style(image, mask)
         return GeneratorPass(self.synthesize(mask, style, attention=attention), style)
+
+
+class InstanceGenerator(Generator):
+    """A family whose styles belong to instances: row i of (N,I,S) is the style of instance i.
+
+    `instances` (N,H,W) int64 holds instance ids from 0, a negative one where there is none; I is the largest id of the batch
+    plus 1. Without it every class is one instance, wherever its pixels lie: I = K, rows are classes, and whatever works on
+    per-class styles works on these.
+    """
+
+    def encode_style(self, image: Tensor, mask: Tensor, *, instances: Tensor | None = None) -> Tensor:
+        """As `Generator.encode_style`, a row an instance."""
+        raise NotImplementedError
+
+    def synthesize(
+        self, mask: Tensor, style: Tensor, *, attention: bool = True, instances: Tensor | None = None
+    ) -> Synthesis:
+        """As `Generator.synthesize`; `style` must have a row for each of the layout's instances."""
+        raise NotImplementedError
+
+    def forward(
+        self, image: Tensor, mask: Tensor, *, attention: bool, instances: Tensor | None = None
+    ) -> GeneratorPass:
+        """As `Generator.forward`."""
+        style = self.encode_style(image, mask, instances=instances)
+        return GeneratorPass(self.synthesize(mask, style, attention=attention, instances=instances), style)

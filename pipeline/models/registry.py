@@ -50,6 +50,17 @@ FAMILIES: dict[str, FamilySpec] = {
         "pipeline.models.sean:build",
         "pipeline.models.interop.sean:import_state",
     ),
+    "inade": FamilySpec(
+        "pipeline.schema.model_inade:InadeModel",
+        "pipeline.models.inade:build",
+        "pipeline.models.interop.inade:import_state",
+        importer_takes_encoder=True,
+    ),
+    "maskgan": FamilySpec(
+        "pipeline.schema.model_maskgan:MaskganModel",
+        "pipeline.models.maskgan:build",
+        "pipeline.models.interop.maskgan:import_state",
+    ),
     "painter": FamilySpec("pipeline.schema.model_painter:PainterModel", "pipeline.models.painter:build", learned=False),
 }
 

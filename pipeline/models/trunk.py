@@ -13,16 +13,16 @@ from pipeline.errors import UserError
 LEAK = 0.2  # negative slope of every leaky ReLU in the release
 
 
-def check_size(family: str, size: tuple[int, int], stride: int) -> None:
-    """Refuse a size (height, width) that `stride` does not divide, or that leaves a single pixel at the coarsest
-    level.
+def check_size(family: str, size: tuple[int, int], stride: int, *, single: bool = False) -> None:
+    """Refuse a size (height, width) that `stride` does not divide, or (unless `single`) that leaves a single pixel at the
+    coarsest level.
     """
     height, width = size
     if height <= 0 or width <= 0 or height % stride or width % stride:
         raise UserError(
             f"image size {height}x{width} does not suit {family}: both sides must be multiples of its stride {stride}"
         )
-    if height * width == stride * stride:
+    if height * width == stride * stride and not single:
         raise UserError(
             f"image size {height}x{width} leaves {family} a single pixel at stride {stride}; use a larger size"
         )

@@ -4,6 +4,7 @@ misshapen.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -135,6 +136,12 @@ class Assembly:
         shape, dtype = self._wanted[key]
         self._filled[key] = torch.stack([source.take(source_key, shape[1:], dtype) for source_key in source_keys])
 
+    def join(self, key: str, source: ReleaseState, source_keys: Sequence[str]) -> None:
+        """Our `key` holds the release's `source_keys` one after the other along its first dimension, in equal parts."""
+        shape, dtype = self._wanted[key]
+        part = (shape[0] // len(source_keys), *shape[1:])
+        self._filled[key] = torch.cat([source.take(source_key, part, dtype) for source_key in source_keys])
+
     def layer(self, key: str, source: ReleaseState, source_key: str) -> None:
         """A conv or linear layer: weight, and bias where ours has one; with spectral norm weight_orig, weight_u,
         weight_v.
@@ -193,6 +200,19 @@ def read_mask_branch(state: ReleaseState) -> tuple[int, int]:
     """(modulation_width, num_classes) from the convs of all mask branches."""
     convs = r".*\.mlp_shared\.0\.weight"
     return state.read("modulation width", [Place(convs, 0)]), state.read("number of classes", [Place(convs, 1)])
+
+
+def read_start_size(state: ReleaseState, channels: int) -> tuple[int, int]:
+    """(height, width) of the map that fc fills: square, or twice as wide as high (the release's aspect ratios 1 and
+    2).
+    """
+    pixels = state.read("start size", [Place(r"fc\.(weight|bias)", 0, channels)])
+    side, half = math.isqrt(pixels), math.isqrt(pixels // 2)
+    if side * side == pixels:
+        return side, side
+    if 2 * half * half == pixels:
+        return half, 2 * half
+    raise UserError(f"{state.what}: key fc.weight fills {pixels} pixels, which is no map of aspect ratio 1 or 2")
 
 
 def fill_trunk(

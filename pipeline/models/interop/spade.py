@@ -20,6 +20,7 @@ from pipeline.models.interop.common import (
     as_generator,
     fill_trunk,
     read_mask_branch,
+    read_start_size,
     read_trunk,
 )
 from pipeline.models.spade import SpadeGenerator
@@ -126,7 +127,7 @@ def _shape(state: ReleaseState, encoder: ReleaseState | None) -> ReleaseShape:
     z_dim = 256  # release default; read off where there is a z
     if encoder is not None:
         z_dim = encoder.read("z width", [Place(r"fc_(mu|var)\.(weight|bias)", 0)])
-        start = _start_size(state, start_channels)
+        start = read_start_size(state, start_channels)
     config = SpadeModel(
         family="spade",
         base_width=base_width,
@@ -141,19 +142,6 @@ def _shape(state: ReleaseState, encoder: ReleaseState | None) -> ReleaseShape:
         init_gain=_INIT_GAIN,
     )
     return ReleaseShape(config, num_classes, (start[0] * stride, start[1] * stride))
-
-
-def _start_size(state: ReleaseState, channels: int) -> tuple[int, int]:
-    """(height, width) of the map that fc fills: square, or twice as wide as high (the release's aspect ratios 1 and
-    2).
-    """
-    pixels = state.read("start size", [Place(r"fc\.(weight|bias)", 0, channels)])
-    side, half = math.isqrt(pixels), math.isqrt(pixels // 2)
-    if side * side == pixels:
-        return side, side
-    if 2 * half * half == pixels:
-        return half, 2 * half
-    raise UserError(f"{state.what}: key fc.weight fills {pixels} pixels, which is no map of aspect ratio 1 or 2")
 
 
 def _encoder(state: ReleaseState) -> SpadeEncoder:
