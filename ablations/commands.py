@@ -19,7 +19,6 @@ from pipeline.launch.job import TRAIN_ENTRY
 from pipeline.launch.scheduler import Outcome, Policy, run_tasks
 from pipeline.launch.watch import observer_for
 from pipeline.records.manifest import Cell, StudyManifest
-from pipeline.records.store import RunStore
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,7 +47,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     plan = commands.add_parser("plan", help="check a study and show its cells; runs nothing, writes nothing")
     _add_study(plan)
-    plan.add_argument("--diff", action="store_true", help="show for each arm which config keys differ from the reference")
+    plan.add_argument(
+        "--diff", action="store_true", help="show for each arm which config keys differ from the reference"
+    )
     plan.set_defaults(func=show_plan)
 
     run = commands.add_parser(
@@ -65,16 +66,27 @@ def build_parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--max-hours", type=float, metavar="H", help="then stop cleanly at checkpoints")
     run.add_argument(
-        "--again", action="append", default=[], choices=["diverged"], help="run cells in this state once more, not only missing ones"
+        "--again",
+        action="append",
+        default=[],
+        choices=["diverged"],
+        help="run cells in this state once more, not only missing ones",
     )
     run.add_argument(
         "--executor", default="local", choices=["local", "slurm"], help="where runs happen (default: local processes)"
     )
     run.add_argument(
-        "--slurm", action="append", default=[], metavar="KEY=VALUE", help="a setting of the Slurm executor, e.g. slurm_partition=gpu"
+        "--slurm",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting of the Slurm executor, e.g. slurm_partition=gpu",
     )
     run.add_argument(
-        "--entry", default=TRAIN_ENTRY, metavar="MODULE:FUNCTION", help="what carries out a run in its process (default: training)"
+        "--entry",
+        default=TRAIN_ENTRY,
+        metavar="MODULE:FUNCTION",
+        help="what carries out a run in its process (default: training)",
     )
     run.set_defaults(func=run_study)
 
@@ -88,16 +100,24 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", nargs="?", metavar="STUDY", help="name of a shipped study, or path of a study file")
-    parser.add_argument("--grid", nargs="+", metavar="KEY=A,B", help="a full factorial without a file; first value = reference")
+    parser.add_argument(
+        "--grid", nargs="+", metavar="KEY=A,B", help="a full factorial without a file; first value = reference"
+    )
     parser.add_argument("--name", help="name of an ad hoc study (default: made from the grid)")
     parser.add_argument("--seeds", metavar="LIST", help="replaces the study's seeds: 0,1,2 or 0-4")
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="overrides added to the study's base"
     )
     parser.add_argument(
-        "--only", action="append", default=[], metavar="FACTOR=LEVEL", help="only cells with this level (repeat for more; an arm's name works too)"
+        "--only",
+        action="append",
+        default=[],
+        metavar="FACTOR=LEVEL",
+        help="only cells with this level (repeat for more; an arm's name works too)",
     )
-    parser.add_argument("--budget", metavar="REASON", help="declare why arms may see different numbers of training images")
+    parser.add_argument(
+        "--budget", metavar="REASON", help="declare why arms may see different numbers of training images"
+    )
     add_out(parser)
 
 
@@ -137,10 +157,8 @@ def run_study(args: argparse.Namespace) -> int:
 def show_status(args: argparse.Namespace) -> int:
     """`ablations status`."""
     folder = args.out / args.study
-    if (folder / "plan.json").exists():
-        manifest = StudyManifest.load(folder)
-    else:
-        manifest = make_plan(load_study(args.study)).manifest
+    started = (folder / "plan.json").exists()
+    manifest = StudyManifest.load(folder) if started else make_plan(load_study(args.study)).manifest
     if not args.watch:
         _console().print(view.status_table(manifest, args.out))
         return 0

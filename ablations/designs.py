@@ -1,7 +1,8 @@
 """Designs: from factors and levels to the arms of a study.
 
-`one_at_a_time` changes one factor of the reference at a time; `factorial` crosses all (or a declared fraction); `leave_one_out` takes
-one component away at a time; `cumulative` starts with no component changed and changes one more each step; `list` names its arms.
+`one_at_a_time` changes one factor of the reference at a time; `factorial` crosses all (or a declared fraction);
+`leave_one_out` takes one component away at a time; `cumulative` starts with no component changed and changes one more each
+step; `list` names its arms.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ def arms_of(study: Study) -> tuple[Arm, ...]:
         if _exists(study, levels) and not _excluded(study, levels):
             seen.setdefault(tuple(levels.items()), levels)
     if tuple(reference.items()) not in seen:
-        raise UserError(f"study {study.name}: the reference arm {_text(reference)} is excluded or its conditions do not hold")
+        raise UserError(
+            f"study {study.name}: the reference arm {_text(reference)} is excluded or its conditions do not hold"
+        )
     if len(seen) < 2:
         raise UserError(f"study {study.name}: exclusions and conditions leave only the reference arm")
     ordered = sorted(seen.values(), key=lambda levels: levels != reference)  # stable: the reference first

@@ -24,7 +24,9 @@ Direction = Literal["max", "min", "none"]
 def _as_strings(value: Any) -> Any:
     """YAML reads the level names 0.1, 2 and true as numbers and booleans; names are text."""
     if isinstance(value, dict):
-        return {key if isinstance(key, str) else yaml.safe_dump(key).split("\n")[0]: item for key, item in value.items()}
+        return {
+            key if isinstance(key, str) else yaml.safe_dump(key).split("\n")[0]: item for key, item in value.items()
+        }
     return value
 
 
@@ -56,8 +58,10 @@ class Level(Section):
     """One setting of a factor, or one arm of a list."""
 
     overrides: Overrides
-    label: str | None = None  # None: made from the names; a label is a text of the file, not a setting with a home elsewhere
-    when: Condition = {}  # the level exists only where these factors have one of these levels
+    label: str | None = (
+        None  # None: made from the names; a label is a text of the file, not a setting with a home elsewhere
+    )
+    when: Condition = Field(default={})  # the level exists only where these factors have one of these levels
 
 
 class Factor(Section):
@@ -65,7 +69,8 @@ class Factor(Section):
 
     reference: Name
     levels: Annotated[dict[str, Annotated[Level, BeforeValidator(_level)]], BeforeValidator(_as_strings)]
-    when: Condition = {}  # the factor is varied only where these factors have one of these levels; elsewhere it does not enter
+    # the factor is varied only where these factors have one of these levels; elsewhere it does not enter
+    when: Condition = Field(default={})
 
     @model_validator(mode="after")
     def _reference_is_a_level(self) -> Factor:
@@ -140,7 +145,9 @@ class Study(Section):
             if self.reference not in self.arms:
                 raise ValueError(f"reference {self.reference!r} is not an arm; there are: {', '.join(self.arms)}")
         elif not self.factors or self.arms or self.reference is not None:
-            raise ValueError(f"design {self.design} takes factors (each with its reference), and no arms or reference arm")
+            raise ValueError(
+                f"design {self.design} takes factors (each with its reference), and no arms or reference arm"
+            )
         if self.fraction and self.design != "factorial":
             raise ValueError(f"fraction belongs to design factorial, not to {self.design}")
         if self.design in ("leave_one_out", "cumulative"):
@@ -159,7 +166,9 @@ class Study(Section):
         for where, condition in conditions:
             for factor_name, levels in condition.items():
                 if factor_name not in self.factors:
-                    raise ValueError(f"{where}: unknown factor {factor_name!r}{nearest(factor_name, list(self.factors))}")
+                    raise ValueError(
+                        f"{where}: unknown factor {factor_name!r}{nearest(factor_name, list(self.factors))}"
+                    )
                 known = list(self.factors[factor_name].levels)
                 for level in levels:
                     if level not in known:
@@ -201,7 +210,9 @@ def parse_study(values: dict[str, Any], where: str) -> Study:
     try:
         return Study.model_validate(merged)
     except ValidationError as error:
-        raise UserError(f"{where}: {'; '.join(_explain(item) for item in error.errors(include_url=False)[:3])}") from error
+        raise UserError(
+            f"{where}: {'; '.join(_explain(item) for item in error.errors(include_url=False)[:3])}"
+        ) from error
 
 
 def _explain(item: Any) -> str:

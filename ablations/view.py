@@ -62,13 +62,23 @@ def plan(console: Console, made: Plan, cells: Sequence[Cell], out: Path, *, diff
         seconds = None if state == "reused" else costs.seconds(made.runs[cell.run_id].identity, cell.images_seen)
         expected = "-" if state == "reused" else "unknown" if seconds is None else duration(seconds)
         budget = str(cell.images_seen) if cell.images_seen else "rule"
-        table.add_row(cell.arm, labels[cell.arm], str(cell.seed), cell.run_id[:SHORT_ID], budget, _styled(state), expected)
+        table.add_row(
+            cell.arm, labels[cell.arm], str(cell.seed), cell.run_id[:SHORT_ID], budget, _styled(state), expected
+        )
     console.print(table)
     estimate = costs.estimate(made, missing)
-    about = f"about {duration(estimate.seconds)} of one process" if estimate.known else "cost unknown: nothing comparable recorded"
+    about = (
+        f"about {duration(estimate.seconds)} of one process"
+        if estimate.known
+        else "cost unknown: nothing comparable recorded"
+    )
     unknown = f" and {estimate.unknown} runs of unknown cost" if estimate.known and estimate.unknown else ""
     rest = f"; {about}{unknown}" if missing else ""
-    console.print(f"{len(cells)} cells: {len(missing)} to run, {len(cells) - len(missing)} reused{rest}", highlight=False, soft_wrap=True)
+    console.print(
+        f"{len(cells)} cells: {len(missing)} to run, {len(cells) - len(missing)} reused{rest}",
+        highlight=False,
+        soft_wrap=True,
+    )
     if diff:
         _diff(console, made)
 
@@ -104,7 +114,9 @@ def status_table(manifest: StudyManifest, out: Path) -> Table:
         reason = "" if state in ("finished", "running") else status["reason"] or reasons.get(cell.run_id, "")
         left = _left(record, done, total) if state == "running" else ""
         attempts = str(len(status["attempts"]) or "")
-        table.add_row(labels[cell.arm], str(cell.seed), cell.run_id[:SHORT_ID], _styled(state), shown, left, attempts, reason)
+        table.add_row(
+            labels[cell.arm], str(cell.seed), cell.run_id[:SHORT_ID], _styled(state), shown, left, attempts, reason
+        )
     table.caption = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     table.title = f"{manifest.name}, revision {manifest.revision}"
     return table
@@ -139,15 +151,24 @@ def summary(
         counts[outcome.how] = counts.get(outcome.how, 0) + 1
     told = ", ".join(f"{count} {how}" for how, count in counts.items())
     console.print(f"{made.manifest.name}: {told} in {duration(seconds)}", highlight=False)
-    console.print(f"plan: {out / made.manifest.name / 'plan.json'}; runs: {out / 'runs'}", highlight=False, soft_wrap=True)
+    console.print(
+        f"plan: {out / made.manifest.name / 'plan.json'}; runs: {out / 'runs'}", highlight=False, soft_wrap=True
+    )
     if any(count for how, count in counts.items() if how not in ("finished", "reused")):
-        console.print(f"logs: {out / 'runs' / '<run>' / 'log.txt'}; the same command runs what is missing", highlight=False)
+        console.print(
+            f"logs: {out / 'runs' / '<run>' / 'log.txt'}; the same command runs what is missing", highlight=False
+        )
 
 
 def _primary(record: RunRecord, manifest: StudyManifest) -> str:
     metric = manifest.metrics[0]
     for row in record.metrics:
-        if (row.name, row.protocol, row.split, row.state) == (metric.name, manifest.protocol, manifest.split, "trained"):
+        if (row.name, row.protocol, row.split, row.state) == (
+            metric.name,
+            manifest.protocol,
+            manifest.split,
+            "trained",
+        ):
             return row.status if row.value is None else f"{row.value:.4g} {row.unit}".strip()
     return ""
 

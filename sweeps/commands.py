@@ -41,7 +41,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="start or continue a sweep", epilog=_STATUSES)
     _add_work(run)
-    run.add_argument("--import-trials", action="store_true", help="take over finished trials of older revisions that fit")
+    run.add_argument(
+        "--import-trials", action="store_true", help="take over finished trials of older revisions that fit"
+    )
     run.set_defaults(func=run_sweep, create=True)
 
     worker = commands.add_parser("worker", help="one more worker on a sweep that exists", epilog=_STATUSES)
@@ -55,7 +57,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     best = commands.add_parser("best", help="write the best trial's overrides for +best=SWEEP")
     _add_sweep(best)
-    best.add_argument("--trial", type=int, metavar="N", help="this trial instead (for instance another of the Pareto front)")
+    best.add_argument(
+        "--trial", type=int, metavar="N", help="this trial instead (for instance another of the Pareto front)"
+    )
     best.add_argument("--to", type=Path, metavar="FILE", help="where to write (default: OUT/sweeps/SWEEP/best.yaml)")
     best.set_defaults(func=show_best)
 
@@ -78,23 +82,40 @@ _STATUSES = (
 
 def _add_sweep(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sweep", metavar="SWEEP", help="name of a shipped sweep, or path of a sweep file")
-    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="overrides added to the base")
-    parser.add_argument("--storage", metavar="URL", help="journal:PATH or a database URL (default: a journal in OUT/sweeps/SWEEP)")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="overrides added to the base"
+    )
+    parser.add_argument(
+        "--storage", metavar="URL", help="journal:PATH or a database URL (default: a journal in OUT/sweeps/SWEEP)"
+    )
     add_out(parser)
 
 
 def _add_work(parser: argparse.ArgumentParser) -> None:
     _add_sweep(parser)
-    parser.add_argument("--trials", type=int, metavar="N", help="in all, over workers and restarts (default: the file's)")
-    parser.add_argument("--jobs", type=int, metavar="N", help="trials at once in this worker (default: one, or one a GPU slot)")
-    parser.add_argument("--per-gpu", type=int, default=1, metavar="N", help="trials that share one GPU (default: 1)")
-    parser.add_argument("--max-hours", type=float, metavar="H", help="then stop cleanly at checkpoints")
-    parser.add_argument("--beat", type=float, default=10.0, metavar="S", help="seconds between signs of life (default: 10)")
     parser.add_argument(
-        "--silence", type=float, default=120.0, metavar="S", help="a worker elsewhere silent for so long is given up (default: 120)"
+        "--trials", type=int, metavar="N", help="in all, over workers and restarts (default: the file's)"
     )
     parser.add_argument(
-        "--trainer", default="pipeline.training:execute", metavar="MODULE:FUNCTION", help="what carries out a run (default: training)"
+        "--jobs", type=int, metavar="N", help="trials at once in this worker (default: one, or one a GPU slot)"
+    )
+    parser.add_argument("--per-gpu", type=int, default=1, metavar="N", help="trials that share one GPU (default: 1)")
+    parser.add_argument("--max-hours", type=float, metavar="H", help="then stop cleanly at checkpoints")
+    parser.add_argument(
+        "--beat", type=float, default=10.0, metavar="S", help="seconds between signs of life (default: 10)"
+    )
+    parser.add_argument(
+        "--silence",
+        type=float,
+        default=120.0,
+        metavar="S",
+        help="a worker elsewhere silent for so long is given up (default: 120)",
+    )
+    parser.add_argument(
+        "--trainer",
+        default="pipeline.training:execute",
+        metavar="MODULE:FUNCTION",
+        help="what carries out a run (default: training)",
     )
 
 
@@ -132,7 +153,9 @@ def run_sweep(args: argparse.Namespace) -> int:
     if args.trials is not None and args.trials < 1:
         raise UserError(f"--trials {args.trials}: must be at least 1")
     if not 0 < args.beat < args.silence:
-        raise UserError(f"--beat {args.beat}, --silence {args.silence}: silence must be longer than the time between beats")
+        raise UserError(
+            f"--beat {args.beat}, --silence {args.silence}: silence must be longer than the time between beats"
+        )
     sweep = _sweep(args)
     check(sweep)
     resources = Resources.divide(args.jobs, per_gpu=args.per_gpu)
@@ -147,7 +170,10 @@ def run_sweep(args: argparse.Namespace) -> int:
         console.print(resources.limit, highlight=False)
     executor = LocalExecutor(resources, preload=(*preload_for(args.trainer, TRAINER), "optuna", "sweeps.trial"))
     limits = Limits(
-        args.trials or sweep.trials, None if args.max_hours is None else args.max_hours * 3600.0, args.beat, args.silence
+        args.trials or sweep.trials,
+        None if args.max_hours is None else args.max_hours * 3600.0,
+        args.beat,
+        args.silence,
     )
 
     def say(text: str) -> None:
@@ -235,7 +261,9 @@ def _existing(args: argparse.Namespace) -> tuple[Sweep, optuna.Study]:
 
     sweep = _sweep(args)
     if args.storage is None and not (args.out / "sweeps" / sweep.name / "journal.log").exists():
-        raise UserError(f"sweep {sweep.name}: nothing in {args.out / 'sweeps' / sweep.name}; start it: python -m sweeps run {args.sweep}")
+        raise UserError(
+            f"sweep {sweep.name}: nothing in {args.out / 'sweeps' / sweep.name}; start it: python -m sweeps run {args.sweep}"
+        )
     return sweep, open_study(open_storage(_url(args, sweep)), sweep, create=False)
 
 
@@ -254,7 +282,10 @@ def _url(args: argparse.Namespace, sweep: Sweep) -> str:
 def _say_revision(console: Console, study: optuna.Study) -> None:
     revision = study.user_attrs.get("revision")
     if revision and revision > 1:
-        console.print(f"revision {revision} of this sweep (space, objectives or base changed; older ones are kept)", highlight=False)
+        console.print(
+            f"revision {revision} of this sweep (space, objectives or base changed; older ones are kept)",
+            highlight=False,
+        )
 
 
 def _console() -> Console:

@@ -47,9 +47,13 @@ def best_trials(study: optuna.Study, sweep: Sweep) -> list[FrozenTrial]:
     """The feasible best trial, or the feasible Pareto front ordered by the first objective; raises UserError when there is none."""
     found = [trial for trial in proper(study) if trial.state == TrialState.COMPLETE and feasible(trial)]
     if not found:
-        raise UserError(f"sweep {sweep.name}: no finished trial keeps the constraints yet (python -m sweeps status {sweep.name})")
+        raise UserError(
+            f"sweep {sweep.name}: no finished trial keeps the constraints yet (python -m sweeps status {sweep.name})"
+        )
     signs = [1.0 if direction == "max" else -1.0 for direction in sweep.objectives.values()]
-    scores = {trial.number: tuple(sign * value for sign, value in zip(signs, trial.values, strict=True)) for trial in found}
+    scores = {
+        trial.number: tuple(sign * value for sign, value in zip(signs, trial.values, strict=True)) for trial in found
+    }
 
     def dominated(mine: tuple[float, ...]) -> bool:
         return any(all(a >= b for a, b in zip(other, mine, strict=True)) and other != mine for other in scores.values())
@@ -77,7 +81,9 @@ def write_best(study: optuna.Study, sweep: Sweep, path: Path, number: int | None
         "overrides": [*sweep.base, *trial.user_attrs["overrides"]],
     }
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
-    atomic.write_text(path, f"# Hydra overrides of a sweep's best trial. Use: python -m pipeline train +best={sweep.name}\n{text}")
+    atomic.write_text(
+        path, f"# Hydra overrides of a sweep's best trial. Use: python -m pipeline train +best={sweep.name}\n{text}"
+    )
     return trial
 
 
@@ -125,7 +131,9 @@ def importances(study: optuna.Study, sweep: Sweep, method: str) -> dict[str, dic
 
     finished = [trial for trial in proper(study) if trial.state == TrialState.COMPLETE]
     if len(finished) < MIN_FOR_IMPORTANCE:
-        raise UserError(f"sweep {sweep.name}: {len(finished)} finished trials are too few for importances (at least {MIN_FOR_IMPORTANCE})")
+        raise UserError(
+            f"sweep {sweep.name}: {len(finished)} finished trials are too few for importances (at least {MIN_FOR_IMPORTANCE})"
+        )
     result: dict[str, dict[str, float]] = {}
     for index, name in enumerate(sweep.objectives):
         with warnings.catch_warnings():

@@ -23,7 +23,9 @@ def make_sampler(settings: Sampler, number: int) -> BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if settings.kind == "tpe":
-            return TPESampler(multivariate=True, group=True, constant_liar=True, n_startup_trials=settings.startup, seed=seed)
+            return TPESampler(
+                multivariate=True, group=True, constant_liar=True, n_startup_trials=settings.startup, seed=seed
+            )
         if settings.kind == "nsga2":
             return NSGAIISampler(population_size=settings.population, seed=seed)
         if settings.kind == "qmc":  # its sequence is one for all workers; the storage says who takes which point

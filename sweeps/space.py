@@ -38,7 +38,9 @@ class Parameter(Section):
     log: bool = False
     step: float | None = None
     choices: Annotated[tuple[str, ...] | None, BeforeValidator(_texts)] = None
-    when: Annotated[dict[str, tuple[str, ...]], BeforeValidator(_condition)] = Field(default={})  # categorical parent: choices
+    when: Annotated[dict[str, tuple[str, ...]], BeforeValidator(_condition)] = Field(
+        default={}
+    )  # categorical parent: choices
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Parameter:
@@ -54,7 +56,9 @@ class Parameter(Section):
             raise ValueError(f"low {self.low} is not below high {self.high}")
         if self.log and (self.low <= 0 or self.step is not None):
             raise ValueError("log needs low above 0 and takes no step")
-        if self.kind == "int" and any(value is not None and value != int(value) for value in (self.low, self.high, self.step)):
+        if self.kind == "int" and any(
+            value is not None and value != int(value) for value in (self.low, self.high, self.step)
+        ):
             raise ValueError("int takes whole numbers")
         return self
 

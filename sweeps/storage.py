@@ -1,6 +1,7 @@
 """Where trials are kept: a journal file (no server, one machine or a shared disk) or PostgreSQL by URL.
 
-One Optuna study a revision of a sweep: a changed space, objective or base is another search, and old trials are not silently mixed in.
+One Optuna study a revision of a sweep: a changed space, objective or base is another search, and old trials are not silently
+mixed in.
 """
 
 from __future__ import annotations
@@ -69,7 +70,9 @@ def open_storage(url: str) -> BaseStorage:
                 raise UserError(f"storage {_shown(url)}: {_first_line(error)}") from error
             time.sleep(0.2 * (attempt + 1))
         except ImportError as error:
-            raise UserError(f"storage {_shown(url)} needs a driver: pip install 'ca2sis-lab[postgres]' ({error})") from error
+            raise UserError(
+                f"storage {_shown(url)} needs a driver: pip install 'ca2sis-lab[postgres]' ({error})"
+            ) from error
         except (OperationalError, ArgumentError, NoSuchModuleError) as error:
             raise UserError(f"storage {_shown(url)} cannot be opened: {_first_line(error)}") from error
     raise AssertionError("the loop returns or raises")
@@ -116,7 +119,9 @@ def open_study(storage: BaseStorage, sweep: Sweep, *, create: bool = True) -> op
     if name in existing:
         return existing[name]
     if not create:
-        raise UserError(f"sweep {sweep.name}: not in this storage yet; start it with: python -m sweeps run {sweep.name}")
+        raise UserError(
+            f"sweep {sweep.name}: not in this storage yet; start it with: python -m sweeps run {sweep.name}"
+        )
     study = optuna.create_study(study_name=name, storage=storage, directions=sweep.directions, load_if_exists=True)
     study.set_user_attr("sweep", sweep.model_dump(mode="json"))
     study.set_user_attr("question", " ".join(sweep.question.split()))

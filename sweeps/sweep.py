@@ -67,7 +67,9 @@ class Sweep(Section):
             raise ValueError("pruning compares one number; with several objectives use pruner kind none")
         if len(self.objectives) > 1 and self.sampler.kind == "cmaes":
             raise ValueError("cmaes searches for one objective; use nsga2 or tpe for several")
-        if self.sampler.kind == "cmaes" and any(item.kind == "categorical" or item.when for item in self.space.values()):
+        if self.sampler.kind == "cmaes" and any(
+            item.kind == "categorical" or item.when for item in self.space.values()
+        ):
             raise ValueError("cmaes takes float and int parameters without conditions alone")
         return self
 
@@ -101,7 +103,9 @@ def load_sweep(name: str, extra: tuple[str, ...] = ()) -> Sweep:
         raise UserError(f"sweep file {path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise UserError(f"sweep file {path} must be a mapping")
-    base = expand_best([*values.get("base", []), *extra])  # what a file says today must not change what the sweep is tomorrow
+    base = expand_best(
+        [*values.get("base", []), *extra]
+    )  # what a file says today must not change what the sweep is tomorrow
     return parse_sweep({**values, "base": list(base)}, str(path))
 
 
@@ -115,7 +119,9 @@ def parse_sweep(values: dict[str, Any], where: str) -> Sweep:
     try:
         return Sweep.model_validate(merged)
     except ValidationError as error:
-        raise UserError(f"{where}: {'; '.join(_explain(item) for item in error.errors(include_url=False)[:3])}") from error
+        raise UserError(
+            f"{where}: {'; '.join(_explain(item) for item in error.errors(include_url=False)[:3])}"
+        ) from error
 
 
 def check(sweep: Sweep) -> None:

@@ -90,7 +90,9 @@ class Worker:
                     self._fill()
                 for end in self.executor.poll(POLL_S):
                     self._ended(end)
-                if not self.running and (self.stopping or (not self.waiting and self._enough and not self._others_run())):
+                if not self.running and (
+                    self.stopping or (not self.waiting and self._enough and not self._others_run())
+                ):
                     break
         for held in self.waiting:
             self.claims.release(held.trial_id)
@@ -140,7 +142,9 @@ class Worker:
     def _count(self, below: int | None = None) -> int:
         """Trials of the sweep proper (imported and surplus ones apart), those numbered under `below` where given."""
         return sum(
-            "imported_from" not in trial.user_attrs and not trial.user_attrs.get("surplus") and (below is None or trial.number < below)
+            "imported_from" not in trial.user_attrs
+            and not trial.user_attrs.get("surplus")
+            and (below is None or trial.number < below)
             for trial in self.study.get_trials(deepcopy=False)
         )
 
@@ -228,11 +232,18 @@ class Worker:
         """Objectives and constraints from the record: trained state, this protocol, never the test split."""
         found: dict[str, float] = {}
         for row in record.metrics:
-            if row.protocol == self.sweep.protocol and row.state == "trained" and row.split != "test" and row.value is not None:
+            if (
+                row.protocol == self.sweep.protocol
+                and row.state == "trained"
+                and row.split != "test"
+                and row.value is not None
+            ):
                 found[row.name] = row.value
         for name in (*self.sweep.objectives, *self.sweep.constraints):
             if not math.isfinite(found.get(name, math.nan)):
-                reasons = [row.reason for row in record.metrics if row.name == name and row.protocol == self.sweep.protocol]
+                reasons = [
+                    row.reason for row in record.metrics if row.name == name and row.protocol == self.sweep.protocol
+                ]
                 said = next((reason for reason in reasons if reason), "the run has no such row")
                 return None, f"no value of {name} under protocol {self.sweep.protocol}: {said}"
         return found, ""

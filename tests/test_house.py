@@ -23,6 +23,7 @@ ALLOWED = {
         "pipeline.errors",
         "pipeline.cli",
         "pipeline.progress",
+        "pipeline.schema.base",
     ),
     "sweeps": (
         "pipeline.config",
@@ -31,6 +32,7 @@ ALLOWED = {
         "pipeline.errors",
         "pipeline.cli",
         "pipeline.progress",
+        "pipeline.schema.base",
     ),
     "analysis": ("pipeline.records", "pipeline.errors", "pipeline.cli"),
 }

@@ -45,7 +45,7 @@ def run_job(job: Job) -> tuple[int, str]:
         return status, "" if isinstance(error.code, int) or error.code is None else str(error.code)
     except KeyboardInterrupt:
         return EXIT_PREEMPTED, "interrupted"
-    except Exception as error:  # the process boundary: whatever a run dies of is reported, with its traceback in the log
+    except Exception as error:  # noqa: BLE001 - process boundary: whatever a run dies of is reported
         traceback.print_exc()
         return EXIT_FAILED, f"{type(error).__name__}: {' '.join(str(error).split())}"
     state = record.state if isinstance(record, RunRecord) else "finished"

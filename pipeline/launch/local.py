@@ -20,7 +20,6 @@ from pipeline.launch.resources import Resources
 PRELOAD = ("pipeline.launch.preload", "pipeline.launch.entry")
 
 
-
 def preload_for(entry: str, usual: str) -> tuple[str, ...]:
     """What the server imports: all of training for the `usual` entry, the module of any other one alone."""
     return PRELOAD if entry == usual else (entry.partition(":")[0],)
@@ -125,7 +124,9 @@ class LocalExecutor:
         status = self._server.wait()
         if not self._ready:
             self._forget()
-            raise RunFailed(f"the process that starts runs ended with status {status} while loading; its message is above")
+            raise RunFailed(
+                f"the process that starts runs ended with status {status} while loading; its message is above"
+            )
         for run_id in list(self._running):
             self._end(JobEnd(run_id, EXIT_PREEMPTED, f"the process that starts runs ended with status {status}"))
         self._forget()
@@ -147,5 +148,3 @@ class LocalExecutor:
             server.stdout.close()
             with contextlib.suppress(BrokenPipeError):
                 server.stdin.close()
-
-

@@ -95,7 +95,9 @@ class Observer(Protocol):
 
 def is_complete(record: RunRecord, protocol: str) -> bool:
     """Whether a run is finished and evaluated under `protocol`."""
-    return record.state == "finished" and any(row.protocol == protocol and row.state == "trained" for row in record.metrics)
+    return record.state == "finished" and any(
+        row.protocol == protocol and row.state == "trained" for row in record.metrics
+    )
 
 
 def run_tasks(
@@ -202,7 +204,9 @@ class _Work:
         if is_complete(record, task.resolved.config.protocol.name):
             self._conclude(task, "reused", "")
         elif record.state == "diverged" and "diverged" not in self.policy.again:
-            self._conclude(task, "diverged", f"{record.status['reason']} (recorded; --again diverged runs it once more)")
+            self._conclude(
+                task, "diverged", f"{record.status['reason']} (recorded; --again diverged runs it once more)"
+            )
         else:
             return False
         return True

@@ -2,8 +2,8 @@
 
 Importing torch costs seconds, forking milliseconds. The server never touches CUDA and never computes, so its children start
 clean. It speaks JSON lines: requests on stdin (`{"job": ...}`, `{"stop": RUN_ID, "signal": N}`), events on stdout
-(`{"event": "ready"|"started"|"ended", ...}`). When its driver goes away (end of stdin, also after `kill -9`), it asks all jobs to stop
-at a checkpoint, and ends when they have. Should it be killed itself, the kernel sends its jobs SIGTERM.
+(`{"event": "ready"|"started"|"ended", ...}`). When its driver goes away (end of stdin, also after `kill -9`), it asks all jobs
+to stop at a checkpoint, and ends when they have. Should it be killed itself, the kernel sends its jobs SIGTERM.
 """
 
 from __future__ import annotations

@@ -112,7 +112,9 @@ class SlurmExecutor:
         for item in items:
             key, equals, value = item.partition("=")
             if not equals or (key not in settings and not key.startswith("slurm_")):
-                raise UserError(f"--slurm {item}: unknown setting{nearest(key, list(settings))}; there are: {', '.join(settings)}")
+                raise UserError(
+                    f"--slurm {item}: unknown setting{nearest(key, list(settings))}; there are: {', '.join(settings)}"
+                )
             settings[key] = yaml.safe_load(value)
         return cls(folder, settings, jobs=jobs)
 
@@ -226,7 +228,9 @@ class SlurmExecutor:
         if stop_file(item.job_file).exists():
             return JobEnd(run_id, EXIT_PREEMPTED, "cancelled before it ended")
         log = self._folder / "logs" / f"{item.job.job_id}_0_log.err"
-        return JobEnd(run_id, EXIT_FAILED, f"Slurm job {item.job.job_id} left the queue without a result (killed?); see {log}")
+        return JobEnd(
+            run_id, EXIT_FAILED, f"Slurm job {item.job.job_id} left the queue without a result (killed?); see {log}"
+        )
 
     def _queued(self) -> set[str]:
         """Ids of this user's jobs that Slurm still holds."""

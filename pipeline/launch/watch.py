@@ -166,7 +166,7 @@ def progress_of(record: RunRecord) -> tuple[int, int]:
 
 def duration(seconds: float) -> str:
     """A time for people: 42 s, 3 min 05 s, 2 h 10 min."""
-    whole = int(round(seconds))
+    whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
     minutes, rest = divmod(whole, 60)

@@ -44,7 +44,9 @@ def test_only_and_grid_and_seeds(tmp_path: Path) -> None:
         "run", "--grid", "model=ca2sis,painter", "--seeds", "0,1", "--set", "preset=tiny", "--name", "g", "--out", out,
         "--entry", ENTRY,
     )  # fmt: skip
-    assert grid.returncode == 0 and "2 reused, 2 finished" in grid.stdout.replace("2 finished, 2 reused", "2 reused, 2 finished")
+    assert grid.returncode == 0 and "2 reused, 2 finished" in grid.stdout.replace(
+        "2 finished, 2 reused", "2 reused, 2 finished"
+    )
     assert [arm.name for arm in StudyManifest.load(tmp_path / "g").arms] == ["reference", "model=painter"]
 
 

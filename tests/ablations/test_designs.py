@@ -15,7 +15,11 @@ from pipeline.errors import UserError
 
 def factor(count: int, **more: Any) -> dict[str, Any]:
     """Levels l0 (the reference), l1, ..."""
-    return {"reference": "l0", "levels": {f"l{index}": [f"train.batch_size={index + 1}"] for index in range(count)}, **more}
+    return {
+        "reference": "l0",
+        "levels": {f"l{index}": [f"train.batch_size={index + 1}"] for index in range(count)},
+        **more,
+    }
 
 
 def study(design: str, **more: Any) -> Study:
@@ -105,13 +109,19 @@ def test_level_names_that_yaml_reads_as_numbers_are_text() -> None:
 
 def test_list_names_its_arms_and_puts_the_reference_first() -> None:
     made = study("list", arms={"x": ["seed=1"], "y": {"overrides": [], "label": "the why"}}, reference="y")
-    assert [(arm.name, arm.label, arm.reference) for arm in arms_of(made)] == [("y", "the why", True), ("x", "x", False)]
+    assert [(arm.name, arm.label, arm.reference) for arm in arms_of(made)] == [
+        ("y", "the why", True),
+        ("x", "x", False),
+    ]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"design": "one_at_a_time", "factors": {"a": {"reference": "zz", "levels": {"l0": [], "l1": []}}}}, "not a level"),
+        (
+            {"design": "one_at_a_time", "factors": {"a": {"reference": "zz", "levels": {"l0": [], "l1": []}}}},
+            "not a level",
+        ),
         ({"design": "one_at_a_time", "factors": {"a": factor(1)}}, "at least two levels"),
         ({"design": "one_at_a_time"}, "takes factors"),
         ({"design": "leave_one_out", "factors": {"a": factor(3)}}, "exactly two levels"),
@@ -124,11 +134,17 @@ def test_list_names_its_arms_and_puts_the_reference_first() -> None:
         ({"design": "factorial", "factors": {"a": factor(2)}, "sedes": [0]}, "did you mean seeds"),
         ({"design": "factorial", "factors": {"abc": factor(2)}, "exclusions": [{"abd": "l1"}]}, "did you mean abc"),
         ({"design": "factorial", "factors": {"a": factor(2)}, "exclusions": [{"a": "l7"}]}, "no level 'l7'"),
-        ({"design": "one_at_a_time", "factors": {"a": factor(2)}, "fraction": {"a": ["a"]}}, "belongs to design factorial"),
+        (
+            {"design": "one_at_a_time", "factors": {"a": factor(2)}, "fraction": {"a": ["a"]}},
+            "belongs to design factorial",
+        ),
         ({"design": "factorial", "factors": {"a": factor(2)}, "budget": {"rule": "declared"}}, "needs a reason"),
         ({"design": "factorial", "factors": {"a": factor(2)}, "metrics": {"primary": {}}}, "exactly one metric"),
         ({"design": "factorial", "factors": {"a": factor(2)}, "name": "../x"}, "names a folder"),
-        ({"design": "factorial", "factors": {"a": factor(2)}, "metrics": {"primary": {"psnr": "up"}}}, "metrics.primary.psnr"),
+        (
+            {"design": "factorial", "factors": {"a": factor(2)}, "metrics": {"primary": {"psnr": "up"}}},
+            "metrics.primary.psnr",
+        ),
     ],
 )
 def test_wrong_files_are_refused_with_one_line(content: dict[str, Any], message: str) -> None:

@@ -74,7 +74,10 @@ def test_shipped_studies_plan_at_every_preset(name: str, preset: str) -> None:
     [
         (study({"a": [], "b": ["train.log_every=7"]}), "the same run"),  # differs in a nuisance key alone
         (study({"a": [], "b": ["loss.attention.weight=1.0"]}), "the same run"),  # the default by another route
-        (study({"a": [], "b": ["loss.attention.wieght=0"]}), "unknown key loss.attention.wieght.*loss.attention.weight"),
+        (
+            study({"a": [], "b": ["loss.attention.wieght=0"]}),
+            "unknown key loss.attention.wieght.*loss.attention.weight",
+        ),
         (study({"a": [], "b": ["loss.attention.weight=-1"]}), "loss.attention.weight = -1"),
         (study({"a": [], "b": ["model=saen"]}), "did you mean sean"),
         (study({"a": [], "b": ["train.iterations=7"]}), "different numbers of training images"),

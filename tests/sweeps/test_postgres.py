@@ -55,7 +55,9 @@ def postgres() -> Iterator[str]:
     data = folder / "data"
     try:
         made = subprocess.run(
-            _as_server_user([initdb, "-D", str(data), "-U", "tester", "-A", "trust", "--no-sync"]), capture_output=True, text=True
+            _as_server_user([initdb, "-D", str(data), "-U", "tester", "-A", "trust", "--no-sync"]),
+            capture_output=True,
+            text=True,
         )
         assert made.returncode == 0, made.stderr
         options = f"-c listen_addresses='' -c unix_socket_directories='{folder}' -c fsync=off"
@@ -83,9 +85,7 @@ def test_four_workers_one_killed(postgres: str, tmp_path: Path) -> None:
     study = open_study(open_storage(postgres), sweep)
     command = [sys.executable, "-m", "sweeps", "worker", str(file), "--storage", postgres, "--out", str(tmp_path),
                "--trainer", TRAINER, "--beat", "0.5", "--silence", "20"]  # fmt: skip
-    workers = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(4)
-    ]
+    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(4)]
     deadline = time.monotonic() + 90
     victim = None
     while victim is None:

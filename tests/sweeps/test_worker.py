@@ -59,11 +59,15 @@ def test_a_sweep_has_its_trials_and_continues_where_it_was(work: Any, tmp_path: 
     study, _ = work(sweep(), trials=6)
     assert len(study.trials) == 6
     chosen = [trial.params["loss.attention.weight"] for trial in study.trials]
-    assert [trial.params for trial in study.trials][:3] == first and len(set(chosen)) == 6, "the sampler is not replayed"
+    assert [trial.params for trial in study.trials][:3] == first and len(set(chosen)) == 6, (
+        "the sampler is not replayed"
+    )
     for trial in study.trials:
         run = resolve(["preset=tiny", "protocol=quick", "seed=0", *trial.user_attrs["overrides"]])
         assert run.run_id == trial.user_attrs["run_id"], "a trial is the run its overrides name"
-        assert trial.value == pytest.approx(30.0 - (__import__("math").log10(trial.params["loss.attention.weight"])) ** 2)
+        assert trial.value == pytest.approx(
+            30.0 - (__import__("math").log10(trial.params["loss.attention.weight"])) ** 2
+        )
         assert list(trial.intermediate_values) == [1, 2, 3, 4, 5, 6]
     again, said = work(sweep(), trials=6)
     assert len(again.trials) == 6 and said == [], "a sweep that has its trials does nothing"
@@ -94,7 +98,9 @@ def test_killed_runs_are_tried_again_and_resume(work: Any, tmp_path: Path) -> No
     assert sum("SIGKILL; trying again" in line for line in said) == 2
     for trace in tmp_path.glob("runs/*/trained.txt"):
         assert trace.read_text().split() == ["1", "2", "3", "4", "5", "6"], "resumed, nothing trained twice"
-    study, said = work(sweep(name="x", base=["preset=tiny", "notes=kill"], trials=1, retries=0, sampler={"kind": "random", "seed": 9}))
+    study, said = work(
+        sweep(name="x", base=["preset=tiny", "notes=kill"], trials=1, retries=0, sampler={"kind": "random", "seed": 9})
+    )
     assert study.trials[0].state == TrialState.FAIL and study.trials[0].user_attrs["reason"] == "killed by SIGKILL"
 
 
@@ -174,7 +180,9 @@ def test_best_is_accepted_everywhere(work: Any, tmp_path: Path) -> None:
     from ablations.study import load_study
 
     plan = make_plan(load_study("demo"), extra=[f"+best={path}"])
-    assert all(not cell.overrides[0].startswith("+best") for cell in plan.manifest.cells), "plans hold what the file said"
+    assert all(not cell.overrides[0].startswith("+best") for cell in plan.manifest.cells), (
+        "plans hold what the file said"
+    )
     with pytest.raises(UserError, match="cannot read"):
         resolve(["+best=nothing_of_this_name"])
 
@@ -241,7 +249,21 @@ def test_killed_worker(tmp_path: Path) -> None:
         "name": "w", "question": "?", "base": ["preset=tiny", "notes=pause"], "space": WEIGHT, "objectives": {"psnr": "max"},
         "trials": 3, "sampler": {"kind": "random"},
     }))  # fmt: skip
-    command = [sys.executable, "-m", "sweeps", "run", str(file), "--out", out, "--trainer", TRAINER, "--beat", "0.5", "--silence", "5"]
+    command = [
+        sys.executable,
+        "-m",
+        "sweeps",
+        "run",
+        str(file),
+        "--out",
+        out,
+        "--trainer",
+        TRAINER,
+        "--beat",
+        "0.5",
+        "--silence",
+        "5",
+    ]
     worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("runs/*/trained.txt")):

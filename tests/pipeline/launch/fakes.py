@@ -25,8 +25,8 @@ class Stopped(RunFailed):
 def train(resolved: ResolvedRun, store: RunStore, options: dict[str, Any]) -> RunRecord:
     """Count to `options["iterations"]`, one file line an iteration, with checkpoints; obey `options["plan"]` by seed.
 
-    plan: {"<seed>": "fail" | "user_error" | "crash" | "kill" | "diverge" | "fail_once" | "full_once"}. Every iteration appends its number to
-    `trained.txt`, so tests see what was done twice.
+    plan: {"<seed>": "fail" | "user_error" | "crash" | "kill" | "diverge" | "fail_once" | "full_once"}. Every iteration appends
+    its number to `trained.txt`, so tests see what was done twice.
     """
     record = store.record(resolved.run_id)
     if record.state == "finished":

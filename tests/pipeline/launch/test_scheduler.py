@@ -157,7 +157,6 @@ def test_two_drivers_share_a_study(tmp_path: Path) -> None:
 
 def test_killed_server_is_replaced_and_its_jobs_resume(executor: LocalExecutor, tmp_path: Path) -> None:
     class Kill(Quiet):
-        notes: list[str] = []
         done = False
 
         def tick(self, running: Any) -> None:
@@ -165,9 +164,6 @@ def test_killed_server_is_replaced_and_its_jobs_resume(executor: LocalExecutor, 
             if not self.done and server is not None and any(record.status["progress"] for _, record in running):
                 server.kill()
                 self.done = True
-
-        def note(self, text: str) -> None:
-            self.notes.append(text)
 
     observer = Kill()
     outcomes = run(executor, tmp_path, [0, 1], observer=observer, iterations=60, pause=0.02)

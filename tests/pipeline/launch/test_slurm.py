@@ -21,7 +21,12 @@ SMALL = ["cpus_per_task=1", "mem_gb=0.2", "timeout_min=5"]
 
 
 def run(
-    executor: SlurmExecutor, out: Path, seeds: list[int], policy: Policy = CONTINUE, observer: Any = None, **options: Any
+    executor: SlurmExecutor,
+    out: Path,
+    seeds: list[int],
+    policy: Policy = CONTINUE,
+    observer: Any = None,
+    **options: Any,
 ) -> list[str]:
     outcomes = run_tasks(tasks(*seeds), out, executor, policy, observer or Quiet(), entry=ENTRY, options=options)
     return [f"{outcome.how}{': ' if outcome.reason else ''}{outcome.reason}" for outcome in outcomes]
@@ -73,7 +78,9 @@ def real(tmp_path: Path) -> SlurmExecutor:
 
 
 def queue() -> list[str]:
-    listed = subprocess.run(["squeue", "--me", "--array", "--noheader", "--format=%i %T"], capture_output=True, text=True)
+    listed = subprocess.run(
+        ["squeue", "--me", "--array", "--noheader", "--format=%i %T"], capture_output=True, text=True
+    )
     return listed.stdout.splitlines()
 
 

@@ -143,7 +143,9 @@ def executor() -> Iterator[LocalExecutor]:
     made.close()
 
 
-def test_full_disk_is_a_failure_with_its_reason_and_the_next_call_completes(executor: LocalExecutor, tmp_path: Path) -> None:
+def test_full_disk_is_a_failure_with_its_reason_and_the_next_call_completes(
+    executor: LocalExecutor, tmp_path: Path
+) -> None:
     outcomes = run(executor, tmp_path, [0, 1], plan={"0": "full_once"})
     assert [outcome.how for outcome in outcomes] == ["failed", "finished"]
     assert "cannot write" in outcomes[0].reason and "file too large" in outcomes[0].reason
