@@ -67,7 +67,8 @@ def _lead(data: StudyData, metric: MetricInfo) -> str:
         return f"{metric.label}: {values}."
     sign = -1 if metric.direction == "min" else 1
     best = max(found, key=lambda arm: sign * found[arm].mean)
-    lead = f"{data.labels[best]} has the best {metric.label}: {_value(found[best].mean, metric)}."
+    among = " of the learned arms" if data.trivial else ""
+    lead = f"{data.labels[best]} has the best {metric.label}{among}: {_value(found[best].mean, metric)}."
     if data.reference is None:
         return lead
     tones = [decide(item) for arm, item in data.comparisons[metric.name].items() if arm not in data.trivial]
@@ -117,12 +118,16 @@ def _against_trivial(data: StudyData, metric: MetricInfo) -> list[Finding]:
             continue
         level = found[trivial].mean
         losers = [arm for arm in found if arm not in data.trivial and sign * found[arm].mean <= sign * level]
-        for arm in losers:
-            text = f"{data.labels[arm]} does not beat the trivial {data.labels[trivial]} ({_value(level, metric)})."
-            findings.append(Finding("worse", arm, text))
-        if not losers and len(found) > 1:
-            text = f"Every learned arm beats the trivial {data.labels[trivial]} ({_value(level, metric)})."
-            findings.append(Finding("note", trivial, text))
+        learned = [arm for arm in found if arm not in data.trivial]
+        beaten = f"the trivial {data.labels[trivial]} ({_value(level, metric)})"
+        if losers and losers == learned and len(learned) > 1:
+            findings.append(Finding("worse", "", f"None of the {len(learned)} learned arms beats {beaten}."))
+        elif losers:
+            verb = "does" if len(losers) == 1 else "do"
+            text = f"{', '.join(data.labels[arm] for arm in losers)} {verb} not beat {beaten}."
+            findings.append(Finding("worse", losers[0] if len(losers) == 1 else "", text))
+        elif learned:
+            findings.append(Finding("note", trivial, f"Every learned arm beats {beaten}."))
     return findings
 
 
