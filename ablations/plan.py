@@ -12,12 +12,11 @@ from pathlib import Path
 
 from ablations.designs import arms_of
 from ablations.study import Study
-from pipeline.config import ResolvedRun, compose, expand_best, flat, identify
+from pipeline.config import ResolvedRun, expand_best, flat, identify, resolve
 from pipeline.errors import UserError
 from pipeline.launch.budget import images_seen, refuse_unknown_metrics
 from pipeline.launch.scheduler import Task
 from pipeline.records.manifest import Arm, Cell, StudyManifest
-from pipeline.schema.run import RunConfig
 
 
 @dataclass(frozen=True)
@@ -50,13 +49,13 @@ def make_plan(study: Study, *, extra: Sequence[str] = (), seeds: Sequence[int] |
     owner: dict[str, Cell] = {}
     for arm in arms:
         common = last_wins(expand_best((*study.base, f"protocol={study.protocol}", *extra, *arm.overrides)))
-        first: RunConfig | None = None
+        first: ResolvedRun | None = None
         for seed in chosen:
             overrides = (*common, f"seed={seed}")
             if first is None:
-                first = _compose(study, arm, overrides)
+                first = _resolve(study, arm, overrides)
             # `seed` is interpolated nowhere in the config (a test holds that), so composing once an arm is enough
-            resolved = identify(first.model_copy(update={"seed": seed}))
+            resolved = identify(first.config.model_copy(update={"seed": seed}))
             cell = Cell(arm.name, seed, resolved.run_id, overrides, images_seen(resolved))
             if resolved.run_id in owner:
                 _refuse_inert(study, cell, owner[resolved.run_id])
@@ -113,9 +112,9 @@ def differences(run: ResolvedRun, reference: ResolvedRun) -> dict[str, tuple[obj
     }
 
 
-def _compose(study: Study, arm: Arm, overrides: tuple[str, ...]) -> RunConfig:
+def _resolve(study: Study, arm: Arm, overrides: tuple[str, ...]) -> ResolvedRun:
     try:
-        return compose(overrides)
+        return resolve(overrides)
     except UserError as error:
         raise UserError(f"study {study.name}, arm {arm.name}: {error}") from error
 
