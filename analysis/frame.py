@@ -168,7 +168,7 @@ def _runs_frame(manifest: StudyManifest, raw: dict[str, RawRecord]) -> pd.DataFr
                 "torch": versions.get("torch") if isinstance(versions, dict) else None,
                 "device": provenance.get("device"),
                 "data_digest": data.get("digest") if isinstance(data, dict) else None,
-                "data_description": data.get("description") if isinstance(data, dict) else None,
+                "data_description": data.get("summary") if isinstance(data, dict) else None,
                 **{name: _number(provenance.get(name)) for name in columns.PROVENANCE_NUMBERS},
             }
         )

@@ -6,13 +6,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.data.build import count_limit
 from pipeline.data.digests import canonical_digest
+from pipeline.data.types import SPLITS
 from pipeline.schema.data import NUISANCE_FIELDS, DataConfig
 
 
 def data_fingerprint(cfg: DataConfig) -> dict[str, Any]:
-    """{"digest": sha256 hex, "description": plain dict}: content of the files (or the renderer's version), split and
-    transform.
+    """{"digest", "description", "summary"}: sha256 hex and plain dict of the files' content (or the renderer's version), split
+    and transform; and one line in words for table footnotes.
 
     File digests are remembered by (path, size, modification time) in the user's cache, so a second call is fast; the
     digest itself depends on content alone. Raises UserError as `build_dataset` does.
@@ -29,4 +31,16 @@ def data_fingerprint(cfg: DataConfig) -> dict[str, Any]:
         from pipeline.data.sources import open_source
 
         description |= open_source(cfg).describe()
-    return {"digest": canonical_digest(description), "description": description}
+    return {"digest": canonical_digest(description), "description": description, "summary": _summary(cfg, description)}
+
+
+def _summary(cfg: DataConfig, description: dict[str, Any]) -> str:
+    """For instance "procfaces 32x32, 512 train, 64 val, 128 test images"."""
+    height, width = cfg.hw
+    parts = []
+    for split in SPLITS:
+        found = description["splits"][split]["images"] if "splits" in description else None
+        counts = [count for count in (count_limit(cfg, split), found) if count is not None]
+        parts.append(f"{min(counts)} {split}")
+    rule = "" if cfg.name == "procfaces" else f", split {description['split_rule']}"
+    return f"{cfg.name} {width}x{height}, {', '.join(parts)} images{rule}"

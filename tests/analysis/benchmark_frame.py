@@ -62,7 +62,7 @@ def write_study(out: Path, count: int) -> None:
             "wall_seconds": 10.0,
             "params": 1_000_000,
             "images_seen": 6400,
-            "data": {"digest": "d" * 64, "description": "data"},
+            "data": {"digest": "d" * 64, "summary": "data"},
         }
         rows = [
             {

@@ -224,7 +224,7 @@ def _write_run(
             "flops_per_image": 2.5e8,
             "images_seen": arm.images_seen,
             "peak_mem_gib": 0.5,
-            "data": {"digest": "data-1", "description": "synthetic images"},
+            "data": {"digest": "data-1", "summary": "synthetic images"},
             "class_names": ["background", "skin"],
             **arm.provenance,
         }
