@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ablations.designs import arms_of
 from ablations.study import Study
-from pipeline.config import ResolvedRun, expand_best, flat, identify, resolve
+from pipeline.config import ResolvedRun, expand_best, flat, identify, last_wins, resolve
 from pipeline.errors import UserError
 from pipeline.launch.budget import images_seen, refuse_unknown_metrics
 from pipeline.launch.scheduler import Task
@@ -93,12 +93,6 @@ def lock(plan: Plan, folder: Path) -> tuple[Plan, str]:
     if said or revision == 1:
         manifest.save(folder)
     return Plan(manifest, plan.runs), said
-
-
-def last_wins(overrides: Sequence[str]) -> tuple[str, ...]:
-    """Keep the last of several assignments to one key (Hydra refuses two choices of one group), in order of the last."""
-    keys = [override.partition("=")[0].lstrip("+") for override in overrides]
-    return tuple(item for index, item in enumerate(overrides) if keys[index] not in keys[index + 1 :])
 
 
 def differences(run: ResolvedRun, reference: ResolvedRun) -> dict[str, tuple[object, object]]:

@@ -61,6 +61,12 @@ def expand_best(overrides: Sequence[str]) -> tuple[str, ...]:
     return tuple(expanded)
 
 
+def last_wins(overrides: Sequence[str]) -> tuple[str, ...]:
+    """Keep the last of several assignments to one key (Hydra refuses two choices of one group), in order of the last."""
+    keys = [override.partition("=")[0].lstrip("+") for override in overrides]
+    return tuple(item for index, item in enumerate(overrides) if keys[index] not in keys[index + 1 :])
+
+
 def resolve(overrides: Sequence[str] = ()) -> ResolvedRun:
     """Compose, read the data fingerprint (the data must be there), and derive the run id."""
     return identify(compose(overrides))

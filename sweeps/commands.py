@@ -257,14 +257,19 @@ def make_plots(args: argparse.Namespace) -> int:
 
 
 def _existing(args: argparse.Namespace) -> tuple[Sweep, optuna.Study]:
-    from sweeps.storage import open_storage, open_study
+    """The newest revision in the storage; with `--set`, the revision that those overrides make."""
+    from sweeps.storage import open_storage, open_study, studies_of
+    from sweeps.sweep import Sweep
 
     sweep = _sweep(args)
-    if args.storage is None and not (args.out / "sweeps" / sweep.name / "journal.log").exists():
-        raise UserError(
-            f"sweep {sweep.name}: nothing in {args.out / 'sweeps' / sweep.name}; start it: python -m sweeps run {args.sweep}"
-        )
-    return sweep, open_study(open_storage(_url(args, sweep)), sweep, create=False)
+    folder = args.out / "sweeps" / sweep.name
+    if args.storage is None and not (folder / "journal.log").exists():
+        raise UserError(f"sweep {sweep.name}: nothing in {folder}; start it: python -m sweeps run {args.sweep}")
+    storage = open_storage(_url(args, sweep))
+    revisions = studies_of(storage, sweep.name)
+    if args.set or not revisions:
+        return sweep, open_study(storage, sweep, create=False)
+    return Sweep.model_validate(revisions[-1].user_attrs["sweep"]), revisions[-1]
 
 
 def _sweep(args: argparse.Namespace) -> Sweep:

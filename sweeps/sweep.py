@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from pipeline.config import compose, expand_best
+from pipeline.config import compose, expand_best, last_wins
 from pipeline.errors import UserError, nearest
 from pipeline.launch.budget import refuse_unknown_metrics
 from pipeline.schema.base import Section
@@ -153,7 +153,7 @@ def check(sweep: Sweep) -> None:
 
 def all_overrides(sweep: Sweep, chosen: tuple[str, ...]) -> tuple[str, ...]:
     """Base, protocol, seed and the trial's choice."""
-    return (*sweep.base, f"protocol={sweep.protocol}", f"seed={sweep.seed}", *chosen)
+    return last_wins((*sweep.base, f"protocol={sweep.protocol}", f"seed={sweep.seed}", *chosen))
 
 
 def _whole(parameter: Parameter) -> int | float | None:

@@ -11,9 +11,9 @@ import pytest
 from ablations.adhoc import grid_study, parse_seeds, split_values
 from ablations.cost import CostModel
 from ablations.designs import arms_of
-from ablations.plan import differences, last_wins, lock, make_plan
+from ablations.plan import differences, lock, make_plan
 from ablations.study import Study, load_study, parse_study, shipped
-from pipeline.config import compose, flat, resolve, to_yaml
+from pipeline.config import compose, flat, last_wins, resolve, to_yaml
 from pipeline.errors import UserError
 from pipeline.records import RunStore, StudyManifest
 
@@ -56,8 +56,14 @@ def test_arms_differ_from_the_reference_in_the_named_keys_alone() -> None:
     assert not any(key.startswith("data.") for keys in changed.values() for key in keys)
 
 
-@pytest.mark.parametrize("preset", ["tiny", "small", "paper"])
-@pytest.mark.parametrize("name", shipped())
+AT_PRESETS = [
+    *((name, "tiny") for name in shipped()),
+    *(("paper_ablation", preset) for preset in ("small", "medium", "paper")),
+    ("baselines", "paper"),
+]
+
+
+@pytest.mark.parametrize(("name", "preset"), AT_PRESETS)
 def test_shipped_studies_plan_at_every_preset(name: str, preset: str) -> None:
     extra = [f"preset={preset}"]
     if preset == "paper":  # the published recipes differ in epochs and batch; an equal budget has to be asked for
