@@ -74,7 +74,10 @@ def build_table(study: Study, spec: TableSpec, name: str = "main") -> Table:
         columns=tuple(part.column for part in filled),
         rows=tuple(built),
         footnotes=tuple((mark, text) for text, mark in footnotes.letters.items()),
-        notes=tuple(notes.general(study, spec, _facts(filled, seeds_of_table, absent), rows)),
+        notes=(
+            *notes.general(study, spec, _facts(filled, seeds_of_table, absent), rows),
+            *notes.bounds(study, [part.column for part in filled]),
+        ),
         warnings=tuple(warnings),
         problems=tuple(problems),
     )

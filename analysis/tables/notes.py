@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -11,7 +11,8 @@ import pandas as pd
 from analysis.frame import Study
 from analysis.statistics.summary import FEW_SEEDS
 from analysis.tables.layout import RowPlan
-from analysis.tables.model import RANK_LEGEND
+from analysis.tables.model import RANK_LEGEND, Column
+from analysis.tables.numbers import number
 from analysis.tables.spec import TableSpec
 
 SHORT = 10  # characters of a digest that people are shown
@@ -85,7 +86,7 @@ def warnings(study: Study, rows: list[RowPlan], n: int) -> list[str]:
     elif 0 < n < FEW_SEEDS:
         found.append(f"Fewer than {FEW_SEEDS} seeds (n = {n}): standard deviations and tests are rough.")
     runs = _runs_of(study, rows)
-    found += _mixed(runs)
+    found += _mixed(study, runs)
     found += budgets(study, rows)
     twins = _same_runs(runs)
     if twins:
@@ -93,34 +94,49 @@ def warnings(study: Study, rows: list[RowPlan], n: int) -> list[str]:
     return found
 
 
-def _mixed(runs: pd.DataFrame) -> list[str]:
+def _mixed(study: Study, runs: pd.DataFrame) -> list[str]:
     found = []
     done = runs[runs["run_state"] == "finished"]
-    sources = done["code_digest"].fillna(done["commit"])
-    if sources.nunique() == 1:  # commits that leave the code as it is are one version
-        done = done.assign(commit=done["commit"].iloc[0])
-    for column, words in (
-        ("commit", "Code versions"),
-        ("data_digest", "Training data"),
-        ("torch", "torch versions"),
-        ("device", "Devices"),
-    ):
-        counts = Counter(str(value)[:SHORT] for value in done[column].dropna())
+    versions = {
+        "Code versions": _code_versions(done),
+        "Training data": done["data_digest"] if not _by_design(study, done) else done["data_digest"].iloc[:0],
+        "torch versions": done["torch"],
+        "Devices": done["device"],
+    }
+    for words, values in versions.items():
+        counts = Counter(str(value)[:SHORT] for value in values.dropna())
         if len(counts) > 1:
-            found.append(
-                f"{words} are mixed: "
-                + ", ".join(f"{name} ({count} runs)" for name, count in sorted(counts.items()))
-                + "."
+            listed = ", ".join(
+                f"{name} ({count} run{'s' if count > 1 else ''})" for name, count in sorted(counts.items())
             )
+            found.append(f"{words} are mixed: {listed}.")
     dirty = int(done["dirty"].fillna(False).sum())
     if dirty:
         found.append(f"{dirty} of {len(done)} runs were made with uncommitted changes.")
     return found
 
 
+def _code_versions(done: pd.DataFrame) -> pd.Series:
+    """What tells code versions apart: the commit; the sources' digest where one commit stands for several or none for any."""
+    sources = done["code_digest"].fillna(done["commit"])
+    if sources.nunique() <= 1:
+        return sources  # commits that leave the code as it is are one version
+    return done["commit"] if done["commit"].nunique() == sources.nunique() else sources
+
+
+def _by_design(study: Study, done: pd.DataFrame) -> bool:
+    """Whether a factor of the study explains why training data differ: one data set within each of its levels."""
+    levels = {arm.name: arm.levels for arm in study.manifest.arms}
+    for factor in {name for of_arm in levels.values() for name in of_arm}:
+        of_run = done["arm"].map({arm: of_arm.get(factor, "") for arm, of_arm in levels.items()})
+        if of_run.nunique() > 1 and (done.groupby(of_run)["data_digest"].nunique() <= 1).all():
+            return True
+    return False
+
+
 def defects_of_provenance(study: Study, rows: list[RowPlan]) -> list[str]:
     """What `--strict` refuses besides cells without a value: mixed code or data, and undeclared unequal budgets."""
-    mixed = [line for line in _mixed(_runs_of(study, rows)) if line.startswith(("Code", "Training data"))]
+    mixed = [line for line in _mixed(study, _runs_of(study, rows)) if line.startswith(("Code", "Training data"))]
     return mixed + budgets(study, rows)
 
 
@@ -155,6 +171,27 @@ def _data(runs: pd.DataFrame) -> list[str]:
     return [f"Data: {'; '.join(parts)}."] if parts else []
 
 
+def bounds(study: Study, columns: Sequence[Column]) -> list[str]:
+    """Floors and ceilings of the columns' metrics, where runs recorded them: what no number should go beyond."""
+    frame = study.frame
+    home = frame[
+        (frame["status"] == "ok")
+        & (frame["state"] == "trained")
+        & (frame["run_state"] == "finished")
+        & (frame["protocol"] == study.manifest.protocol)
+        & (frame["split"] == study.manifest.split)
+    ]
+    parts = []
+    for column in columns:
+        for suffix, words in (("floor", "two halves of the real images"), ("real", "the real images themselves")):
+            values = home[home["metric"] == f"{column.metric}_{suffix}"]["value"]
+            if column.kind == "metric" and len(values):
+                decimals = max(column.decimals, 2)
+                ends = sorted({number(float(value) / column.scale, decimals) for value in (values.min(), values.max())})
+                parts.append(f"{column.label}: {words} score {' to '.join(ends)}")
+    return [f"{'; '.join(dict.fromkeys(parts))}."] if parts else []
+
+
 def _code(runs: pd.DataFrame) -> list[str]:
     parts = []
     for column, word in (("commit", "code"), ("torch", "torch"), ("device", "device")):
@@ -166,8 +203,11 @@ def _code(runs: pd.DataFrame) -> list[str]:
 
 
 def _same_runs(runs: pd.DataFrame) -> str:
-    labels = runs.groupby("run_id")["arm_label"].agg(lambda items: " = ".join(dict.fromkeys(items)))
-    return "; ".join(sorted({text for text in labels if " = " in text}))
+    labels: dict[str, list[str]] = {}
+    for run_id, label in runs[["run_id", "arm_label"]].itertuples(index=False, name=None):
+        labels.setdefault(run_id, []).append(label)
+    groups = (" and ".join(dict.fromkeys(names)) for names in labels.values() if len(set(names)) > 1)
+    return "; ".join(sorted(set(groups)))
 
 
 def _runs_of(study: Study, rows: list[RowPlan]) -> pd.DataFrame:

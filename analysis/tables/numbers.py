@@ -26,8 +26,8 @@ def decimals_of(values: Sequence[float], spreads: Sequence[float]) -> int:
     if positive:
         return _decimals(positive[len(positive) // 2], 2)
     largest = max((abs(value) for value in values), default=0.0)
-    if largest == 0 or all(value == round(value) for value in values):
-        return 0 if values and largest else 2
+    if all(value == round(value) for value in values):
+        return 0
     return _decimals(largest, SIGNIFICANT)
 
 

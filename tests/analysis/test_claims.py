@@ -223,6 +223,24 @@ def test_the_shipped_claims_are_valid_and_their_config_keys_exist() -> None:
             assert key in known or key.startswith("factor:"), f"{claim.id}: {key}"
 
 
+def test_shipped_claims_tables_and_labels_know_the_metrics_that_exist() -> None:
+    import yaml
+
+    from analysis.labels import CONF, COSTS
+    from analysis.tables import load_spec, shipped_specs
+    from pipeline.metrics.registry import SPECS, spec_of
+
+    training = {"train_images_per_s", "train_device_hours"}  # written by training, not by a metric
+    used = {metric for claim in load_claims() for metric in claim.metrics}
+    for name in shipped_specs():
+        spec = load_spec(name)[1]
+        used |= {item if isinstance(item, str) else item.metric for item in [*spec.metrics, *spec.cost]}
+    for metric in used - training - {"study"}:
+        spec_of(metric.rstrip("*").rstrip("_"))  # KeyError: no such metric
+    labels = yaml.safe_load((CONF / "labels.yaml").read_text())
+    assert set(SPECS) | COSTS <= set(labels)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -95,8 +95,8 @@ def test_untrained_rows_are_not_mixed_in_and_make_the_gain(default: Study) -> No
         ([1234.0, 5.0], [], 0),
         ([1234.0], [56.0], 0),
         ([0.5], [0.0996], 2),
-        ([0.0], [], 2),
-        ([], [], 2),
+        ([0.0], [], 0),
+        ([], [], 0),
         ([1e-12], [1e-12], 8),
     ],
 )
@@ -336,6 +336,40 @@ def test_mixed_code_data_and_budgets_are_said(tmp_path: Path) -> None:
     declared = table_of(tmp_path / "declared", arms=arms, budget="the third arm needs longer")
     assert not any("budgets are unequal" in warning for warning in declared.warnings)
     assert "Training budgets differ by design: the third arm needs longer." in declared.notes
+
+
+def test_one_commit_with_two_sources_is_two_versions(tmp_path: Path) -> None:
+    arms = (
+        SyntheticArm("a", "A", reference=True, provenance={"dirty": True, "code_digest": "one"}),
+        SyntheticArm("b", "B", provenance={"dirty": True, "code_digest": "two"}),
+    )
+    assert "Code versions are mixed: one (3 runs), two (3 runs)." in table_of(tmp_path, arms=arms).warnings
+
+
+def test_data_that_differ_by_a_factor_are_meant_to(tmp_path: Path) -> None:
+    arms = [
+        dataclasses.replace(arm, provenance={"data": {"digest": arm.levels["data"], "summary": arm.levels["data"]}})
+        for arm in data_factor()
+    ]
+    table = table_of(tmp_path, TableSpec(pivot="data"), arms=arms)
+    assert not any("Training data" in text for text in (*table.warnings, *table.problems))
+    assert "Data: faces (faces); scenes (scenes)." in table.notes
+
+
+def test_floor_and_ceiling_are_told(tmp_path: Path) -> None:
+    still = {"seed_std": 0.0, "image_std": 0.0, "run_std": 0.0, "residual_std": 0.0}
+    metrics = (PSNR, Metric("fd", "min", base=9.0), Metric("fd_floor", "none", base=1.25, **still))
+    table = table_of(tmp_path, TableSpec(metrics=["psnr", "fd"]), arms=TWO, metrics=metrics)
+    assert "fd: two halves of the real images score 1.25." in table.notes
+
+
+def test_arms_that_are_one_run_are_told(tmp_path: Path) -> None:
+    manifest = make_study(tmp_path, arms=TWO, seeds=(0,))
+    first, second = manifest.cells
+    cells = (first, dataclasses.replace(second, run_id=first.run_id))
+    dataclasses.replace(manifest, cells=cells).save(tmp_path / "synthetic")
+    table = build_table(load_study(tmp_path, "synthetic"), TableSpec())
+    assert "Arms that are the same runs: A and B." in table.warnings
 
 
 def test_commits_with_the_same_sources_are_one_version(tmp_path: Path) -> None:
