@@ -94,3 +94,14 @@ def test_planning_never_imports_torch() -> None:
     code = "import sys; from ablations.commands import build_parser; from ablations.plan import make_plan\n"
     code += "from ablations.study import load_study; make_plan(load_study('demo')); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_executor_slurm_through_the_command(tmp_path: Path) -> None:
+    pytest.importorskip("submitit", reason="needs the package submitit")
+    done = ablations(
+        "run", "demo", "--only", "family=painter", "--out", str(tmp_path), "--entry", ENTRY, "--executor", "slurm",
+        "--slurm", "cluster=local", "--slurm", "cpus_per_task=1",
+    )  # fmt: skip
+    assert done.returncode == 0 and "1 finished" in done.stdout, done.stdout + done.stderr
+    wrong = ablations("run", "demo", "--executor", "slurm", "--slurm", "partition=gpu", "--out", str(tmp_path))
+    assert wrong.returncode == 2 and "unknown setting" in wrong.stderr
