@@ -62,7 +62,8 @@ class Renderer:
 
 def renderer_of(dataset: Dataset) -> Renderer | None:
     """The renderer behind a data set of procedural faces (cached or not), None for any other."""
+    from pipeline.data.mapped import Mapped
     from pipeline.data.memory import InMemory
 
-    source = dataset.source if isinstance(dataset, InMemory) else dataset
+    source = dataset.source if isinstance(dataset, InMemory | Mapped) else dataset
     return Renderer(source) if isinstance(source, ProcFaces) else None

@@ -79,13 +79,14 @@ def root(matrix: Matrix) -> Matrix:
     return (vectors * np.sqrt(significant(values))) @ vectors.T
 
 
-def significant(eigenvalues: Matrix) -> Matrix:
+def significant(eigenvalues: NDArray[np.floating]) -> Matrix:
     """Eigenvalues with those below the rank tolerance (numpy's own: largest x count x epsilon) set to 0.
 
     Rounding noise of 1e-16 would otherwise enter a sum of square roots as 1e-8 each, and below 0 as NaN.
     """
     floor = float(np.max(np.abs(eigenvalues), initial=0.0)) * len(eigenvalues) * np.finfo(np.float64).eps
-    return np.where(eigenvalues > floor, eigenvalues, 0.0)
+    kept: Matrix = np.where(eigenvalues > floor, eigenvalues, 0.0).astype(np.float64)
+    return kept
 
 
 def frechet(mean_a: Matrix, cov_a: Matrix, mean_b: Matrix, cov_b: Matrix) -> float:
