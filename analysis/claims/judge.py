@@ -121,7 +121,7 @@ def _evidence(
         return [], "; ".join(confounded) or "the two selectors name the same arm"
     metrics = _metrics(study, claim)
     if not metrics:
-        return [], f"{', '.join(claim.metrics)}: not recorded in this study"
+        return [], _unrecorded(study, claim)
     found = [_compare(study, gatherer, claim, metric, pair) for metric in metrics for pair in pairs]
     evidence = [item for item in found if not isinstance(item, str)]
     obstacles = [item for item in found if isinstance(item, str)]
@@ -157,6 +157,19 @@ def _metrics(study: Study, claim: Claim) -> list[str]:
     ]
     names = sorted(set(home["metric"]))
     return [name for pattern in claim.metrics for name in names if fnmatchcase(name, pattern)]
+
+
+def _unrecorded(study: Study, claim: Claim) -> str:
+    """Why none of the claim's metrics has a value: never evaluated, or the reason that the records give."""
+    rows = study.frame[study.frame["status"].isin(["unavailable", "not_applicable", "invalid"])]
+    reasons = [
+        f"{metric} is {status.replace('_', ' ')}: {reason}"
+        for metric, status, reason in rows[["metric", "status", "reason"]]
+        .drop_duplicates()
+        .itertuples(index=False, name=None)
+        if any(fnmatchcase(metric, pattern) for pattern in claim.metrics)
+    ]
+    return reasons[0] if reasons else f"{', '.join(claim.metrics)}: not recorded in this study"
 
 
 def _compare(study: Study, gatherer: Gatherer, claim: Claim, metric: str, pair: tuple[str, str]) -> Evidence | str:

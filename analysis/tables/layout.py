@@ -196,6 +196,9 @@ def _column(
     key = f"{metric}@{protocol}/{split}" if foreign else metric
     direction = next((item.direction for item in study.manifest.metrics if item.name == metric), "")
     label = column.label if column.label is not None and not several else metric_label(metric)
+    beginning, star, _ = column.metric.partition("*")
+    if star and column.group and len(metric) > len(beginning):  # the group's heading says the rest
+        label = metric.removeprefix(beginning).replace("_", " ")
     if column.protocol == "*" and several and foreign:
         label = f"{label} ({protocol})"
     return ColumnPlan(

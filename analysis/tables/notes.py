@@ -38,7 +38,7 @@ def general(study: Study, spec: TableSpec, facts: TableFacts, rows: list[RowPlan
     """Notes of every table: measurement, data, code, legend."""
     runs = _runs_of(study, rows)
     seeds = ", ".join(map(str, study.manifest.seeds))
-    images = ", ".join(map(str, facts.images)) or "no"
+    images = " or ".join(map(str, facts.images)) or "no"
     spread = "; mean ± standard deviation over seeds (ddof = 1)" if facts.spread and spec.show.std else ""
     lines = [
         f"Protocol {study.manifest.protocol}, split {study.manifest.split}, {images} images; "

@@ -611,6 +611,33 @@ def test_markdown_keeps_its_columns(tmp_path: Path) -> None:
     assert markdown_escape("<b>*a*") == r"&lt;b&gt;\*a\*"
 
 
+def test_a_wide_table_is_split_into_blocks_without_broken_cells(tmp_path: Path) -> None:
+    metrics = [PSNR, *(dataclasses.replace(SSIM, name=f"ssim_{index}") for index in range(12))]
+    table = table_of(tmp_path, FULL, arms=TWO, metrics=metrics)
+    text = render(table, "terminal")
+    assert max(map(len, text.splitlines())) <= 120
+    assert "…" not in text
+    assert text.count("(continued)") >= 1
+    for row in table.rows:
+        for item in row.cells:
+            assert f"{item.main} ± {item.spread}" in text
+            assert all(detail in text for detail in item.details)
+
+
+def test_a_pattern_in_a_group_is_labelled_by_what_it_matches(tmp_path: Path) -> None:
+    metrics = (
+        PSNR,
+        dataclasses.replace(SSIM, name="edit_ssim_style"),
+        dataclasses.replace(SSIM, name="edit_ssim_shape"),
+    )
+    spec = parse_spec({"metrics": [{"metric": "edit_ssim_*", "group": "Edit SSIM"}]}, "spec")
+    table = table_of(tmp_path, spec, arms=TWO, metrics=metrics)
+    assert [(column.group, column.label) for column in table.columns] == [
+        ("Edit SSIM", "shape"),
+        ("Edit SSIM", "style"),
+    ]
+
+
 def test_terminal_prints_no_control_characters(tmp_path: Path) -> None:
     text = render(nasty_table(tmp_path), "terminal")
     assert "\x1b" not in text

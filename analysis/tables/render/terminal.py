@@ -3,40 +3,30 @@
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
 from analysis.tables.model import RANK_LEGEND, Table, TableCell, heading
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
 
 WIDTH = 120
 
 
 def to_terminal(table: Table, *, width: int = WIDTH, colour: bool = False) -> str:
-    """The table as text lines of at most `width` characters.
+    """The table as text lines of at most `width` characters, in several blocks of columns where one would not fit.
 
     Labels are printed literally, whatever markup they hold.
     """
-    from rich import box
     from rich.console import Console
-    from rich.table import Table as RichTable
     from rich.text import Text
 
-    drawn = RichTable(title=Text(table.title, style="bold"), box=box.HORIZONTALS, title_justify="left", pad_edge=False)
-    drawn.add_column("")
-    grouped = any(group for group, _ in table.column_groups)
-    for column in table.columns:
-        head = f"{column.group}\n{heading(column)}" if grouped and column.group else heading(column)
-        drawn.add_column(Text(head), justify="right")
-    for index, (group, rows) in enumerate(table.row_groups):
-        if index:
-            drawn.add_section()
-        if group:
-            drawn.add_row(Text(group, style="italic"))
-        for row in rows:
-            style = "italic" if row.kind in ("baseline", "published", "imported") else ""
-            label = Text(_printable(row.label) + _marks(row.notes), style=style)
-            drawn.add_row(label, *(Text(_cell(cell), style=_style(cell)) for cell in row.cells))
     file = io.StringIO()
     console = Console(file=file, width=width, force_terminal=colour, color_system="standard" if colour else None)
-    console.print(drawn)
+    for index, block in enumerate(_blocks(table, width)):
+        if index:
+            console.print()
+        console.print(_draw(table, block, table.title if index == 0 else f"{table.title} (continued)"))
     for mark, text in table.footnotes:
         console.print(Text(f"({mark}) {_printable(text)}"))
     for text in table.notes:
@@ -44,6 +34,54 @@ def to_terminal(table: Table, *, width: int = WIDTH, colour: bool = False) -> st
     for text in table.warnings:
         console.print(Text(f"! {_printable(text)}", style="yellow"))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+
+
+def _draw(table: Table, block: list[int], title: str) -> RichTable:
+    """The columns of one block as a drawing."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    drawn = RichTable(
+        title=Text(_printable(title), style="bold"), box=box.HORIZONTALS, title_justify="left", pad_edge=False
+    )
+    drawn.add_column("")
+    for index in block:
+        lines = map(_printable, _head(table, index).split("\n"))
+        drawn.add_column(Text("\n".join(lines)), justify="right")
+    for number, (group, rows) in enumerate(table.row_groups):
+        if number:
+            drawn.add_section()
+        if group:
+            drawn.add_row(Text(_printable(group), style="italic"))
+        for row in rows:
+            style = "italic" if row.kind in ("baseline", "published", "imported") else ""
+            label = Text(_printable(row.label) + _marks(row.notes), style=style)
+            drawn.add_row(label, *(Text(_cell(row.cells[index]), style=_style(row.cells[index])) for index in block))
+    return drawn
+
+
+def _head(table: Table, index: int) -> str:
+    column = table.columns[index]
+    return f"{column.group}\n{heading(column)}" if column.group else heading(column)
+
+
+def _blocks(table: Table, width: int) -> list[list[int]]:
+    """Column numbers in blocks that fit beside the labels without breaking a cell; headings may wrap between words."""
+    labels = max((len(row.label) + len(_marks(row.notes)) for row in table.rows), default=0)
+    room = width - labels - 4
+    blocks: list[list[int]] = [[]]
+    used = 0
+    for index in range(len(table.columns)):
+        words = [len(word) for word in _head(table, index).split()]
+        lines = [len(line) for row in table.rows for line in _cell(row.cells[index]).splitlines()]
+        needed = max([*words, *lines, 8]) + 3
+        if blocks[-1] and used + needed > room:
+            blocks.append([])
+            used = 0
+        blocks[-1].append(index)
+        used += needed
+    return blocks
 
 
 def _style(cell: TableCell) -> str:
