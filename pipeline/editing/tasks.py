@@ -1,6 +1,7 @@
 """The edit tasks on a generator (paper: style transfer, shape transfer, interpolation, multimodal generation).
 
-Tasks ask for capabilities, never for family names. Styles of named classes can be exchanged only where the style is per class.
+Tasks ask for capabilities, never for family names. Styles of named classes can be exchanged only where the style is per class,
+or per instance, whose rows are classes here.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Edited:
 
 def refusal(task: EditTask, capabilities: Capabilities) -> str:
     """Why a family cannot do a task, "" when it can."""
-    if task in CLASS_STYLE_TASKS and capabilities.style != "per_class":
+    if task in CLASS_STYLE_TASKS and capabilities.style not in ("per_class", "per_instance"):
         return "the family has no style per class"
     if task in ("global_style_transfer", "absent_style") and capabilities.style == "none":
         return "the family takes no style from an image"

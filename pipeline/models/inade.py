@@ -22,6 +22,7 @@ from pipeline.models.trunk import LEAK, UpsamplingTrunk, check_size, initialise
 from pipeline.schema.model_inade import InadeModel, InstanceEncoderSection
 
 PARTS = 2  # noise of an instance has a part for the scale and one for the shift, in this order
+PROJECTION_GAIN = 1.0  # ours, Xavier-normal: at SPADE's 0.02 noise would hardly reach the modulation at the start
 TAPS = 9  # of a 3x3 kernel; the fifth is its centre
 
 
@@ -102,7 +103,8 @@ class InstanceEncoder(nn.Module):
         self.up = nn.ModuleList(
             InstanceConv(2 * widths[level], widths[max(level - 1, 0)]) for level in range(cfg.layers - 2, -1, -1)
         )  # takes what comes up, and the skip of the same size
-        self.heads = InstanceConv(cfg.width, 4 * noise_width)  # mean of scale, of shift; log-variance of scale, of shift
+        # Channels in four parts: mean for the scale, for the shift, log-variance for the scale, for the shift.
+        self.heads = InstanceConv(cfg.width, 4 * noise_width)
 
     def forward(self, image: Tensor, ids: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
         """image (N,3,H,W) [-1,1], ids (N,1,H,W), regions (N,I,H,W) one-hot -> mean, log-variance, each (N,I,2Z).
@@ -161,7 +163,7 @@ class InadeGenerator(InstanceGenerator):
             if isinstance(part, InstanceEncoder):
                 initialise(part, cfg.style_gain)
             elif isinstance(part, InadeNorm):
-                initialise(part.project, cfg.style_gain)
+                initialise(part.project, PROJECTION_GAIN)
         if cfg.spectral_norm:
             apply_spectral_norm(conv for block in self.trunk.blocks() for conv in block.convs())
 

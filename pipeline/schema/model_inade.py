@@ -32,4 +32,4 @@ class InadeModel(Section):
     start_noise: Literal["always", "train", "off"]  # when the start map is drawn; otherwise its noise is 0
     encoder: InstanceEncoderSection  # vae only
     init_gain: float = Field(gt=0)  # Xavier-normal gain of the trunk's convs and of the start
-    style_gain: float = Field(gt=0)  # the same of the instance encoder and of the noise projections
+    style_gain: float = Field(gt=0)  # the same of the instance encoder

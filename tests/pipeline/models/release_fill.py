@@ -36,6 +36,15 @@ def load_meta(family: str) -> dict[str, Any]:
     return dict(json.loads(load_arrays(family, full=False)["meta_json"].tobytes()))
 
 
+def recorded_image(arrays: Arrays, name: str) -> tuple[NDArray[np.float32], int]:
+    """The recorded image `name`, and of how many pixels it holds one (in both directions): 1, or N of `name`_subN."""
+    for key, value in arrays.items():
+        stem, _, step = key.partition("_sub")
+        if stem == name:
+            return value, int(step or 1)
+    raise KeyError(name)
+
+
 def fill_with_sigma(keys: Keys, gains: Mapping[str, float], sigma: Mapping[str, float]) -> dict[str, Tensor]:
     """The filled state dict, with some u and v for which u^T W v is the recorded sigma, instead of 50 power iterations."""
     state: dict[str, Tensor] = {}
