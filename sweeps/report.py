@@ -125,6 +125,17 @@ def state_of(trial: FrozenTrial) -> str:
     return {TrialState.PRUNED: "pruned", TrialState.FAIL: "failed", TrialState.WAITING: "waiting"}[trial.state]
 
 
+def describe(trial: FrozenTrial, sweep: Sweep) -> str:
+    """One line about an ended trial."""
+    chosen = " ".join(trial.user_attrs.get("overrides", []))
+    if trial.state == TrialState.COMPLETE:
+        numbers = ", ".join(f"{name} {value:.4g}" for name, value in zip(sweep.objectives, trial.values, strict=True))
+        how = " (a finished run, reused)" if trial.user_attrs.get("how") == "reused" else ""
+        return f"trial {trial.number}: {numbers}{how}  [{chosen}]"
+    word = {TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}.get(trial.state, trial.state.name.lower())
+    return f"trial {trial.number}: {word}: {trial.user_attrs.get('reason', '')}  [{chosen}]"
+
+
 def importances(study: optuna.Study, sweep: Sweep, method: str) -> dict[str, dict[str, float]]:
     """Objective -> parameter -> share of the variation it explains; `method` is fanova or ped-anova."""
     from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances

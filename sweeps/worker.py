@@ -16,7 +16,7 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 
 from pipeline.config import ResolvedRun, resolve
 from pipeline.errors import UserError
@@ -25,6 +25,7 @@ from pipeline.launch.job import EXIT_BUSY, EXIT_FINISHED, EXIT_PREEMPTED, Job, J
 from pipeline.launch.scheduler import StopRequest, is_complete, stop_requests
 from pipeline.records.store import RunRecord, RunStore
 from sweeps.claims import Claims, worker_name
+from sweeps.report import describe
 from sweeps.samplers import make_sampler
 from sweeps.space import overrides, suggest
 from sweeps.sweep import Sweep, all_overrides
@@ -299,14 +300,3 @@ class Worker:
             self.say(f"{self.stopping}: asking {len(self.running)} running trial(s) to stop at a checkpoint")
             for run_id in self.running:
                 self.executor.stop(run_id)
-
-
-def describe(trial: FrozenTrial, sweep: Sweep) -> str:
-    """One line about an ended trial."""
-    chosen = " ".join(trial.user_attrs.get("overrides", []))
-    if trial.state == TrialState.COMPLETE:
-        numbers = ", ".join(f"{name} {value:.4g}" for name, value in zip(sweep.objectives, trial.values, strict=True))
-        how = " (a finished run, reused)" if trial.user_attrs.get("how") == "reused" else ""
-        return f"trial {trial.number}: {numbers}{how}  [{chosen}]"
-    word = {TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}.get(trial.state, trial.state.name.lower())
-    return f"trial {trial.number}: {word}: {trial.user_attrs.get('reason', '')}  [{chosen}]"

@@ -19,7 +19,14 @@ def ablations(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "ablations", *arguments], capture_output=True, text=True, timeout=120)
 
 
-def test_run_status_and_rerun(tmp_path: Path) -> None:
+def here(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """The same command without a new interpreter: exit status and what it printed."""
+    capsys.readouterr()
+    status = run_main(build_parser(), arguments)
+    return status, capsys.readouterr().out
+
+
+def test_run_status_and_rerun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path)
     done = ablations("run", "demo", "--jobs", "2", "--out", out, "--entry", ENTRY)
     assert done.returncode == 0, done.stderr
@@ -27,26 +34,33 @@ def test_run_status_and_rerun(tmp_path: Path) -> None:
     manifest = StudyManifest.load(tmp_path / "demo")
     assert len(manifest.arms) == 7 and manifest.revision == 1
     assert all(RunStore(tmp_path / "runs").record(cell.run_id).state == "finished" for cell in manifest.cells)
-    again = ablations("run", "demo", "--out", out, "--entry", ENTRY)
-    assert again.returncode == 0 and "7 reused" in again.stdout
-    plan = ablations("plan", "demo", "--out", out, "--seeds", "0,1")
-    assert plan.returncode == 0 and "14 cells: 7 to run, 7 reused; about 7 s" in plan.stdout
-    status = ablations("status", "demo", "--out", out)
-    assert status.returncode == 0 and "7 finished" in status.stdout
-    assert ablations("status", "demo", "--watch", "--out", out).returncode == 0, "ends when every cell has"
+    status, said = here(capsys, "run", "demo", "--out", out, "--entry", ENTRY)
+    assert status == 0 and "7 reused" in said
+    status, said = here(capsys, "plan", "demo", "--out", out, "--seeds", "0,1")
+    assert status == 0 and "14 cells: 7 to run, 7 reused; about 7 s" in said
+    status, said = here(capsys, "status", "demo", "--out", out)
+    assert status == 0 and "7 finished" in said
+    assert here(capsys, "status", "demo", "--watch", "--out", out)[0] == 0, "ends when every cell has"
 
 
-def test_only_and_grid_and_seeds(tmp_path: Path) -> None:
-    out = str(tmp_path)
-    done = ablations("run", "demo", "--out", out, "--entry", ENTRY, "--only", "family=painter", "--seeds", "0-2")
-    assert done.returncode == 0 and "3 finished" in done.stdout
-    grid = ablations(
-        "run", "--grid", "model=ca2sis,painter", "--seeds", "0,1", "--set", "preset=tiny", "--name", "g", "--out", out,
-        "--entry", ENTRY,
-    )  # fmt: skip
-    assert grid.returncode == 0 and "2 reused, 2 finished" in grid.stdout.replace(
-        "2 finished, 2 reused", "2 reused, 2 finished"
+def test_only_and_grid_and_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ("--out", str(tmp_path), "--entry", ENTRY)
+    status, said = here(capsys, "run", "demo", *common, "--only", "family=painter", "--seeds", "0-2")
+    assert status == 0 and "3 finished" in said
+    status, said = here(
+        capsys,
+        "run",
+        "--grid",
+        "model=ca2sis,painter",
+        "--seeds",
+        "0,1",
+        "--set",
+        "preset=tiny",
+        "--name",
+        "g",
+        *common,
     )
+    assert status == 0 and "2 reused" in said and "2 finished" in said
     assert [arm.name for arm in StudyManifest.load(tmp_path / "g").arms] == ["reference", "model=painter"]
 
 
@@ -96,12 +110,20 @@ def test_planning_never_imports_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
-def test_executor_slurm_through_the_command(tmp_path: Path) -> None:
+def test_executor_slurm_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("submitit", reason="needs the package submitit")
-    done = ablations(
-        "run", "demo", "--only", "family=painter", "--out", str(tmp_path), "--entry", ENTRY, "--executor", "slurm",
-        "--slurm", "cluster=local", "--slurm", "cpus_per_task=1",
-    )  # fmt: skip
-    assert done.returncode == 0 and "1 finished" in done.stdout, done.stdout + done.stderr
-    wrong = ablations("run", "demo", "--executor", "slurm", "--slurm", "partition=gpu", "--out", str(tmp_path))
-    assert wrong.returncode == 2 and "unknown setting" in wrong.stderr
+    common = ("run", "demo", "--out", str(tmp_path), "--executor", "slurm")
+    status, said = here(
+        capsys,
+        *common,
+        "--only",
+        "family=painter",
+        "--entry",
+        ENTRY,
+        "--slurm",
+        "cluster=local",
+        "--slurm",
+        "cpus_per_task=1",
+    )
+    assert status == 0 and "1 finished" in said
+    assert here(capsys, *common, "--slurm", "partition=gpu")[0] == 2
