@@ -4,23 +4,20 @@ In cross-attention the queries are pixels, keys and values the K class style cod
 scores before softmax, averaged over heads. With heads being contiguous blocks of channels, that average is one dot
 product over the full inner width, mean_h(q_h . k_h) s = (q . k) s / heads, so the fused kernel stays in use and no
 per-head score map is ever stored.
+
+Keys are few (K codes) beside the inner width, so the query projection folds with them, q_h . k_h = x (W_q,h k_h), and
+the values fold with the output projection: heads x K columns instead of the inner width, twice (`attend_codes`).
 """
 
 from __future__ import annotations
-
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.models.kernels import is_naive
-
-
-def full_precision(x: Tensor) -> AbstractContextManager[Any]:
-    """Context without autocast on the device of `x`; what runs on shapes alone (meta device) needs none."""
-    return nullcontext() if x.device.type == "meta" else torch.autocast(x.device.type, enabled=False)
+from pipeline.models.kernels import folds, is_naive
+from pipeline.models.precision import full_precision
+from pipeline.models.tokens import WORTH, Tokens
 
 
 class Attention(nn.Module):
@@ -56,6 +53,43 @@ class Attention(nn.Module):
         out = F.scaled_dot_product_attention(self._split(q), self._split(k), self._split(v), scale=self.scale)
         out = self.to_out(out.transpose(1, 2).flatten(2))  # (N,P,query_dim)
         return out, self._mean_logits(q, k) if logits else None
+
+    def attend_self(self, tokens: Tokens, norm: nn.LayerNorm) -> Tokens:
+        """`tokens` (N,P,D) plus self-attention of their layer norm."""
+        weight = torch.cat([self.to_q.weight, self.to_k.weight, self.to_v.weight]).t()  # (D,3 inner)
+        q, k, v = tokens.normed_linear(norm, weight, None).chunk(3, dim=-1)
+        out = F.scaled_dot_product_attention(self._split(q), self._split(k), self._split(v), scale=self.scale)
+        return tokens.plus(out.transpose(1, 2).flatten(2), self.to_out.weight.t(), self.to_out.bias)
+
+    def attend_codes(
+        self, tokens: Tokens, norm: nn.LayerNorm, codes: Tensor, *, logits: bool
+    ) -> tuple[Tokens, Tensor | None]:
+        """`tokens` (N,P,D) plus attention of their layer norm to `codes` (N,K,context_dim); logits as in `forward`."""
+        images, count, _ = codes.shape
+        if not self._codes_fold(tokens, images, count):
+            normed = F.layer_norm(tokens.dense, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+            update, scores = self(normed, codes, logits=logits)
+            return Tokens(tokens.dense + update), scores
+        with full_precision(codes):
+            k = self.to_k(codes.float()).view(images, count, self.heads, -1) * self.scale
+            v = self.to_v(codes.float()).view(images, count, self.heads, -1)
+            to_q = self.to_q.weight.view(self.heads, -1, self.to_q.in_features)  # (heads,width,D)
+            to_out = self.to_out.weight.view(-1, self.heads, v.shape[-1])  # (D,heads,width)
+            queries = torch.einsum("hwd,nkhw->ndhk", to_q, k).flatten(2)  # (N,D,heads*K)
+            values = torch.einsum("nkhw,dhw->nhkd", v, to_out).flatten(1, 2)  # (N,heads*K,D)
+        scores = tokens.normed_linear(norm, queries, None, precise=True).unflatten(-1, (self.heads, count))
+        weights = scores.softmax(dim=-1).flatten(2)  # (N,P,heads,K) -> (N,P,heads*K)
+        return tokens.plus(weights, values, self.to_out.bias), scores.mean(dim=2) if logits else None
+
+    def _codes_fold(self, tokens: Tokens, images: int, count: int) -> bool:
+        """Whether `attend_codes` folds its projections with the codes: by multiply-adds."""
+        if not folds():
+            return False
+        points, width = tokens.points_width
+        inner, columns = self.to_q.out_features, self.heads * count
+        read = min(width, tokens.rank) if tokens.norm_folds(columns, images) else width
+        folded = 2 * images * width * inner * count + points * (read + width) * columns
+        return folded < WORTH * 2 * points * inner * (width + count)
 
     def _split(self, x: Tensor) -> Tensor:
         """(N,P,inner) -> (N,heads,P,head_width)."""

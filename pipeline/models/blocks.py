@@ -18,7 +18,9 @@ from torch.utils.checkpoint import checkpoint
 
 from pipeline.models.attention import Attention
 from pipeline.models.conditioning import NormKind, SeanNorm, SpadeNorm, resize_nearest
-from pipeline.models.kernels import is_naive
+from pipeline.models.gate import gated
+from pipeline.models.kernels import bound, is_naive
+from pipeline.models.tokens import Term, Tokens
 from pipeline.schema.model_ca2sis import Conditioning
 
 NORM_GROUPS = 32  # group count of the decoder's group norms; source: release
@@ -72,9 +74,13 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N,P,dim) -> (N,P,dim)."""
-        value, gate = self.project(x).chunk(2, dim=-1)
-        out: Tensor = self.out(value * F.gelu(gate))
+        out: Tensor = self.out(gated(self.project(x)))
         return out
+
+    def add_to(self, tokens: Tokens, norm: nn.LayerNorm) -> Tokens:
+        """`tokens` (N,P,dim) plus the feed-forward of their layer norm."""
+        hidden = tokens.normed_linear(norm, self.project.weight.t(), self.project.bias)
+        return tokens.plus(gated(hidden), self.out.weight.t(), self.out.bias)
 
 
 class StyleModulated(nn.Module):
@@ -189,6 +195,19 @@ class TransformerLayer(nn.Module):
             tokens = tokens + self.modulation(tokens, size, style, mask)
         return tokens + self.feed_forward(self.norm3(tokens)), scores
 
+    def update(
+        self, tokens: Tokens, size: tuple[int, int], style: Tensor, mask: Tensor, logits: bool
+    ) -> tuple[Tokens, Tensor | None]:
+        """As `forward`, on tokens that need not be multiplied out."""
+        scores: Tensor | None = None
+        if self.self_attention is not None and self.norm1 is not None:
+            tokens = self.self_attention.attend_self(tokens, self.norm1)
+        if self.cross_attention is not None and self.norm2 is not None:
+            tokens, scores = self.cross_attention.attend_codes(tokens, self.norm2, style, logits=logits)
+        if self.modulation is not None:
+            tokens = Tokens(tokens.dense + self.modulation(tokens.dense, size, style, mask))
+        return self.feed_forward.add_to(tokens, self.norm3), scores
+
 
 class TransformerBlock(nn.Module):
     """Group norm, 1x1 conv to the inner width, layers over pixel tokens, zero-initialised 1x1 conv back, plus the
@@ -207,16 +226,33 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor, mask: Tensor, *, attention: bool) -> tuple[Tensor, list[Tensor]]:
         """x (N,C,h,w), style (N,K,S), mask (N,K,H,W) -> x (N,C,h,w), and per layer logits (N,K,h,w) if `attention`."""
+        run = self._run_naive if is_naive() else self._run
         if torch.is_grad_enabled() and (self.checkpointing or is_naive()):
-            return checkpoint(self._run, x, style, mask, attention, use_reentrant=False)
-        return self._run(x, style, mask, attention)
+            return checkpoint(bound(run), x, style, mask, attention, use_reentrant=False)
+        return run(x, style, mask, attention)
 
     def _run(self, x: Tensor, style: Tensor, mask: Tensor, attention: bool) -> tuple[Tensor, list[Tensor]]:
         size = (x.shape[2], x.shape[3])
+        pixels = self.norm(x).permute(0, 2, 3, 1).flatten(1, 2)  # (N,h*w,C), row by row; no copy in channels-last
+        tokens = Tokens(None, (Term(pixels, self.project_in.weight.flatten(1).t()),), self.project_in.bias)
+        maps: list[Tensor] = []
+        for layer in self._layers():
+            tokens, scores = layer.update(tokens, size, style, mask, attention)
+            if scores is not None:
+                maps.append(scores.transpose(1, 2).unflatten(2, size))  # (N,K,h,w)
+        change = tokens.linear(self.project_out.weight.flatten(1).t(), self.project_out.bias)  # (N,h*w,C)
+        return x + change.transpose(1, 2).unflatten(2, size), maps
+
+    def _run_naive(self, x: Tensor, style: Tensor, mask: Tensor, attention: bool) -> tuple[Tensor, list[Tensor]]:
+        """Layer after layer on the tokens themselves, as the release does."""
+        size = (x.shape[2], x.shape[3])
         tokens = self.project_in(self.norm(x)).flatten(2).transpose(1, 2)  # (N,h*w,inner), pixels row by row
         maps: list[Tensor] = []
-        for layer in self.layers:
+        for layer in self._layers():
             tokens, scores = layer(tokens, size, style, mask, attention)
             if scores is not None:
                 maps.append(scores.transpose(1, 2).unflatten(2, size))  # (N,K,h,w)
         return x + self.project_out(tokens.transpose(1, 2).unflatten(2, size)), maps
+
+    def _layers(self) -> list[TransformerLayer]:
+        return [layer for layer in self.layers if isinstance(layer, TransformerLayer)]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pipeline.errors import UserError
 from pipeline.models.blocks import ResidualBlock, TransformerBlock, TransformerOptions
 from pipeline.models.contract import Capabilities, Generator, Synthesis
+from pipeline.models.kernels import is_naive
 from pipeline.models.mapping import MappingNetwork
 from pipeline.models.mask_embedder import MaskEmbedder
 from pipeline.models.style_encoder import build_style_encoder
@@ -129,6 +130,8 @@ class Ca2sisGenerator(Generator):
         """As `synthesize` from a mask embedding `shape` (N,K',h*w); `mask` is read by `spade` and `sean` conditioning
         alone."""
         x = self.mix(shape.unflatten(2, self.embedder.side))  # (N,16*base_width,h,w) in the release
+        if not is_naive():  # channels of a pixel together: its token is then a view of the feature map
+            x = x.contiguous(memory_format=torch.channels_last)
         maps: list[Tensor] = []
         for stage in self.stages:
             x, logits = stage(x, style, mask, attention=attention)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.models.kernels import is_naive
+from pipeline.models.kernels import folds, is_naive
 
 NormKind = Literal["batch", "sync_batch", "instance", "group", "layer"]
 NoiseKind = Literal["always", "train", "off"]
@@ -132,7 +132,7 @@ class StyleModulation(nn.Module):
         codes = F.relu(torch.einsum("nks,kts->nkt", style, self.class_weight) + self.class_bias)  # (N,K,S)
         num_classes, style_dim = codes.shape[1], codes.shape[2]
         pixels = size[0] * size[1]
-        if num_classes * (style_dim + pixels) < style_dim * pixels:  # multiply-adds a channel and tap: folded < spread
+        if folds() and num_classes * (style_dim + pixels) < style_dim * pixels:  # multiply-adds a channel and tap: folded < spread
             return self._folded(self.gamma, layout, codes), self._folded(self.beta, layout, codes)
         spread = torch.einsum("nks,nkhw->nshw", codes, layout.to(codes.dtype))  # (N,S,h,w)
         return self.gamma(spread), self.beta(spread)

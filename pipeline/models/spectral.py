@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from pipeline.models.attention import full_precision
+from pipeline.models.precision import full_precision
 
 _EPS = 1e-12  # of normalised vectors; torch's default
 _START_ROUNDS = 15  # power iterations at construction, so that sigma is right before any training; torch's default

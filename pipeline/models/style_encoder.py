@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.models.attention import full_precision
+from pipeline.models.precision import full_precision
 from pipeline.models.blocks import GroupNorm
 from pipeline.models.conditioning import resize_nearest
 from pipeline.models.kernels import is_naive
@@ -129,6 +129,8 @@ class StyleEncoder(nn.Module):
 
     def level_codes(self, features: Tensor, mask: Tensor) -> list[Tensor]:
         """Codes (N,K,S) of every pooled level, coarsest first, from the first layer's output (N,C,H,W)."""
+        if not is_naive():  # bilinear resizing and grouped convolutions are faster with a pixel's channels together
+            features = features.contiguous(memory_format=torch.channels_last)
         skips = [features]
         for layer in self.down:
             skips.append(layer(skips[-1]))

@@ -2,7 +2,8 @@
 
 Works for every family. The pass runs on shapes alone (meta device), so that the paper's network takes no memory or
 time. FLOPs are those of convolutions, matrix products and attention, two per multiply-add (torch's counter); norms,
-activations and resizing are left out.
+activations and resizing are left out. They are those of the network as it is written down; what the fast kernels
+save by multiplying matrices together first is not taken off.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.hooks import RemovableHandle
 
 from pipeline.models.contract import Generator
+from pipeline.models.kernels import plain_kernels
 
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict)
 
@@ -68,7 +70,7 @@ def summarise(generator: Generator, size: tuple[int, int], *, depth: int = 2) ->
         handles.append(module.register_forward_hook(partial(after, name)))
     image = torch.zeros(1, 3, *size, device="meta")
     mask = torch.zeros(1, generator.num_classes, *size, device="meta")
-    with torch.no_grad(), counter:
+    with torch.no_grad(), plain_kernels(), counter:
         network(image, mask, attention=generator.capabilities.attention)
         total = counter.get_total_flops()
         if generator.capabilities.sampling:
