@@ -95,10 +95,14 @@ def test_exact_permutation_is_scipys(alternative: str, count: int) -> None:
     assert ours.p_value == pytest.approx(theirs.pvalue)
 
 
-def test_smallest_p_of_three_seeds_is_a_quarter() -> None:
+def test_auto_takes_the_permutation_test_only_where_it_can_survive_a_correction() -> None:
     assert paired_permutation_test([1.0, 1.1, 0.9], rng()).p_value == 0.25
-    assert paired_test([1.0, 1.1, 0.9], rng()).name == "paired t test"  # hence "auto" takes t there
-    assert paired_test(DIFFERENCES, rng()).name == "paired permutation test"
+    clear = [1.0 + 0.01 * i for i in range(10)]  # every pair on one side: the smallest p-value there is
+    assert paired_permutation_test(clear[:6], rng()).p_value == 2 / 2**6
+    assert [paired_test(clear[:n], rng()).name for n in (3, 6, 9)] == ["paired t test"] * 3
+    assert holm([2 / 2**6] * 6)[0] > 0.05  # six seeds, six arms: nothing could be significant
+    assert paired_test(clear, rng()).name == "paired permutation test"
+    assert holm([2 / 2**10] * 25)[0] < 0.05
 
 
 def test_sampled_permutation_comes_near_the_exact_one() -> None:

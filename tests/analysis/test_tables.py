@@ -389,7 +389,7 @@ def test_a_run_trained_for_longer_than_planned_is_noted(tmp_path: Path) -> None:
 
 
 def test_differences_are_paired_by_seed_value(tmp_path: Path) -> None:
-    table = table_of(tmp_path, FULL, arms=TWO, seeds=(0, 1, 2, 3, 4, 5))
+    table = table_of(tmp_path, FULL, arms=TWO, seeds=tuple(range(10)))
     frame = load_study(tmp_path, "synthetic").frame
     chosen = frame[(frame["metric"] == "psnr") & (frame["state"] == "trained")]
     wide = chosen.pivot(index="seed", columns="arm", values="value").astype(float)
@@ -398,19 +398,19 @@ def test_differences_are_paired_by_seed_value(tmp_path: Path) -> None:
     assert found.lower is not None
     assert found.upper is not None
     assert found.lower < found.difference < found.upper
-    assert found.p_value == 2 / 2**6 * 4  # exact over six seeds; the smallest of four p-values is multiplied by four
+    assert found.p_value == 2 / 2**10 * 4  # exact over ten seeds; the smallest of four p-values is multiplied by four
     assert cell(table, "a", "psnr").difference is None
 
 
 def test_the_declared_family_decides_the_correction(tmp_path: Path) -> None:
-    make_study(tmp_path, arms=TWO, seeds=(0, 1, 2, 3, 4, 5))
+    make_study(tmp_path, arms=TWO, seeds=tuple(range(10)))
     study = load_study(tmp_path, "synthetic")
     show = ShowSpec(delta=True, stars=True)
     by_table, by_metric = (
         cell(build_table(study, TableSpec(show=show, family=family)), "b", "psnr").p_value
         for family in ("table", "metric")
     )
-    assert by_metric == 2 / 2**6
+    assert by_metric == 2 / 2**10
     assert by_table is not None
     assert by_table > by_metric
 
