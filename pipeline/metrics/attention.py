@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.metrics.accumulate import Contribution, Totals
 from pipeline.metrics.segmentation import Confusion
 
 
@@ -21,7 +23,7 @@ class AttentionAgreement:
     """Running sums over batches; nothing of the images is kept."""
 
     num_classes: int
-    names: list[str] = field(default_factory=list)  # one a level: its height, "_2" appended where a height repeats
+    names: list[str] = field(default_factory=list)  # one a level; unless given: its height, "_2" where a height repeats
     confusions: list[Confusion] = field(default_factory=list)
     leakage: list[float] = field(default_factory=list)  # sums over images of per-image means
     entropy: list[float] = field(default_factory=list)
@@ -31,8 +33,8 @@ class AttentionAgreement:
         """Add one batch: `attention` per level (N,K,h,w) float logits, `label` (N,H,W) int64."""
         if not attention:
             raise ValueError("attention agreement of a generator that returned no attention")
-        if not self.names:
-            self.names = level_names(attention)
+        if not self.confusions:
+            self.names = self.names or level_names(attention)
             self.confusions = [Confusion(self.num_classes) for _ in attention]
             self.leakage, self.entropy = [0.0] * len(attention), [0.0] * len(attention)
         for level, logits in enumerate(attention):
@@ -42,6 +44,29 @@ class AttentionAgreement:
             self.leakage[level] += float(leak.sum())
             self.entropy[level] += float(entropy.sum())
         self.images += int(label.shape[0])
+
+    def contribution(self, prefix: str) -> Contribution:
+        """The sums as arrays, for adding up over batches (see `of`)."""
+        return {
+            f"sum/{prefix}_confusion": np.stack([confusion.counts.numpy() for confusion in self.confusions]),
+            f"sum/{prefix}_leakage": np.array(self.leakage),
+            f"sum/{prefix}_entropy": np.array(self.entropy),
+            f"sum/{prefix}_images": np.array(self.images),
+            f"feat/{prefix}_levels": np.array(self.names),
+        }
+
+    @classmethod
+    def of(cls, totals: Totals, prefix: str, num_classes: int) -> AttentionAgreement:
+        """From added-up contributions."""
+        names = [str(name) for name in totals.parts[f"feat/{prefix}_levels"][0]]
+        return cls(
+            num_classes,
+            names=names,
+            confusions=[Confusion.of(counts) for counts in totals.sums[f"sum/{prefix}_confusion"]],
+            leakage=[float(value) for value in totals.sums[f"sum/{prefix}_leakage"]],
+            entropy=[float(value) for value in totals.sums[f"sum/{prefix}_entropy"]],
+            images=int(totals.sums[f"sum/{prefix}_images"]),
+        )
 
     def values(self) -> dict[str, float]:
         """`attention_{miou,leakage,entropy}` as means over levels, and each with `_<level name>` appended."""

@@ -14,7 +14,6 @@ from pipeline.metrics import reconstruction
 from pipeline.metrics.accumulate import Contribution, Totals
 from pipeline.metrics.attention import AttentionAgreement
 from pipeline.metrics.context import Context
-from pipeline.metrics.segmentation import Confusion
 from pipeline.protocols import RowMaker
 from pipeline.records.rows import MetricRow
 
@@ -93,14 +92,7 @@ class AttentionPart:
             return {}
         agreement = AttentionAgreement(self.classes)
         agreement.update(view.attention, view.label)
-        found: Contribution = {
-            "sum/attention_confusion": np.stack([confusion.counts.numpy() for confusion in agreement.confusions]),
-            "sum/attention_leakage": np.array(agreement.leakage),
-            "sum/attention_entropy": np.array(agreement.entropy),
-            "sum/attention_images": np.array(agreement.images),
-            "feat/attention_levels": np.array(agreement.names),
-        }
-        return found
+        return agreement.contribution("attention")
 
     def rows(self, totals: Totals, make: RowMaker) -> list[MetricRow]:
         """Means over levels, and every level."""
@@ -108,17 +100,8 @@ class AttentionPart:
             reason = "the family has no attention"
             names = ("attention_miou", "attention_leakage", "attention_entropy")
             return [make.not_applicable(name, reason) for name in names]
-        images = int(totals.sums["sum/attention_images"])
-        levels = [str(name) for name in totals.parts["feat/attention_levels"][0]]
-        agreement = AttentionAgreement(
-            self.classes,
-            names=levels,
-            leakage=[float(value) for value in totals.sums["sum/attention_leakage"]],
-            entropy=[float(value) for value in totals.sums["sum/attention_entropy"]],
-            confusions=[Confusion.of(counts) for counts in totals.sums["sum/attention_confusion"]],
-            images=images,
-        )
-        return [make.ok(name, value, images) for name, value in agreement.values().items()]
+        agreement = AttentionAgreement.of(totals, "attention", self.classes)
+        return [make.ok(name, value, agreement.images) for name, value in agreement.values().items()]
 
 
 def mean_row(name: str, totals: Totals, make: RowMaker, **settings: Any) -> MetricRow:

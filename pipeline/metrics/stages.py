@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from pipeline.editing.stage import editing_stage
+from pipeline.metrics.attention_heads import attention_heads_stage
 from pipeline.metrics.context import Context
 from pipeline.metrics.distribution_part import DistributionPart
 from pipeline.metrics.diversity import diversity_stage
@@ -35,6 +36,7 @@ def build_parts(context: Context) -> list[Part]:
 
 
 STAGES: dict[str, Callable[[Context, RowMaker], StageResult]] = {
+    "attention": attention_heads_stage,
     "diversity": diversity_stage,
     "editing": editing_stage,
     "robustness": robustness_stage,

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.models.head_maps import heads_observed, show_heads
 from pipeline.models.kernels import folds, is_naive
 from pipeline.models.precision import full_precision
 from pipeline.models.tokens import WORTH, Tokens
@@ -52,6 +53,8 @@ class Attention(nn.Module):
             return self._explicit(q, k, v, logits)
         out = F.scaled_dot_product_attention(self._split(q), self._split(k), self._split(v), scale=self.scale)
         out = self.to_out(out.transpose(1, 2).flatten(2))  # (N,P,query_dim)
+        if logits and heads_observed():
+            show_heads(self._split(q) @ self._split(k).transpose(2, 3) * self.scale)
         return out, self._mean_logits(q, k) if logits else None
 
     def attend_self(self, tokens: Tokens, norm: nn.LayerNorm) -> Tokens:
@@ -78,6 +81,8 @@ class Attention(nn.Module):
             queries = torch.einsum("hwd,nkhw->ndhk", to_q, k).flatten(2)  # (N,D,heads*K)
             values = torch.einsum("nkhw,dhw->nhkd", v, to_out).flatten(1, 2)  # (N,heads*K,D)
         scores = tokens.normed_linear(norm, queries, None, precise=True).unflatten(-1, (self.heads, count))
+        if logits and heads_observed():
+            show_heads(scores.transpose(1, 2))  # (N,P,heads,K) -> (N,heads,P,K)
         weights = scores.softmax(dim=-1).flatten(2)  # (N,P,heads,K) -> (N,P,heads*K)
         return tokens.plus(weights, values, self.to_out.bias), scores.mean(dim=2) if logits else None
 
@@ -107,4 +112,6 @@ class Attention(nn.Module):
         scores = self._split(q) @ self._split(k).transpose(2, 3) * self.scale  # (N,heads,P,K)
         out = scores.softmax(dim=-1) @ self._split(v)
         out = self.to_out(out.transpose(1, 2).flatten(2))
+        if logits and heads_observed():
+            show_heads(scores)
         return out, scores.float().mean(dim=1) if logits else None
