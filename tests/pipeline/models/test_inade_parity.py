@@ -83,9 +83,7 @@ def split(mask: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def test_codes_and_first_block(
-    generator: InadeGenerator, inputs: tuple[Tensor, Tensor], meta: dict[str, Any]
-) -> None:
+def test_codes_and_first_block(generator: InadeGenerator, inputs: tuple[Tensor, Tensor], meta: dict[str, Any]) -> None:
     compact = load_arrays("inade", full=False)
     image, mask = inputs
     expected = recorded_codes(compact)
@@ -135,9 +133,7 @@ def test_encoder_statistics_and_split_instances(
 
 @pytest.mark.slow
 @torch.no_grad()
-def test_images_and_exchanges(
-    generator: InadeGenerator, inputs: tuple[Tensor, Tensor], meta: dict[str, Any]
-) -> None:
+def test_images_and_exchanges(generator: InadeGenerator, inputs: tuple[Tensor, Tensor], meta: dict[str, Any]) -> None:
     expected = load_arrays("inade", full=(FULL / "inade").is_dir())
     _, mask = inputs
     start, noise = drawn(9, 2, 256), drawn(10, 2, 19, 2, 64)
@@ -176,9 +172,7 @@ def test_images_and_exchanges(
 
 
 @torch.no_grad()
-def test_the_release_draws_its_start_when_testing_too(
-    generator: InadeGenerator, inputs: tuple[Tensor, Tensor]
-) -> None:
+def test_the_release_draws_its_start_when_testing_too(generator: InadeGenerator, inputs: tuple[Tensor, Tensor]) -> None:
     assert generator.config.start_noise == "always" and not generator.training
     torch.manual_seed(3)
     expected = generator.start(torch.randn(1, 256))
