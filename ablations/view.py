@@ -10,7 +10,7 @@ from ablations.cost import CostModel
 from ablations.designs import arms_of
 from ablations.plan import Plan, differences
 from ablations.study import Study
-from pipeline.launch.scheduler import Outcome, is_complete
+from pipeline.launch.scheduler import Outcome
 from pipeline.launch.watch import duration
 from pipeline.records import atomic
 from pipeline.records.manifest import Cell, StudyManifest
@@ -56,7 +56,7 @@ def plan(console: Console, made: Plan, cells: Sequence[Cell], out: Path, *, diff
     missing: list[Cell] = []
     for cell in cells:
         record = store.record(cell.run_id)
-        state = "reused" if is_complete(record, manifest.protocol) else _plain_state(record)
+        state = "reused" if record.is_complete(manifest.protocol) else _plain_state(record)
         if state != "reused":
             missing.append(cell)
         seconds = None if state == "reused" else costs.seconds(made.runs[cell.run_id].identity, cell.images_seen)

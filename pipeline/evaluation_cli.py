@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from pipeline.schema.evaluation import ProtocolConfig
     from pipeline.schema.run import RunConfig
 
-# Rows about the process that trained: an evaluation in a process of its own would replace them by something smaller.
-OF_THE_TRAINING_PROCESS = ("peak_mem_gib",)
-
 
 def register(subparsers: Any) -> None:
     """Add the command to the sub-parsers of `python -m pipeline`."""
@@ -70,7 +67,7 @@ def finished_run(out: Path, prefix: str) -> tuple[RunRecord, Generator, RunConfi
         raise UserError(f"run {record.id[:10]} is {record.state}, not finished: nothing to load")
     from pipeline.checkpoint import load_generator
     from pipeline.config import from_yaml
-    from pipeline.training import choose_device
+    from pipeline.devices import choose_device
 
     device = choose_device(from_yaml(record.config_yaml).device)
     generator, config = load_generator(record, device)
@@ -78,28 +75,13 @@ def finished_run(out: Path, prefix: str) -> tuple[RunRecord, Generator, RunConfi
 
 
 def _evaluate(out: Path, run_id: str, protocol: ProtocolConfig) -> None:
-    from pipeline.data import build_dataset
-    from pipeline.evaluation import evaluate, split_source
     from pipeline.progress import shown
+    from pipeline.run_evaluation import evaluate_record
 
     record, generator, config, device = finished_run(out, run_id)
     with record.writing(), shown() as progress:
         progress.say(f"run {run_id[:10]}: protocol {protocol.name}")
-        evaluation = evaluate(
-            generator,
-            build_dataset(config.data, protocol.split),
-            protocol,
-            device=device,
-            cache=out / "cache",
-            samples=record.path / "samples" / protocol.name,
-            progress=progress,
-            splits=split_source(lambda split: build_dataset(config.data, split)),
-        )
-        recorded = {row.name for row in record.metrics}
-        rows = [row for row in evaluation.rows if not (row.name in OF_THE_TRAINING_PROCESS and row.name in recorded)]
-        record.add_metrics(rows)
-        if len(evaluation.per_image):
-            record.add_per_image(evaluation.per_image)
+        rows = evaluate_record(record, config, generator, protocol, device, progress)
     for row in rows:
         value = f"{row.value:.6g} {row.unit}".rstrip() if row.value is not None else f"{row.status}: {row.reason}"
         print(f"  {row.name:<44} {value}")

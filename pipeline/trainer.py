@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from pipeline.data.batch import Batch
 from pipeline.distributed import World
 from pipeline.errors import UserError
-from pipeline.losses import diversity_loss
-from pipeline.models.contract import Generator, GeneratorPass
+from pipeline.models.contract import Generator
 from pipeline.models.discriminator import discriminate
 from pipeline.models.registry import family_of
 from pipeline.objective import SUMMED, Objective
 from pipeline.schema.run import RunConfig
+from pipeline.second_stage import SamplingPass
 
 
 class Trainer:
@@ -171,24 +171,6 @@ class Trainer:
             mean.lerp_(raw, 1.0 - self.cfg.train.ema_decay)
         for kept, now in zip(self.averaged.buffers(), self.generator.buffers(), strict=True):
             kept.copy_(now)
-
-
-class SamplingPass(nn.Module):
-    """Training pass of stage two: two styles drawn from noise for each layout, and how different their images are."""
-
-    def __init__(self, generator: Generator) -> None:
-        super().__init__()
-        self.generator = generator
-
-    def forward(self, image: Tensor, mask: Tensor, *, attention: bool) -> GeneratorPass:
-        """As `Generator.forward`; `image` (N,3,H,W) only says how many styles to draw."""
-        noises = [
-            torch.randn(image.shape[0], self.generator.capabilities.noise_width, device=image.device) for _ in range(2)
-        ]
-        styles = [self.generator.sample_style(mask, noise) for noise in noises]
-        made = self.generator.synthesize(mask, styles[0], attention=attention)
-        other = self.generator.synthesize(mask, styles[1], attention=False)
-        return GeneratorPass(made, styles[0], {"diversity": diversity_loss(made.image, other.image, *noises)})
 
 
 def step_seed(seed: int, iteration: int, rank: int = 0) -> int:

@@ -6,12 +6,9 @@ that reads; calling `execute` again continues from the newest sound checkpoint a
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
-from types import FrameType
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -21,30 +18,27 @@ from pipeline.config import ResolvedRun, to_yaml
 from pipeline.data import Dataset, Split, build_dataset
 from pipeline.data.batch import Batch
 from pipeline.data.loader import batches, batches_per_epoch
+from pipeline.devices import choose_device, device_name, norms_in_effect, set_numerics
 from pipeline.distributed import World, join
 from pipeline.errors import RunFailed, UserError
-from pipeline.evaluation import Evaluation, evaluate, quick_validation, split_source
+from pipeline.evaluation import quick_validation
 from pipeline.models.contract import Generator
 from pipeline.models.discriminator import build_discriminator
 from pipeline.models.registry import build_generator
+from pipeline.preemption import Preempted, StopRequest, stop_signals
 from pipeline.progress import Progress
+from pipeline.protocols import protocol_digest
 from pipeline.records import MetricRow, RunRecord, RunStore
 from pipeline.records.store import SHORT_ID, now
-from pipeline.schema.run import RunConfig
+from pipeline.run_evaluation import evaluate_record
+from pipeline.second_stage import load_first_stage
 from pipeline.tracking import Mirror
 from pipeline.trainer import Trainer, step_seed
 
-EXIT_PREEMPTED = 75  # EX_TEMPFAIL: stopped at a checkpoint, start again to continue
 HEARTBEAT_S = 5.0
 
 # Called after each validation with (iteration, its numbers); True ends the run as "pruned".
 OnValidation = Callable[[int, dict[str, float]], bool]
-
-
-class Preempted(RunFailed):
-    """The run was asked to stop, has saved a checkpoint, and can be started again."""
-
-    exit_status = EXIT_PREEMPTED
 
 
 def execute(
@@ -58,21 +52,23 @@ def execute(
     device = choose_device(resolved.config.device)
     world = join(device)
     record = store.record(resolved.run_id)
-    if record.state == "finished" and _has_protocol(record, resolved.config):
+    protocol = resolved.config.protocol
+    if record.is_complete(protocol.name, protocol_digest(protocol)):
         progress.say(f"run {record.id[:SHORT_ID]} is finished already: reused")
         return record
     splits: dict[Split, Dataset] = {}  # an empty or broken split is refused before anything is written
-    for split in ("train", "val", resolved.config.protocol.split):
+    for split in ("train", "val", protocol.split):
         splits[split] = build_dataset(resolved.config.data, split)
     with record.writing() if world.main else nullcontext():
         if record.state == "finished":
             if world.main:
-                _evaluate_again(record, resolved.config, progress)
+                generator, config = checkpoint.load_generator(record, device)
+                evaluate_record(record, config, generator, protocol, device, progress)
             world.barrier()
             return record
         if world.main:
             record.create(resolved.identity, to_yaml(resolved.config))
-        with _stop_signals() as stop:
+        with stop_signals() as stop:
             try:
                 Run(resolved, record, splits, progress, on_validation, stop, device, world).go()
             except BaseException as error:
@@ -119,7 +115,7 @@ class Run:
         self.on_validation = on_validation
         self.stop = stop
         self.device, self.world = device, world
-        _set_numerics(cfg, self.device)
+        set_numerics(cfg, self.device)
         self.train_data, self.val_data = splits["train"], splits["val"]
         space = self.train_data.label_space
         torch.manual_seed(step_seed(cfg.seed, 0) ^ 1)  # initial weights: a function of the seed alone
@@ -161,7 +157,7 @@ class Run:
         try:
             pruned = self.trainer is not None and self._train(self.trainer)
             if not pruned:
-                self._keep(evaluate_run(record, cfg, self._evaluated, self.device, "trained", self.progress))
+                evaluate_record(record, cfg, self._evaluated, cfg.protocol, self.device, self.progress)
                 record.add_metrics(self._cost_rows())
             self.mirror.summarise(record.metrics)
         finally:
@@ -196,7 +192,15 @@ class Run:
             self.step_seconds = state["step_seconds"]
             self._say(f"resuming run {self.record.id[:SHORT_ID]} at iteration {trainer.iteration} of {self.iterations}")
         elif self.world.main:
-            self._keep(evaluate_run(self.record, self.cfg, trainer.evaluated, self.device, "untrained", self.progress))
+            evaluate_record(
+                self.record,
+                self.cfg,
+                trainer.evaluated,
+                self.cfg.protocol,
+                self.device,
+                self.progress,
+                state="untrained",
+            )
         if self.world.main:
             self.record.truncate_history(trainer.iteration)
 
@@ -305,11 +309,6 @@ class Run:
                       fingerprint="training-clock-1", **common),
         ]  # fmt: skip
 
-    def _keep(self, evaluation: Evaluation) -> None:
-        self.record.add_metrics(evaluation.rows)
-        if len(evaluation.per_image):
-            self.record.add_per_image(evaluation.per_image)
-
     def _log(self, row: dict[str, Any]) -> None:
         self.record.log(row)
         if self.mirror is not None:
@@ -317,123 +316,3 @@ class Run:
 
     def _say(self, text: str) -> None:
         self.progress.say(text)
-
-
-def norms_in_effect(network: torch.nn.Module, world: World) -> dict[str, int]:
-    """Kinds of normalisation layers with their counts; sync batch norm in a single process is plain batch norm."""
-    counts: dict[str, int] = {}
-    for module in network.modules():
-        name = type(module).__name__
-        if "Norm" in name and not list(module.children()):
-            name = "BatchNorm2d" if name == "SyncBatchNorm" and world.size == 1 else name
-            counts[name] = counts.get(name, 0) + 1
-    return counts
-
-
-def load_first_stage(record: RunRecord, generator: Generator, discriminator: torch.nn.Module) -> None:
-    """Start from the networks of a finished run; only what the second stage trains may be missing there."""
-    if record.state != "finished":
-        raise UserError(f"init_from: run {record.id[:SHORT_ID]} is {record.state}, not finished")
-    state = checkpoint.load(record, checkpoint.FINAL)
-    trained_here = {id(parameter) for parameter in generator.sampling_parameters()}
-    own = {name for name, parameter in generator.named_parameters() if id(parameter) in trained_here}
-    try:
-        missing, unexpected = generator.load_state_dict(state["generator"], strict=False)
-        discriminator.load_state_dict(state["discriminator"])
-    except RuntimeError as error:
-        raise UserError(f"init_from: run {record.id[:SHORT_ID]} has other sizes: {error}") from error
-    if unexpected or set(missing) - own:
-        names = ", ".join(sorted([*unexpected, *(set(missing) - own)])[:3])
-        raise UserError(f"init_from: run {record.id[:SHORT_ID]} is another network: {names} do not fit")
-
-
-def evaluate_run(
-    record: RunRecord, cfg: RunConfig, generator: Generator, device: torch.device, state: Any, progress: Progress
-) -> Evaluation:
-    """Evaluate a generator under the run's protocol, with the caches all runs of a store share."""
-    data: Dataset = build_dataset(cfg.data, cfg.protocol.split)
-    samples: Path | None = record.path / "samples" / cfg.protocol.name if state == "trained" else None
-    cache = record.path.parent.parent / "cache"
-    return evaluate(
-        generator,
-        data,
-        cfg.protocol,
-        device=device,
-        state=state,
-        cache=cache,
-        samples=samples,
-        progress=progress,
-        splits=split_source(lambda split: build_dataset(cfg.data, split)),
-    )
-
-
-def _evaluate_again(record: RunRecord, cfg: RunConfig, progress: Progress) -> None:
-    """Add another protocol's rows to a finished run."""
-    device = choose_device(cfg.device)
-    generator, _ = checkpoint.load_generator(record, device)
-    evaluation = evaluate_run(record, cfg, generator, device, "trained", progress)
-    record.add_metrics(evaluation.rows)
-    if len(evaluation.per_image):
-        record.add_per_image(evaluation.per_image)
-
-
-def _has_protocol(record: RunRecord, cfg: RunConfig) -> bool:
-    return any(row.protocol == cfg.protocol.name and row.state == "trained" for row in record.metrics)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device a config names; "auto" is CUDA where there is one."""
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        raise UserError("device = cuda: torch finds no CUDA device here; use device=cpu or device=auto")
-    return torch.device("cuda" if name == "cuda" or (name == "auto" and available) else "cpu")
-
-
-def device_name(device: torch.device) -> str:
-    """What numbers were made on, for people."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu ({provenance.host_facts()['processor']})"
-
-
-def _set_numerics(cfg: RunConfig, device: torch.device) -> None:
-    if cfg.threads:
-        torch.set_num_threads(cfg.threads)
-    # TF32 would make float32 runs differ between GPU generations; bf16 is asked for by train.precision.
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = device.type == "cuda" and cfg.train.deterministic == "off"
-    if cfg.train.deterministic != "off":
-        torch.use_deterministic_algorithms(True, warn_only=cfg.train.deterministic == "warn")
-
-
-class StopRequest:
-    """Set by SIGTERM or SIGUSR1 (preemption): the loop stops at the next iteration, after a checkpoint."""
-
-    def __init__(self) -> None:
-        self.name = ""
-
-    @property
-    def asked(self) -> bool:
-        return bool(self.name)
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.name = signal.Signals(number).name
-
-
-@contextmanager
-def _stop_signals() -> Iterator[StopRequest]:
-    """Catch the preemption signals while the block runs; only a main thread can."""
-    import threading
-
-    stop = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    numbers = (signal.SIGTERM, signal.SIGUSR1)
-    before = {number: signal.signal(number, stop) for number in numbers}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

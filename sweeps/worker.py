@@ -22,7 +22,7 @@ from pipeline.config import ResolvedRun, resolve
 from pipeline.errors import UserError
 from pipeline.launch.executor import Executor
 from pipeline.launch.job import EXIT_BUSY, EXIT_FINISHED, EXIT_PREEMPTED, Job, JobEnd
-from pipeline.launch.scheduler import StopRequest, is_complete, stop_requests
+from pipeline.launch.scheduler import StopRequest, stop_requests
 from pipeline.records.store import RunRecord, RunStore
 from sweeps.claims import Claims, worker_name
 from sweeps.report import describe
@@ -174,7 +174,7 @@ class Worker:
             held.not_before = time.monotonic() + BUSY_S  # the same point twice: wait for the first
             self.waiting.append(held)
             return
-        if is_complete(record, self.sweep.protocol):
+        if record.is_complete(self.sweep.protocol):
             self._conclude(held, "reused")
             return
         twin = self._pruned_twin(held)

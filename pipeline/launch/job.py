@@ -17,12 +17,12 @@ from typing import Any
 
 from pipeline.config import ResolvedRun
 from pipeline.errors import UserError
+from pipeline.preemption import EXIT_PREEMPTED as EXIT_PREEMPTED  # one of a job's exit statuses
 from pipeline.records.store import RunRecord, RunStore
 
 EXIT_FINISHED = 0
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
-EXIT_PREEMPTED = 75  # stopped at a checkpoint on request; sysexits' EX_TEMPFAIL: try again
 EXIT_BUSY = 76  # another process holds the run
 
 TRAIN_ENTRY = "pipeline.launch.entry:train"

@@ -93,13 +93,6 @@ class Observer(Protocol):
         """The end."""
 
 
-def is_complete(record: RunRecord, protocol: str) -> bool:
-    """Whether a run is finished and evaluated under `protocol`."""
-    return record.state == "finished" and any(
-        row.protocol == protocol and row.state == "trained" for row in record.metrics
-    )
-
-
 def run_tasks(
     tasks: Sequence[Task],
     out: Path,
@@ -201,7 +194,7 @@ class _Work:
     def _settled(self, task: Task) -> bool:
         """Give a task its outcome if the store already has it."""
         record = self._record(task)
-        if is_complete(record, task.resolved.config.protocol.name):
+        if record.is_complete(task.resolved.config.protocol.name):
             self._conclude(task, "reused", "")
         elif record.state == "diverged" and "diverged" not in self.policy.again:
             self._conclude(

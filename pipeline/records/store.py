@@ -88,6 +88,14 @@ class RunRecord:
         path = self.path / "metrics.json"
         return [MetricRow.from_json(row) for row in atomic.read_json(path)["rows"]] if path.exists() else []
 
+    def is_complete(self, protocol: str, protocol_digest: str | None = None) -> bool:
+        """Whether the run is finished and evaluated under the protocol of this name (and, if given, of this digest)."""
+        if self.state != "finished":
+            return False
+        if protocol_digest is not None:
+            return self.provenance.get("protocols", {}).get(protocol) == protocol_digest
+        return any(row.protocol == protocol and row.state == "trained" for row in self.metrics)
+
     def history(self) -> list[dict[str, Any]]:
         """Rows `{"iteration": int, "kind": "train"|"val", ...numbers}` in order of writing."""
         return atomic.read_json_lines(self.path / "history.jsonl")

@@ -47,7 +47,7 @@ def test_the_record_holds_what_a_reader_needs(tmp_path: Path) -> None:
     assert {"gan", "feature_matching", "attention", "pixel", "d_fake", "d_real"} <= set(record.history()[0])
     facts = record.provenance
     assert facts["images_seen"] == 16 and facts["iterations"] == 8 and facts["data"]["class_names"][13] == "hair"
-    assert facts["losses"] == {"gan": 1.0, "feature_matching": 10.0, "attention": 1.0, "pixel": 10.0}
+    assert facts["losses"] == {"gan": 1.0, "feature_matching": 10.0, "attention": 1.0, "pixel": 100.0}
     names = {(row.name, row.state) for row in record.metrics}
     assert {("psnr", "trained"), ("psnr", "untrained"), ("train_images_per_s", "trained")} <= names
     psnr = next(row for row in record.metrics if row.name == "psnr" and row.state == "trained")

@@ -1,0 +1,49 @@
+"""Being asked to stop: SIGTERM and SIGUSR1 (a scheduler's preemption) end a run at a checkpoint, to be started again."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from pipeline.errors import RunFailed
+
+EXIT_PREEMPTED = 75  # EX_TEMPFAIL: stopped at a checkpoint, start again to continue
+
+
+class Preempted(RunFailed):
+    """The run was asked to stop, has saved a checkpoint, and can be started again."""
+
+    exit_status = EXIT_PREEMPTED
+
+
+class StopRequest:
+    """Set by SIGTERM or SIGUSR1 (preemption): the loop stops at the next iteration, after a checkpoint."""
+
+    def __init__(self) -> None:
+        self.name = ""
+
+    @property
+    def asked(self) -> bool:
+        return bool(self.name)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.name = signal.Signals(number).name
+
+
+@contextmanager
+def stop_signals() -> Iterator[StopRequest]:
+    """Catch the preemption signals while the block runs; only a main thread can."""
+    stop = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    numbers = (signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

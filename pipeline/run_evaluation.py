@@ -1,0 +1,55 @@
+"""Evaluating a record's generator: the rows and per-image values go into the record, the pictures into its samples."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from pipeline.data import build_dataset
+from pipeline.evaluation import evaluate, split_source
+from pipeline.models.contract import Generator
+from pipeline.progress import Progress
+from pipeline.protocols import protocol_digest
+from pipeline.records import MetricRow, RunRecord
+from pipeline.schema.evaluation import ProtocolConfig
+from pipeline.schema.run import RunConfig
+
+# Rows that describe the process a run was trained in: evaluating it later, in another process, does not change them.
+OF_THE_TRAINING_PROCESS = ("peak_mem_gib",)
+
+
+def evaluate_record(
+    record: RunRecord,
+    config: RunConfig,
+    generator: Generator,
+    protocol: ProtocolConfig,
+    device: torch.device,
+    progress: Progress,
+    *,
+    state: Literal["trained", "untrained"] = "trained",
+) -> list[MetricRow]:
+    """Measure `generator` on the data of `config` and add the rows to `record`, leaving all others; returns the new rows.
+
+    Reference features and the segmenter are cached beside the run store, where all runs of a study share them.
+    """
+    evaluation = evaluate(
+        generator,
+        build_dataset(config.data, protocol.split),
+        protocol,
+        device=device,
+        state=state,
+        cache=record.path.parent.parent / "cache",
+        samples=record.path / "samples" / protocol.name if state == "trained" else None,
+        progress=progress,
+        splits=split_source(lambda split: build_dataset(config.data, split)),
+    )
+    recorded = {row.name for row in record.metrics if row.state == state}
+    rows = [row for row in evaluation.rows if not (row.name in OF_THE_TRAINING_PROCESS and row.name in recorded)]
+    record.add_metrics(rows)
+    if len(evaluation.per_image):
+        record.add_per_image(evaluation.per_image)
+    if state == "trained":
+        done = {**record.provenance.get("protocols", {}), protocol.name: protocol_digest(protocol)}
+        record.update_provenance(protocols=done)
+    return rows
