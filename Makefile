@@ -27,7 +27,7 @@ test: setup  ## the whole fast suite
 	$(BIN)/python -m pytest -n $(JOBS) -m 'not slow and not slurm'
 
 test-slow: setup  ## parity with the published releases at 256x256
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n $(JOBS) -m 'slow and not slurm'
 
 test-slurm: setup  ## studies on a real one-node Slurm (Debian packages, started and stopped by the script)
 	bash scripts/test_slurm.sh
