@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pipeline.data.batch import Batch, collate
 from pipeline.data.types import Dataset, Split
+from pipeline.editing.pictures import edit_pictures
 from pipeline.errors import RunFailed
 from pipeline.identity import canonical_json, digest
 from pipeline.images import ImageBatch
@@ -31,7 +32,7 @@ from pipeline.models.contract import Generator
 from pipeline.progress import Progress, Quiet
 from pipeline.protocols import RowMaker, protocol_digest
 from pipeline.records.rows import MetricRow
-from pipeline.sample_pictures import SampleWriter
+from pipeline.sample_pictures import EDIT_COUNT, SampleWriter
 from pipeline.schema.evaluation import ProtocolConfig
 
 State = Literal["trained", "untrained"]
@@ -178,6 +179,9 @@ def _evaluate(
     rows += stage_rows
     frames += stage_frames
     if writer is not None:
+        if "editing" in groups:
+            for picture in edit_pictures(context, range(min(EDIT_COUNT, total))):
+                writer.add_edit(picture)
         writer.finish()
     resume.clear()
     kept = [frame for frame in frames if len(frame)]

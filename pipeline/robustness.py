@@ -161,7 +161,7 @@ def robustness_stage(context: Context, make: RowMaker) -> tuple[list[MetricRow],
         areas = []
         for kind in cfg.kinds:
             curve = [values[f"{metric}_clean"], *(values[f"{metric}_{kind}_{level:g}"] for level in cfg.levels)]
-            for level, value in zip(levels[1:], curve[1:], strict=True):
+            for level, value in zip(levels, curve, strict=True):  # level 0, the clean mask, begins every curve
                 rows.append(
                     make.ok(f"robust_{metric}_{kind}_{level:g}", value, total, kind=kind, level=level, **common)
                 )

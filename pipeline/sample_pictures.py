@@ -11,21 +11,25 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.data.label_spaces import LabelSpace
+from pipeline.editing.pictures import EditPicture
 from pipeline.metrics import reconstruction
 from pipeline.metrics.attention import level_names
 from pipeline.metrics.parts import View
 from pipeline.records import atomic
 
 SAMPLE_COUNT = 8
+EDIT_COUNT = 4  # of these, so many are edited as well
 OVERLAY = 0.55  # weight of the class colour over the picture in attention overlays
 
 
 class SampleWriter:
-    """Writes `<index>_{style,mask,target,output}.png`, `<index>_{attention,classes}_<level>.png` and `index.json`.
+    """Writes `<index>_{style,mask,target,output}.png`, `<index>_{attention,classes}_<level>.png`, pictures of edits, and
+    `index.json`.
 
     The index: `{"items": [{"index", "key", "psnr", "files": {"style", "mask", "target", "output", "attention": [...],
-    "attention_classes": [...]}}]}`. Masks and attention classes (strongest class by pixel, at the level's own resolution) are
-    palette images: index = class, colour = the class's; `attention` are the same laid over the output.
+    "attention_classes": [...]}, "edits": [{"task", "region", "file", "layout", "reference", "truth"}]}]}`; reference and
+    truth only where there is one. Masks, layouts and attention classes (strongest class by pixel, at the level's own
+    resolution) are palette images: index = class, colour = the class's; `attention` are the same laid over the output.
     """
 
     def __init__(self, folder: Path, space: LabelSpace, count: int = SAMPLE_COUNT) -> None:
@@ -58,7 +62,22 @@ class SampleWriter:
                 overlay = self._overlay(output[i], classes)
                 files["attention"].append(self._write(f"{index:04d}_attention_{name}.png", overlay))
                 files["attention_classes"].append(self._write_classes(f"{index:04d}_classes_{name}.png", classes))
-            self.items.append({"index": index, "key": view.batch.keys[i], "psnr": round(psnr[i], 4), "files": files})
+            key, score = view.batch.keys[i], round(psnr[i], 4)
+            self.items.append({"index": index, "key": key, "psnr": score, "files": files, "edits": []})
+
+    def add_edit(self, edit: EditPicture) -> None:
+        """Write an edit of an image that was added before."""
+        item = next(item for item in self.items if item["index"] == edit.index)
+        stem = f"{edit.index:04d}_{edit.task}"
+        files = {
+            "file": self._write(f"{stem}.png", edit.picture),
+            "layout": self._write_classes(f"{stem}_layout.png", edit.layout),
+        }
+        if edit.reference is not None:
+            files["reference"] = self._write(f"{stem}_reference.png", edit.reference)
+        if edit.truth is not None:
+            files["truth"] = self._write(f"{stem}_truth.png", edit.truth)
+        item["edits"].append({"task": edit.task, "region": edit.region, **files})
 
     def finish(self) -> None:
         """Write the index."""

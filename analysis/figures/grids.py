@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.figures.model import Drawing, NotDrawable
-from analysis.figures.samples import Choice, Sample, SampleSet
+from analysis.figures.samples import Choice, Edit, Sample, SampleSet
 from analysis.figures.study_data import StudyData
 from analysis.figures.style import INK, MUTED, number, strip_frame, wrap
 from pipeline.errors import UserError
@@ -117,23 +117,33 @@ def draw_edits(data: StudyData, samples: SampleSet, choice: Choice, max_rows: in
     ][:max_rows]
     if not rows:
         raise NotDrawable("no recorded edit is shared by the arms")
-    heads = ["input", "mask", *(data.labels[arm] for arm in arms), "ground truth"]
-    figure, grid = _cells(len(rows), heads, bold={2 + i for i, arm in enumerate(arms) if arm == data.reference},
+    by_row = [[_edit(samples.by_arm[arm][key], task) for arm in arms] for key, task in rows]
+    # Columns that no row fills (photos have no ground truth) are left out.
+    before = ["input", *(["reference"] if _any(by_row, "reference") else []), "mask"]
+    after = ["ground truth"] if _any(by_row, "truth") else []
+    bold = {len(before) + i for i, arm in enumerate(arms) if arm == data.reference}
+    figure, grid = _cells(len(rows), [*before, *(data.labels[arm] for arm in arms), *after], bold=bold,
                           like=_first(samples, arms, rows[0][0], "target"))  # fmt: skip
-    for row, (key, task) in enumerate(rows):
-        _show(grid[row][0], _first(samples, arms, key, "target"))
-        _show(grid[row][1], _first(samples, arms, key, "mask"))
-        _row_label(grid[row][0], task)
-        truth = None
-        for column, arm in enumerate(arms, start=2):
-            edit = _edit(samples.by_arm[arm][key], task)
+    for row, ((key, _), edits) in enumerate(zip(rows, by_row, strict=True)):
+        known = [edit for edit in edits if edit is not None]
+        shown = {
+            "input": _first(samples, arms, key, "target"),
+            "reference": _of_first(known, "reference"),
+            "mask": _of_first(known, "layout") or _first(samples, arms, key, "mask"),
+            "ground truth": _of_first(known, "truth"),
+        }
+        for column, head in enumerate(before):
+            _show(grid[row][column], shown[head])
+        for column, edit in enumerate(edits, start=len(before)):
             _show(grid[row][column], None if edit is None else edit.file)
-            truth = truth or (edit.truth if edit else None)
-        _show(grid[row][-1], truth)
+        for column, head in enumerate(after, start=len(before) + len(arms)):
+            _show(grid[row][column], shown[head])
+        _row_label(grid[row][0], known[0].label)
     return Drawing(
         figure,
         title="Edits",
-        caption=f"Inputs: {choice.rule}; seed {samples.seed}. A dash: nothing recorded.{_missing(data, samples, arms)}",
+        caption=f"Inputs: {choice.rule}; seed {samples.seed}. Mask: the layout of the edit. A dash: there is none, or none "
+        f"was recorded.{_missing(data, samples, arms)}",
         alt=f"Grid of edits ({', '.join(tasks)}) by {', '.join(data.labels[arm] for arm in arms)}.",
         photographic=True,
     )
@@ -245,8 +255,18 @@ def _arms_with(data: StudyData, samples: SampleSet, has: Callable[[Sample], obje
     return [arm for arm in data.arms if any(has(sample) for sample in samples.by_arm.get(arm, {}).values())][:MAX_ARMS]
 
 
-def _edit(sample: Sample, task: str) -> Any:
+def _edit(sample: Sample, task: str) -> Edit | None:
     return next((edit for edit in sample.edits if edit.task == task), None)
+
+
+def _of_first(edits: Sequence[Edit], what: str) -> Path | None:
+    """The first file of a kind: reference, layout and ground truth are the same for all arms."""
+    found: Iterator[Path | None] = (getattr(edit, what) for edit in edits)
+    return next((path for path in found if path is not None), None)
+
+
+def _any(by_row: Sequence[Sequence[Edit | None]], what: str) -> bool:
+    return any(_of_first([edit for edit in edits if edit is not None], what) for edits in by_row)
 
 
 def _class_names(data: StudyData, arms: Sequence[str]) -> dict[int, str]:

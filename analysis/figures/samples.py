@@ -2,8 +2,8 @@
 
 A run keeps them in `samples/<protocol>/`: PNG files and `index.json` = {"items": [{"index", "key", <metric>: number,
 "files": {"style", "mask", "target", "output", "attention_classes": [one a level]},
-"edits": [{"task", "file", "truth"}]}]}. All runs of a study keep the same keys. Masks and attention classes (the strongest
-class by pixel) are palette PNGs: index = class, colour = the class's.
+"edits": [{"task", "region", "file", "layout", "reference", "truth"}]}]}. All runs of a study keep the same keys. Masks, layouts
+and attention classes (the strongest class by pixel) are palette PNGs: index = class, colour = the class's.
 """
 
 from __future__ import annotations
@@ -28,6 +28,15 @@ class Edit:
     task: str
     file: Path
     truth: Path | None  # the edit's ground truth, where the renderer is known
+    region: str = ""  # what was edited; "" where the index does not say, "all" for the whole image
+    layout: Path | None = None  # the mask that the edit was made for
+    reference: Path | None = None  # where style or shape came from
+
+    @property
+    def label(self) -> str:
+        """Task and region in few words: "style + shape: hair"."""
+        words = self.task.removesuffix("_transfer").replace("_and_", " + ").replace("_", " ")
+        return words if self.region in ("", "all") else f"{words}: {self.region}"
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,14 @@ def _sample(folder: Path, item: dict[str, Any]) -> Sample:
             path for name in files.get("attention_classes") or [] if (path := _inside(folder, name)) is not None
         ),
         edits=tuple(
-            Edit(str(edit.get("task", "")), path, _inside(folder, edit.get("truth")))
+            Edit(
+                str(edit.get("task", "")),
+                path,
+                _inside(folder, edit.get("truth")),
+                str(edit.get("region", "")),
+                _inside(folder, edit.get("layout")),
+                _inside(folder, edit.get("reference")),
+            )
             for edit in edits
             if (path := _inside(folder, edit.get("file"))) is not None
         ),

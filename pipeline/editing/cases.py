@@ -33,8 +33,13 @@ class Case:
     classes: tuple[int, ...]  # edited classes, present in both images; empty for `WHOLE`
 
 
-def choose_cases(task: EditTask, cfg: EditingConfig, dataset: Dataset, total: int) -> list[Case]:
-    """At most `cfg.pairs` cases of `task` over the first `total` images; fewer where the data does not hold them."""
+def choose_cases(
+    task: EditTask, cfg: EditingConfig, dataset: Dataset, total: int, *, contents: Sequence[int] | None = None
+) -> list[Case]:
+    """At most `cfg.pairs` cases of `task` over the first `total` images; fewer where the data does not hold them.
+
+    With `contents`, at most one case for each of these images instead: pictures of given inputs.
+    """
     space = dataset.label_space
     rng = np.random.default_rng([cfg.seed, _TASK_STREAMS.index(task)])
 
@@ -43,22 +48,29 @@ def choose_cases(task: EditTask, cfg: EditingConfig, dataset: Dataset, total: in
         counts = np.bincount(dataset[index].label.reshape(-1), minlength=space.num_classes)
         return frozenset(np.flatnonzero(counts >= max(1.0, SAME_CLASSES_SHARE * counts.sum())).tolist())
 
-    contents, references = rng.permutation(total).tolist(), rng.permutation(total).tolist()
+    order, references = rng.permutation(total).tolist(), rng.permutation(total).tolist()
+    wanted = cfg.pairs
+    if contents is not None:
+        order, wanted = list(contents), len(contents)
     if task not in PAIR_TASKS and task != "absent_style":
         two = task in ("global_style_transfer", "shape_interpolation")
         pairs = [
             (content, _next_other(references, number, content) if two else content)
-            for number, content in enumerate(contents[: cfg.pairs])
+            for number, content in enumerate(order[:wanted])
         ]
         return [Case(a, b, WHOLE, ()) for a, b in pairs if not two or a != b]
     regions = [_resolve(space, cfg.absent)] if task == "absent_style" else _regions(cfg.regions, space, present, total)
     cases: list[Case] = []
-    for number, content in enumerate(contents * len(regions)):
-        if len(cases) == cfg.pairs:
+    for number, content in enumerate(order * len(regions)):
+        if len(cases) == wanted:
             break
-        if not regions or regions[number % len(regions)] is None:
+        if contents is not None and any(case.content == content for case in cases):
             continue
-        name, members = regions[number % len(regions)] or ("", ())
+        # Regions take turns over the images, and an image seen again gets another region than before.
+        region = regions[(number % len(order) + number // len(order)) % len(regions)]
+        if region is None:
+            continue
+        name, members = region
         here = present(content) & set(members)
         if not here or present(content) <= set(members):
             continue

@@ -23,7 +23,7 @@ from analysis.figures.interaction import crossed_factors
 from analysis.figures.load import figure_data
 from analysis.figures.model import FigureSet, LeftOut, NotDrawable, Picture, render
 from analysis.figures.robustness import corrupted_metrics, draw_robustness
-from analysis.figures.samples import choose, read_samples, study_samples
+from analysis.figures.samples import Edit, choose, read_samples, study_samples
 from analysis.figures.study_data import StudyData, estimate, interval_in_words
 from analysis.figures.style import arm_looks, figure_style, number, shorten, wrap
 from analysis.figures.tradeoff import pareto_front, rank_correlation
@@ -178,6 +178,12 @@ def test_a_full_study_draws_what_it_has_and_names_the_rest(full: tuple[Path, Stu
     assert "noise of the mask" in left_out["robustness"]
     assert "RMSE" in left_out["learning_rmse"]
     assert not set(drawn) & set(left_out)
+
+
+def test_edits_are_labelled_briefly() -> None:
+    labels = [Edit(task, Path("a.png"), None, region).label for task, region in (
+        ("style_and_shape_transfer", "hair"), ("global_style_transfer", "all"), ("style of hair", ""))]  # fmt: skip
+    assert labels == ["style + shape: hair", "global style", "style of hair"]
 
 
 def test_intervals_are_those_of_the_shared_statistics(full: tuple[Path, StudyManifest]) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from pipeline.editing.cases import WHOLE, Case, choose_cases
 from pipeline.editing.layouts import transplanted, without
@@ -83,6 +86,54 @@ def test_a_space_without_the_named_regions_gets_its_common_classes() -> None:
     regions = {case.region for case in choose_cases("style_transfer", config, DATA, 16)}
     assert regions <= set(DATA.label_space.classes) and "background" in regions and len(regions) == 3
     assert choose_cases("absent_style", config, DATA, 16) == []
+
+
+def test_cases_of_given_images_are_one_an_image_with_regions_in_turn() -> None:
+    config = protocol().editing.model_copy(update={"pairs": 2, "regions": ("hair", "mouth", "nose")})
+    contents = [5, 3, 8, 1]
+    for task in TRUE_TASKS:
+        cases = choose_cases(task, config, DATA, 16, contents=contents)
+        eared = [3, 1]  # ears of the other two are under hair
+        assert [case.content for case in cases] == (eared if task == "absent_style" else contents), task
+    regions = [case.region for case in choose_cases("style_transfer", config, DATA, 16, contents=contents)]
+    assert regions == ["hair", "mouth", "nose", "hair"]
+
+
+def test_an_image_without_a_region_gets_the_next_one_and_no_case_comes_twice() -> None:
+    config = protocol().editing.model_copy(update={"pairs": 1000, "regions": ("hat", "hair", "mouth", "nose")})
+    cases = choose_cases("shape_transfer", config, DATA, 16)
+    seen = {(case.content, case.region) for case in cases}
+    assert len(seen) == len(cases) > 32, "three regions of most images"
+    hats = [index for index in range(16) if (DATA[index].label == DATA.label_space.classes.index("hat")).any()]
+    bare = next(index for index in range(16) if index not in hats)
+    (case,) = choose_cases("shape_transfer", config, DATA, 16, contents=[bare])
+    assert case.region == "hair"
+
+
+# -- pictures ------------------------------------------------------------------------------------------------------------
+
+
+def test_samples_hold_edits_with_reference_layout_and_truth(tmp_path: Path) -> None:
+    config = protocol("editing", editing__tasks=TRUE_TASKS, editing__pairs=2, editing__regions=("hair", "mouth"))
+    evaluate(RendererGenerator(DATA), DATA, config, device=CPU, samples=tmp_path)
+    items = json.loads((tmp_path / "index.json").read_text())["items"]
+    assert [len(item["edits"]) for item in items] == [6, 6, 5, 6, 0, 0, 0, 0], "hair hides the ears of one"
+    for item in items[:4]:
+        for edit in item["edits"]:
+            picture, truth = (np.asarray(Image.open(tmp_path / edit[what])) for what in ("file", "truth"))
+            assert np.array_equal(picture, truth), "the renderer is the perfect editor"
+            changed = not np.array_equal(picture, DATA[item["index"]].image)
+            assert changed == (edit["task"] not in ("reconstruct", "absent_style")), edit
+            assert ("reference" in edit) == (edit["task"] != "reconstruct")
+            moved = not np.array_equal(np.asarray(Image.open(tmp_path / edit["layout"])), DATA[item["index"]].label)
+            assert moved == (edit["task"] in ("shape_transfer", "style_and_shape_transfer"))
+
+
+def test_refused_tasks_and_photos_leave_pictures_out(tmp_path: Path) -> None:
+    evaluate(Echo(), DATA, protocol("editing", editing__tasks=TRUE_TASKS), device=CPU, samples=tmp_path)
+    items = json.loads((tmp_path / "index.json").read_text())["items"]
+    tasks = [edit["task"] for edit in items[0]["edits"]]
+    assert tasks == ["reconstruct", "global_style_transfer", "shape_transfer", "absent_style"]
 
 
 # -- the perfect editor and one that is not ----------------------------------------------------------------------------------

@@ -84,6 +84,7 @@ def test_rows_of_a_family_that_needs_the_mask_fall_and_of_one_that_does_not_stay
     for kind in ("jitter", "dropped"):
         curve = [clean["psnr"].value, needs[f"robust_psnr_{kind}_0.5"].value, needs[f"robust_psnr_{kind}_1"].value]
         assert curve == sorted(curve, reverse=True) and curve[0] > curve[2] + 1  # type: ignore[operator, type-var]
+        assert needs[f"robust_psnr_{kind}_0"].value == clean["psnr"].value, "a curve begins at the clean mask"
         assert needs[f"robust_psnr_area_{kind}"].value == pytest.approx(area([0, 0.5, 1], curve))  # type: ignore[arg-type]
     mean = np.mean([needs[f"robust_psnr_area_{kind}"].value for kind in ("jitter", "dropped")])
     assert needs["robust_psnr_area"].value == pytest.approx(mean) and needs["robust_psnr_area"].direction == "max"
