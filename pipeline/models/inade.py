@@ -23,7 +23,6 @@ from pipeline.schema.model_inade import InadeModel, InstanceEncoderSection
 
 PARTS = 2  # noise of an instance has a part for the scale and one for the shift, in this order
 PROJECTION_GAIN = 1.0  # ours, Xavier-normal: at SPADE's 0.02 noise would hardly reach the modulation at the start
-TAPS = 9  # of a 3x3 kernel; the fifth is its centre
 
 
 class InadeNorm(nn.Module):
@@ -75,16 +74,21 @@ class InstanceConv(nn.Conv2d):
 
     def forward(self, x: Tensor, ids: Tensor) -> Tensor:  # type: ignore[override]
         """x (N,C,h,w), ids (N,1,H,W) float32 instance numbers, resized to x by nearest neighbour -> (N,O,h/s,w/s)."""
-        height, width = x.shape[-2:]
-        near = F.interpolate(ids, size=(height, width), mode="nearest")
-        near = F.unfold(F.pad(near, (1, 1, 1, 1), value=-1.0), 3, stride=self.stride)  # (N,9,P)
-        same = near == near[:, TAPS // 2 : TAPS // 2 + 1]
-        patches = F.unfold(x, 3, padding=1, stride=self.stride).unflatten(1, (-1, TAPS))  # (N,C,9,P)
-        patches = (patches * same.unsqueeze(1).to(x.dtype)).flatten(1, 2)
-        out = self.weight.flatten(1) @ patches  # (N,O,P)
-        assert self.bias is not None, "built with a bias"
-        out = out + self.bias.to(out.dtype).view(1, -1, 1)
-        return out.unflatten(2, ((height - 1) // self.stride[0] + 1, (width - 1) // self.stride[1] + 1))
+        near = F.interpolate(ids, size=(x.shape[-2], x.shape[-1]), mode="nearest")
+        centre = near[:, :, :: self.stride[0], :: self.stride[1]]  # (N,1,h/s,w/s)
+        padded, near = F.pad(x, (1, 1, 1, 1)), F.pad(near, (1, 1, 1, 1), value=-1.0)
+        taps = [
+            self._shifted(padded, row, column) * (self._shifted(near, row, column) == centre).to(x.dtype)
+            for row in range(3)
+            for column in range(3)
+        ]
+        weight = self.weight.permute(0, 2, 3, 1).reshape(self.out_channels, -1, 1, 1)  # (O,9C,1,1), as the taps lie
+        return F.conv2d(torch.cat(taps, dim=1), weight, self.bias)
+
+    def _shifted(self, padded: Tensor, row: int, column: int) -> Tensor:
+        """What tap (row, column) of the kernel sees at every output position; padded (N,C,h+2,w+2) -> (N,C,h/s,w/s)."""
+        height, width = padded.shape[-2] - 2, padded.shape[-1] - 2
+        return padded[:, :, row : row + height : self.stride[0], column : column + width : self.stride[1]]
 
 
 class InstanceEncoder(nn.Module):

@@ -219,16 +219,23 @@ def test_wrong_sizes_and_rows_are_named() -> None:
         generator.synthesize(mask, torch.zeros(2, 5, 6), instances=components(7))
 
 
-def test_copies_compiled_graph_and_bf16() -> None:
+@pytest.mark.slow
+@torch.no_grad()
+def test_compiled_graph_gives_the_same_image() -> None:
+    generator = small().eval()
+    image, mask = random_inputs()
+    style = generator.encode_style(image, mask)
+    compiled = torch.compile(generator.synthesize, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(mask, style).image, generator.synthesize(mask, style).image, rtol=0, atol=1e-5)
+
+
+def test_copies_and_bf16() -> None:
     generator = small().eval()
     image, mask = random_inputs()
     with torch.no_grad():
-        style = generator.encode_style(image, mask)
-        made = generator.synthesize(mask, style).image
+        made = generator.synthesize(mask, generator.encode_style(image, mask)).image
         twin = copy.deepcopy(generator)
         assert torch.equal(twin.synthesize(mask, twin.encode_style(image, mask)).image, made)
-        compiled = torch.compile(generator.synthesize, backend="aot_eager", fullgraph=True)
-        torch.testing.assert_close(compiled(mask, style).image, made, rtol=0, atol=1e-5)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             rough = generator.synthesize(mask, generator.encode_style(image, mask)).image
     assert (rough.float() - made).abs().max() < 0.1
@@ -250,7 +257,7 @@ def test_import_reads_sizes_and_names_wrong_keys(files: dict[str, dict[str, Tens
     total = sum(value.double().sum().item() for state in files.values() for value in state.values())
     assert sum(value.double().sum().item() for value in loaded.state_dict().values()) == pytest.approx(total, rel=1e-9)
     for part, state in files.items():
-        for key in random.Random(0).sample(sorted(state), 8):
+        for key in random.Random(0).sample(sorted(state), 4):
             missing = {name: value for name, value in state.items() if name != key}
             spoilt = torch.zeros(*(size + 1 for size in state[key].shape)) if state[key].dim() else torch.zeros(2)
             for wrong in (missing, {**state, key: spoilt}):
