@@ -13,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pipeline.config import compose
 from pipeline.editing.tasks import CLASS_STYLE_TASKS, refusal
 from pipeline.errors import UserError
 from pipeline.models.inade import InadeGenerator, InadeNorm, InstanceConv, one_hot_instances
 from pipeline.models.interop import load_release
 from pipeline.models.kernels import naive_kernels
+from pipeline.schema.model_inade import InadeModel
 from tests.pipeline.models.release_fill import load_meta, shrunk
 from tests.pipeline.models.small_models import one_hot, random_inputs, small_generator
 
@@ -239,6 +241,14 @@ def test_copies_and_bf16() -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             rough = generator.synthesize(mask, generator.encode_style(image, mask)).image
     assert (rough.float() - made).abs().max() < 0.1
+
+
+def test_paper_row_holds_the_published_recipe() -> None:
+    config, spade = compose(["model=inade", "preset=paper"]), compose(["model=spade", "preset=paper"])
+    assert isinstance(config.model, InadeModel)
+    assert (config.model.noise_width, config.model.z_dim, config.model.start_noise) == (64, 256, "always")
+    assert (config.model.base_width, config.model.up_blocks, config.model.encoder.layers) == (64, 4, 4)
+    assert config.loss == spade.loss and config.discriminator == spade.discriminator and config.train == spade.train
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pipeline.config import compose
 from pipeline.editing.tasks import refusal
 from pipeline.errors import UserError
 from pipeline.models.interop import load_release
 from pipeline.models.maskgan import FeatureTransform, MaskganGenerator, adaptive_norm
+from pipeline.schema.model_maskgan import MaskganModel
 from tests.pipeline.models.release_fill import fill_with_sigma, load_meta
 from tests.pipeline.models.small_models import random_inputs, small_generator
 
@@ -125,6 +127,15 @@ def test_bf16_autocast_and_compiled_graph() -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             rough = generator.synthesize(mask, generator.encode_style(image, mask)).image.float()
     assert (rough - made).abs().mean() < 0.03
+
+
+def test_paper_row_holds_the_published_recipe() -> None:
+    config = compose(["model=maskgan", "preset=paper"])
+    assert isinstance(config.model, MaskganModel)
+    assert (config.model.base_width, config.model.downsamplings, config.model.blocks) == (64, 4, 4)
+    assert (config.model.encoder.width, config.model.encoder.middle) == (16, 3)
+    assert config.loss.gan.mode == "lsgan" and config.train.betas == (0.5, 0.999) and not config.train.ttur
+    assert config.loss.feature_matching.weight == config.loss.perceptual.weight == 10.0
 
 
 @pytest.fixture(scope="module")
