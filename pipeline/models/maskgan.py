@@ -110,6 +110,8 @@ def adaptive_norm(x: Tensor, style: Tensor) -> Tensor:
 class MaskganGenerator(Generator):
     """MaskGAN's generator; a style is the shifts and scales of all AdaIN layers, (N, blocks*2*2*C)."""
 
+    config: MaskganModel
+
     def __init__(self, cfg: MaskganModel, num_classes: int, size: tuple[int, int]) -> None:
         super().__init__()
         self.config = cfg
