@@ -17,6 +17,7 @@ COMMANDS = (
     "pipeline.evaluation_cli",
     "pipeline.editing.cli",
     "pipeline.weights_cli",
+    "pipeline.bench.cli",
 )
 
 DESCRIPTION = """\

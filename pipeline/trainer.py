@@ -18,7 +18,7 @@ from pipeline.data.batch import Batch
 from pipeline.distributed import World
 from pipeline.errors import UserError
 from pipeline.models.contract import Generator
-from pipeline.models.discriminator import discriminate
+from pipeline.models.discriminator import discriminate, judge
 from pipeline.models.registry import family_of
 from pipeline.objective import SUMMED, Objective
 from pipeline.schema.run import RunConfig
@@ -60,9 +60,10 @@ class Trainer:
             for parameter in trained:
                 parameter.requires_grad_(True)
             generator_pass = SamplingPass(self.generator)
-        self.optimiser_g = torch.optim.Adam(trained, lr=cfg.train.lr * factor_g, betas=cfg.train.betas)
+        fused = device.type in ("cpu", "cuda")  # one pass over each tensor; the update is the same
+        self.optimiser_g = torch.optim.Adam(trained, lr=cfg.train.lr * factor_g, betas=cfg.train.betas, fused=fused)
         self.optimiser_d = torch.optim.Adam(
-            self.discriminator.parameters(), lr=cfg.train.lr * factor_d, betas=cfg.train.betas
+            self.discriminator.parameters(), lr=cfg.train.lr * factor_d, betas=cfg.train.betas, fused=fused
         )
         self._run_generator: nn.Module = torch.compile(generator_pass) if cfg.train.compile else generator_pass  # type: ignore[assignment]
         self._run_discriminator: nn.Module = (
@@ -94,13 +95,13 @@ class Trainer:
             with self._autocast():
                 made = self._run_generator(part.image, part.mask, attention=self.objective.wants_attention)
                 fake = made.synthesis.image
-                features_fake, features_real = discriminate(self._run_discriminator, part.mask, fake, part.image)
+                features_fake, features_real = judge(self._run_discriminator, part.mask, fake, part.image)
                 losses = self.objective.generator_terms(made, part.image, part.mask, features_fake, features_real)
                 for name in set(SUMMED) & set(losses):
                     losses[name] = losses[name] * (parts * self.world.size)
                 total = self.objective.total(losses) / parts
             total.backward()  # type: ignore[no-untyped-call]
-            fakes.append(fake.detach())
+            fakes.append(self._fake_for_discriminator(part, fake))
             _accumulate(terms, losses, parts)
         self.world.average_gradients(self.generator.parameters())
         self.optimiser_g.step()
@@ -147,6 +148,10 @@ class Trainer:
             "generator": self.evaluated.state_dict(),
             "discriminator": self.discriminator.state_dict(),
         }
+
+    def _fake_for_discriminator(self, part: Batch, fake: Tensor) -> Tensor:
+        """The generator's image of this update serves the discriminator's update too."""
+        return fake.detach()
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         if self.cfg.train.precision == "float32":

@@ -7,8 +7,10 @@ from typing import get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from pipeline.models.conditioning import NormKind, param_free_norm
+from pipeline.models.kernels import is_naive
 from pipeline.models.spectral import apply_spectral_norm
 from pipeline.models.trunk import LEAK, initialise
 from pipeline.schema.discriminator import DiscriminatorConfig
@@ -64,6 +66,7 @@ class Discriminator(nn.Module):
     def __init__(self, cfg: DiscriminatorConfig, num_classes: int) -> None:
         super().__init__()
         self.num_classes = num_classes
+        self.mixes_images = cfg.norm in ("batch", "sync_batch")  # statistics over a batch tie its images together
         self.scales = nn.ModuleList(PatchDiscriminator(cfg, num_classes + 3) for _ in range(cfg.scales))
         initialise(self, cfg.init_gain)
         if cfg.spectral_norm:
@@ -91,6 +94,21 @@ def discriminate(discriminator: nn.Module, mask: Tensor, fake: Tensor, real: Ten
     both: Features = discriminator(torch.cat([mask, mask]), torch.cat([fake, real]))
     count = fake.shape[0]
     return [[x[:count] for x in scale] for scale in both], [[x[count:] for x in scale] for scale in both]
+
+
+def judge(discriminator: nn.Module, mask: Tensor, fake: Tensor, real: Tensor) -> tuple[Features, Features]:
+    """As `discriminate`, with gradients into `fake` alone: for the generator's update, while the weights are frozen.
+
+    The same numbers with half the backward pass, where the norm leaves images apart. The weights are normalised once, so
+    that spectral norm takes the one power iteration of a joint pass.
+    """
+    if is_naive() or not isinstance(discriminator, Discriminator) or discriminator.mixes_images:
+        return discriminate(discriminator, mask, fake, real)
+    with parametrize.cached():
+        with torch.no_grad():
+            features_real: Features = discriminator(mask, real)
+        features_fake: Features = discriminator(mask, fake)
+    return features_fake, features_real
 
 
 def build_discriminator(cfg: DiscriminatorConfig, num_classes: int) -> Discriminator:

@@ -1,0 +1,51 @@
+"""The training step as the releases take it: the baseline of the benchmark.
+
+Explicit attention matrices, checkpointed transformer blocks, loops over classes and images (`naive_kernels`), the
+generator run a second time for the discriminator, gradients of the discriminator's features of real images that nobody
+uses, and an optimiser that goes through the parameters operation by operation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.data.batch import Batch
+from pipeline.models.kernels import naive_kernels
+from pipeline.trainer import Trainer, step_seed
+
+
+class NaiveTrainer(Trainer):
+    """`Trainer` with the releases' way of computing the same update."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._plain_updates()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """As `Trainer.load_state`; how an optimiser runs is among its state."""
+        super().load_state(state)
+        self._plain_updates()
+
+    def _plain_updates(self) -> None:
+        for optimiser in (self.optimiser_g, self.optimiser_d):
+            for group in optimiser.param_groups:
+                group.update(fused=False, foreach=False)
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """As `Trainer.step`."""
+        with naive_kernels():
+            return super().step(batch)
+
+    def _fake_for_discriminator(self, part: Batch, fake: Tensor) -> Tensor:
+        """The picture is made again, from the same draws, so that both modes judge the same one.
+
+        The releases make it after the generator's update; before or after, it costs the same.
+        """
+        torch.manual_seed(step_seed(self.cfg.seed, self.iteration, self.world.rank))
+        with torch.no_grad(), self._autocast():
+            made = self._run_generator(part.image, part.mask, attention=self.objective.wants_attention)
+        image: Tensor = made.synthesis.image
+        return image

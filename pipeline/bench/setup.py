@@ -1,0 +1,63 @@
+"""What is measured: a trainer and a batch as a run of the same overrides would have them, and the facts of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline import provenance
+from pipeline.config import compose
+from pipeline.data.batch import Batch
+from pipeline.data.build import build_dataset
+from pipeline.data.loader import batches
+from pipeline.models.discriminator import build_discriminator
+from pipeline.models.registry import build_generator
+from pipeline.schema.run import RunConfig
+from pipeline.trainer import Trainer
+from pipeline.devices import choose_device, device_name
+
+# A benchmark needs no data set and no account: whole batches of few procedural faces, unless the overrides say otherwise.
+FEW_IMAGES = ("data.train_images=32", "data.val_images=8", "data.test_images=8", "tracking.mode=disabled")
+ENDLESS = 10**9  # updates a benchmark's trainer believes in: the learning rate stays constant
+
+
+def configure(overrides: Sequence[str]) -> tuple[RunConfig, torch.device]:
+    """Validated config of `overrides` on few images, and its device; sets torch's threads as a run does."""
+    few = FEW_IMAGES if not any(item.startswith("data=") for item in overrides) else FEW_IMAGES[3:]
+    cfg = compose([*few, *overrides])
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
+    return cfg, choose_device(cfg.device)
+
+
+def prepare(cfg: RunConfig, device: torch.device, kind: type[Trainer] = Trainer) -> tuple[Trainer, Batch]:
+    """Trainer with weights drawn from the seed, and the first training batch, on `device`.
+
+    Parameters that start at zero (output projections of the transformer blocks) are drawn too: a block that adds nothing
+    would hide how its two forms differ.
+    """
+    data = build_dataset(cfg.data, "train")
+    classes = data.label_space.num_classes
+    torch.manual_seed(cfg.seed)
+    generator = build_generator(cfg.model, classes, cfg.data.hw)
+    discriminator = build_discriminator(cfg.discriminator, classes)
+    with torch.no_grad():
+        for parameter in generator.parameters():
+            if parameter.dim() > 1 and not bool(parameter.any()):
+                nn.init.normal_(parameter, std=0.02)
+    trainer = kind(cfg, generator, discriminator, iterations=ENDLESS, device=device)
+    feed = batches(data, batch_size=cfg.train.batch_size, seed=0, epoch=0, augment=cfg.data.augment, workers=0)
+    return trainer, next(iter(feed)).to(device)
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What numbers were made on."""
+    return {
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "versions": provenance.versions(),
+        "host": provenance.host_facts(),
+    }
