@@ -13,11 +13,11 @@ from pipeline.config import compose
 from pipeline.data.batch import Batch
 from pipeline.data.build import build_dataset
 from pipeline.data.loader import batches
+from pipeline.devices import choose_device, device_name
 from pipeline.models.discriminator import build_discriminator
 from pipeline.models.registry import build_generator
 from pipeline.schema.run import RunConfig
 from pipeline.trainer import Trainer
-from pipeline.devices import choose_device, device_name
 
 # A benchmark needs no data set and no account: whole batches of few procedural faces, unless the overrides say otherwise.
 FEW_IMAGES = ("data.train_images=32", "data.val_images=8", "data.test_images=8", "tracking.mode=disabled")
