@@ -38,7 +38,9 @@ def register(subparsers: Any) -> None:
         "instance data=celebamask_hq data.root=DIR.",
     )
     release.add_argument("family", metavar="FAMILY", help="ca2sis, spade, sean, ...")
-    release.add_argument("file", type=Path, metavar="FILE", help="the generator's checkpoint, for instance latest_net_G.pth")
+    release.add_argument(
+        "file", type=Path, metavar="FILE", help="the generator's checkpoint, for instance latest_net_G.pth"
+    )
     release.add_argument("--encoder", type=Path, metavar="FILE", help="SPADE's image encoder, latest_net_E.pth")
     add_overrides(release)
     add_out(release)

@@ -9,7 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import UserError
 from pipeline.models.conditioning import (
     NormKind,
     SeanNorm,
