@@ -51,7 +51,11 @@ class Lpips:
 
         with warnings.catch_warnings():  # the package calls torchvision in a way that is deprecated, and works
             warnings.simplefilter("ignore", UserWarning)
-            network = lpips.LPIPS(pretrained=False, pnet_rand=True, net=net, version="0.1", verbose=False)
+            # On the meta device, seconds of drawing random weights (those of a classifier nobody uses first of all) are saved.
+            with torch.device("meta"):
+                network = lpips.LPIPS(pretrained=False, pnet_rand=True, net=net, version="0.1", verbose=False)
+        network = network.to_empty(device="cpu")
+        network.scaling_layer = lpips.ScalingLayer()  # its constants are buffers
         with torch.no_grad():
             # The slices keep torchvision's layer numbers: slice2.3.weight is features.3.weight.
             for name, parameter in network.net.named_parameters():
@@ -89,7 +93,9 @@ class Dists(nn.Module):
         channel_weights, channel_digest = load_tensors("dists", folder)
         from torchvision.models import vgg16
 
-        layers = vgg16(weights=None).features
+        with torch.device("meta"):  # nothing is drawn: every weight is loaded
+            layers = vgg16(weights=None).features
+        layers = layers.to_empty(device="cpu")
         layers.load_state_dict({key[9:]: value for key, value in backbone.items() if key.startswith("features.")})
         starts = (0, *(end + 1 for end in DISTS_STAGE_ENDS[:-1]))  # the max pooling between stages is left out
         self.stages = nn.ModuleList(layers[start:end] for start, end in zip(starts, DISTS_STAGE_ENDS, strict=True))
