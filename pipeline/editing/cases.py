@@ -83,6 +83,13 @@ def choose_cases(
     return cases
 
 
+def no_cases(total: int) -> str:
+    """Why `choose_cases` found nothing among `total` images."""
+    if total < 2:
+        return "a single image has no partner to edit it with"
+    return "no images hold the regions this task edits"
+
+
 _TASK_STREAMS: tuple[EditTask, ...] = (
     "reconstruct", "style_transfer", "global_style_transfer", "shape_transfer", "style_and_shape_transfer",
     "style_interpolation", "shape_interpolation", "sampling", "absent_style",

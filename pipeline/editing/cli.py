@@ -24,10 +24,21 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--task", action="append", choices=TASKS, metavar="TASK", help=f"one of {', '.join(TASKS)} (default: all)"
     )
-    parser.add_argument("--region", action="append", metavar="NAME", help="class or class group to edit, repeatable")
+    parser.add_argument(
+        "--region",
+        action="append",
+        metavar="NAME",
+        help="class or class group to edit, repeatable; absent_style takes out the first",
+    )
     parser.add_argument("--images", type=int, default=6, metavar="N", help="rows of a grid (default: 6)")
-    parser.add_argument("--split", choices=("val", "test"), default="test")
-    parser.add_argument("--steps", type=int, default=5, metavar="N", help="positions of an interpolation (default: 5)")
+    parser.add_argument("--split", choices=("train", "val", "test"), default="test")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=5,
+        metavar="N",
+        help="positions of an interpolation, samples of a layout (default: 5)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the choice of images and of sampled styles")
     parser.add_argument(
         "--cell", type=int, default=128, metavar="PX", help="height of a picture in the grid (default: 128)"
@@ -39,7 +50,7 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the grids; returns the exit status (2 when a task named with --task cannot be done by the family)."""
     from pipeline.data import build_dataset
-    from pipeline.editing.cases import choose_cases
+    from pipeline.editing.cases import choose_cases, no_cases
     from pipeline.editing.grids import edit_grid
     from pipeline.editing.tasks import refusal
     from pipeline.evaluation_cli import finished_run
@@ -57,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
     regions = tuple(args.region) if args.region else standard.regions
     for name in args.region or ():
         dataset.label_space.members(name)  # an unknown name is an error that lists the near ones
-    cfg = standard.model_copy(update={"pairs": args.images, "regions": regions, "seed": args.seed})
+    absent = args.region[0] if args.region else standard.absent
+    cfg = standard.model_copy(update={"pairs": args.images, "regions": regions, "absent": absent, "seed": args.seed})
     folder = args.out / "edits" / record.id[:10]
     chosen: tuple[EditTask, ...] = tuple(args.task) if args.task else TASKS
     for task in chosen:
@@ -66,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"task {task}: {reason} (run {record.id[:10]})")
         cases = [] if reason else choose_cases(task, cfg, dataset, len(dataset))
         if not cases:
-            print(f"{task:<26} not applicable: {reason or 'no images of this split hold the regions'}")
+            print(f"{task:<26} not applicable: {reason or no_cases(len(dataset))}")
             continue
         grid = edit_grid(
             task, generator, dataset, cases, device=device, steps=args.steps, seed=args.seed, cell=args.cell

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from pipeline.data.batch import Batch, image_array
+from pipeline.data.batch import image_array
 from pipeline.data.types import Dataset
-from pipeline.editing.cases import Case
+from pipeline.editing.cases import WHOLE, Case
 from pipeline.editing.scoring import load_case_batches
 from pipeline.editing.tasks import perform
 from pipeline.editing.truth import Renderer, renderer_of
@@ -42,7 +42,10 @@ def edit_grid(
     seed: int,
     cell: int,
 ) -> Grid:
-    """Carry out `task` on `cases` (at least one) and lay the pictures out, each enlarged to `cell` pixels in height."""
+    """Carry out `task` on `cases` (at least one) and lay the pictures out, each enlarged to `cell` pixels in height.
+
+    `steps`: positions of an interpolation, or samples of a layout.
+    """
     renderer = renderer_of(dataset)
     content, reference = load_case_batches(task, dataset, cases, renderer, device)
     with torch.no_grad():
@@ -55,14 +58,20 @@ def edit_grid(
     columns["reconstruction"] = list(image_array(edited.reconstruction))
     if edited.steps:
         for number, step in enumerate(edited.steps):
-            columns[f"step {number}"] = list(image_array(step))
+            columns[f"{number / (len(edited.steps) - 1):.0%} reference"] = list(image_array(step))
+    elif task == "sampling":
+        columns["sample 1"] = list(image_array(edited.image))
+        for number in range(1, steps):
+            with torch.no_grad():
+                more = perform(task, generator, content, reference, cases, steps=steps, seed=seed + number)
+            columns[f"sample {number + 1}"] = list(image_array(more.image))
     elif task != "reconstruct":
         columns["edit"] = list(image_array(edited.image))
     truths = _truths(task, cases, labels, renderer)
     if truths and task != "reconstruct":
         columns["ground truth"] = truths
     rows = [[pictures[i] for pictures in columns.values()] for i in range(len(cases))]
-    captions = [f"{_key(content, i)} {case.region}" for i, case in enumerate(cases)]
+    captions = [content.keys[i] + ("" if case.region == WHOLE else f", {case.region}") for i, case in enumerate(cases)]
     return Grid(compose(rows, tuple(columns), captions, cell), tuple(columns))
 
 
@@ -92,7 +101,3 @@ def _truths(task: EditTask, cases: list[Case], labels: NDArray[np.integer], rend
         return []
     found = [renderer.truth(task, case, label) for case, label in zip(cases, labels, strict=True)]
     return [picture for picture in found if picture is not None]
-
-
-def _key(batch: Batch, index: int) -> str:
-    return batch.keys[index]

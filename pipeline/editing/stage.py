@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.editing.cases import Case, choose_cases
+from pipeline.editing.cases import Case, choose_cases, no_cases
 from pipeline.editing.scoring import load_case_batches, score
 from pipeline.editing.tasks import refusal
 from pipeline.editing.truth import renderer_of
@@ -36,7 +36,7 @@ def editing_stage(context: Context, make: RowMaker) -> tuple[list[MetricRow], li
             continue
         cases = choose_cases(task, context.protocol.editing, context.dataset, context.total)
         if not cases:
-            reason = "no images hold the regions this task edits"
+            reason = no_cases(context.total)
             rows += [make.not_applicable(f"edit_{name}_{task}", reason) for name in _headline(task)]
             continue
         totals = _measure(task, cases, context, lpips)

@@ -118,14 +118,19 @@ def frechet_interval(
 ) -> Interval:
     """Interval of the Fréchet distance to a fixed reference by resampling the generated images with replacement.
 
-    One (n, n) Gram matrix serves all resamples: the non-zero eigenvalues of S_ref^1/2 S S_ref^1/2 are those of X S_ref X^T/(n-1)
-    with X the centred rows. Repeated images raise the distance (its bias is about 1/n), so the resampled values are shifted to
-    have the measured one as their mean: the interval says how much the choice of images matters, not where n -> inf lies.
+    The rows are turned by S_ref^1/2 once, so that a resample costs one (d, d) spectrum. With no more images than features one
+    (n, n) Gram matrix serves all resamples instead: the non-zero eigenvalues of S_ref^1/2 S S_ref^1/2 are those of
+    X S_ref X^T/(n-1) with X the centred rows. Repeated images raise the distance (its bias is about 1/n), so the resampled values
+    are shifted to have the measured one as their mean: the interval says how much the choice of images matters, not where
+    n -> inf lies.
     """
     rows = check_features(features, mean_ref.shape[0])
     count = len(rows)
     rng = np.random.default_rng(seed)
-    gram = rows @ cov_ref @ rows.T
+    centred = rows - rows.mean(axis=0)  # the spectrum does not depend on it, its rounding does
+    few = count <= rows.shape[1]
+    gram: Matrix | None = centred @ cov_ref @ centred.T if few else None
+    turned: Matrix = rows if few else centred @ root(cov_ref)
     norms = (rows * rows).sum(axis=1)
     values = np.empty(resamples)
     for i in range(resamples):
@@ -133,11 +138,12 @@ def frechet_interval(
         chosen = np.flatnonzero(times)
         weight = times[chosen] / count
         mean = weight @ rows[chosen]
-        block = gram[np.ix_(chosen, chosen)]
-        across = weight @ block
-        centred = block - across[None, :] - across[:, None] + weight @ across
-        scale = np.sqrt(times[chosen])
-        eigenvalues = np.linalg.eigvalsh(centred * scale[:, None] * scale[None, :] / (count - 1))
+        if gram is not None:
+            spectrum = _gram_spectrum(gram[np.ix_(chosen, chosen)], weight, times[chosen])
+        else:
+            away = turned[chosen] - weight @ turned[chosen]
+            spectrum = _spectrum((away * times[chosen][:, None]).T @ away)
+        eigenvalues = spectrum / (count - 1)
         trace = (times[chosen] @ norms[chosen] - count * mean @ mean) / (count - 1)
         offset = mean - mean_ref
         values[i] = offset @ offset + np.trace(cov_ref) + trace - 2 * np.sqrt(significant(eigenvalues)).sum()
@@ -146,6 +152,19 @@ def frechet_interval(
     values += frechet(mean_ref, cov_ref, own.mean, own.covariance) - values.mean()
     low, high = np.quantile(values, [tail, 1.0 - tail])
     return Interval(max(0.0, float(low)), float(high))
+
+
+def _gram_spectrum(block: Matrix, weight: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Eigenvalues of the centred products `block` (m, m) of rows that occur `times` (m,), `weight` their shares."""
+    across = weight @ block
+    centred = block - across[None, :] - across[:, None] + weight @ across
+    scale = np.sqrt(times)
+    return _spectrum(centred * scale[:, None] * scale[None, :])
+
+
+def _spectrum(symmetric: Matrix) -> Matrix:
+    values: Matrix = np.linalg.eigvalsh(symmetric).astype(np.float64)
+    return values
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,36 @@ if TYPE_CHECKING:
 BATCH = 32
 
 
-def content_digest(dataset: Dataset, total: int) -> str:
-    """sha256 over images and labels of the first `total` samples, in order: two sets are the same when their pixels are."""
+def content_digest(dataset: Dataset, total: int, cache: Path | None = None) -> str:
+    """sha256 over images and labels of the first `total` samples, in order: two sets are the same when their pixels are.
+
+    Faces are drawn for it once per `cache`: what is drawn follows from the renderer's version and the faces' numbers, under which
+    the digest is remembered there.
+    """
+    note = None if cache is None else _note(dataset, total, cache)
+    if note is not None and note.exists():
+        return note.read_text()
+    found = _content_digest(dataset, total)
+    if note is not None:
+        atomic.write_bytes(note, found.encode())
+    return found
+
+
+def _note(dataset: Dataset, total: int, cache: Path) -> Path | None:
+    """Where the digest of these samples is remembered; None where only their pixels say what they are."""
+    from pipeline.data.procfaces import RENDERER_VERSION
+    from pipeline.editing.truth import renderer_of
+
+    renderer = renderer_of(dataset)
+    if renderer is None:
+        return None
+    faces = renderer.faces
+    numbers = [faces.face_index(i) for i in range(total)]
+    key = digest(canonical_json([RENDERER_VERSION, faces.seed, numbers, [dataset.height, dataset.width]]))
+    return cache / "content" / f"procfaces_{key[:32]}.txt"
+
+
+def _content_digest(dataset: Dataset, total: int) -> str:
     hasher = hashlib.sha256()
     for index in range(total):
         sample = dataset[index]
@@ -37,7 +65,7 @@ def reference_features(
     extractor: FeatureExtractor, dataset: Dataset, total: int, cache: Path | None, progress: Progress
 ) -> tuple[NDArray[np.float32], str]:
     """Features (total, width) of the first `total` real images and the content digest of these images."""
-    content = content_digest(dataset, total)
+    content = content_digest(dataset, total, cache)
     path = None
     if cache is not None:
         path = cache / "reference" / f"{digest(canonical_json([extractor.identity, content]))[:32]}.npy"
