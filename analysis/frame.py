@@ -181,6 +181,8 @@ def _metric_frame(manifest: StudyManifest, raw: dict[str, RawRecord], runs: pd.D
     columns_of: dict[str, list[Any]] = {field: [] for field in VALUE_FIELDS}
     position: list[int] = []  # row of `runs` each metric row belongs to
     states, reasons = runs["run_state"].tolist(), runs["run_reason"].tolist()
+    # Costs belong to no split; a run that lacks one (a rule is not trained) must not turn the column into one of a split.
+    of_no_split = {row["name"] for record in raw.values() for row in record.metrics if row.get("split") == ""}
     for index, cell in enumerate(manifest.cells):
         rows = raw[cell.run_id].metrics if states[index] != "damaged" else []
         present = set()
@@ -200,7 +202,8 @@ def _metric_frame(manifest: StudyManifest, raw: dict[str, RawRecord], runs: pd.D
         for metric in manifest.metrics:
             if metric.name not in present:
                 reason = _absence(states[index], reasons[index], manifest)
-                filler = (metric.name, None, 0, "", metric.direction, manifest.split, manifest.protocol, "", "trained")
+                split = "" if metric.name in of_no_split else manifest.split
+                filler = (metric.name, None, 0, "", metric.direction, split, manifest.protocol, "", "trained")
                 for field, item in zip(VALUE_FIELDS, (*filler, "missing", reason), strict=True):
                     columns_of[field].append(item)
                 position.append(index)

@@ -42,7 +42,7 @@ def general(study: Study, spec: TableSpec, facts: TableFacts, rows: list[RowPlan
     spread = "; mean ± standard deviation over seeds (ddof = 1)" if facts.spread and spec.show.std else ""
     lines = [
         f"Protocol {study.manifest.protocol}, split {study.manifest.split}, {images} images; "
-        f"n = {facts.n} seed{'s' if facts.n != 1 else ''} a cell unless marked (planned: {seeds or 'none'}){spread}."
+        f"n = {facts.n} seed{'s' if facts.n != 1 else ''} a cell unless marked (seeds planned: {seeds or 'none'}){spread}."
     ]
     lines += _data(runs)
     lines += _code(runs)

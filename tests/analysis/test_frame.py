@@ -12,7 +12,7 @@ import pytest
 from analysis import columns
 from analysis.frame import load_study
 from pipeline.errors import UserError
-from pipeline.records import RunStore, StudyManifest
+from pipeline.records import RunStore, StudyManifest, StudyMetric
 from pipeline.records.bulk import read_raw
 from tests.analysis.synthetic import ARMS, PSNR, SSIM, SyntheticArm, fingerprint_of, make_study
 
@@ -183,3 +183,20 @@ def test_metrics_of_another_protocol_do_not_count_as_the_study_s(tmp_path: Path)
     make_study(tmp_path, arms=TWO, metrics=metrics, seeds=(0,))
     frame = load_study(tmp_path, "synthetic").frame
     assert sorted(frame[(frame["arm"] == "a") & (frame["metric"] == "ssim")]["status"]) == ["missing", "ok"]
+
+
+def test_a_run_without_a_cost_does_not_hide_the_others(tmp_path: Path) -> None:
+    """A rule is not trained: its missing training speed belongs to no split, as the recorded ones do."""
+    manifest = make_study(tmp_path)
+    speed = StudyMetric("train_images_per_s", "secondary", "max")
+    dataclasses.replace(manifest, metrics=(*manifest.metrics, speed)).save(tmp_path / "synthetic")
+    for cell in manifest.cells:
+        if cell.arm == "painter":
+            path = RunStore(tmp_path / "runs").record(cell.run_id).path / "metrics.json"
+            value = json.loads(path.read_text())
+            value["rows"] = [row for row in value["rows"] if row["name"] != "train_images_per_s"]
+            path.write_text(json.dumps(value))
+    frame = load_study(tmp_path, "synthetic").frame
+    rows = frame[frame["metric"] == "train_images_per_s"]
+    assert set(rows.loc[rows["arm"] == "painter", "status"]) == {"missing"}
+    assert set(rows["split"]) == {""}
