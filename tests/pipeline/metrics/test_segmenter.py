@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from pipeline.errors import UserError
+from pipeline.evaluation import evaluate, split_source
 from pipeline.images import ImageBatch, from_uint8
 from pipeline.metrics.reference import content_digest, reference_features
 from pipeline.metrics.segmentation import Confusion
 from pipeline.metrics.segmenter import Segmenter, UNet, build_network, external_segmenter, trained_segmenter
 from pipeline.progress import Quiet
 from pipeline.schema.evaluation import SegmenterConfig
-from tests.pipeline.metrics.doubles import CLASSES, faces, protocol
+from tests.pipeline.metrics.doubles import CLASSES, Echo, faces, painter, protocol
 
 CPU = torch.device("cpu")
 
@@ -124,3 +125,35 @@ def test_reference_features_are_cached_by_content(tmp_path: Path) -> None:
     extractor.identity = "means 2"
     reference_features(extractor, data, 6, tmp_path, Quiet())  # type: ignore[arg-type]
     assert extractor.calls == 3
+
+
+def test_real_images_are_judged_once_for_all_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    labels = Segmenter.labels
+
+    def counting(self: Segmenter, images: ImageBatch) -> torch.Tensor:
+        seen.append(len(images))
+        return labels(self, images)
+
+    monkeypatch.setattr(Segmenter, "labels", counting)
+    cfg = protocol("semantic", segmenter__iterations=2)
+    splits = split_source(lambda split: faces(6, split=split))
+    found = [
+        evaluate(generator, faces(6), cfg, device=CPU, cache=cache, splits=splits)
+        for generator, cache in ((Echo(0.5), tmp_path), (Echo(0.5), tmp_path), (painter(), tmp_path), (painter(), None))
+    ]
+    assert seen == [6, 6, 6, 6, 6, 6], "outputs each time; real images at first and without a cache"
+    assert found[0].rows == found[1].rows and found[2].rows == found[3].rows
+    fewer = evaluate(Echo(0.5), faces(4), cfg, device=CPU, cache=tmp_path, splits=splits)
+    assert seen[6:] == [4, 4], "other images, other answers"
+    assert {row.n for row in fewer.rows} == {4}
+
+
+def test_the_digest_of_drawn_faces_is_remembered_and_right(tmp_path: Path) -> None:
+    data = faces(5)
+    plain = content_digest(data, 5)
+    assert content_digest(data, 5, tmp_path) == content_digest(data, 5, tmp_path) == plain
+    assert len(list((tmp_path / "content").iterdir())) == 1
+    others = {content_digest(faces(5, split="val"), 5, tmp_path), content_digest(data, 4, tmp_path),
+              content_digest(faces(5, 48), 5, tmp_path)}  # fmt: skip
+    assert len(others | {plain}) == 4
