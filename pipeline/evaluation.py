@@ -28,7 +28,7 @@ from pipeline.metrics.accumulate import Contribution, Resume, Totals
 from pipeline.metrics.context import Context, Splits
 from pipeline.metrics.parts import Part, View
 from pipeline.metrics.stages import build_parts, run_stages
-from pipeline.models.contract import Generator
+from pipeline.models.contract import Generator, instance_arguments
 from pipeline.progress import Progress, Quiet
 from pipeline.protocols import RowMaker, protocol_digest
 from pipeline.records.rows import MetricRow
@@ -124,8 +124,9 @@ def reconstruct(generator: Generator, batch: Batch, device: torch.device, first_
     """Reconstruction of a batch from its own style. Raises RunFailed when the output is not finite."""
     batch = batch.to(device)
     begin = cost.now(device)
-    style = generator.encode_style(batch.image, batch.mask)
-    synthesis = generator.synthesize(batch.mask, style, attention=generator.capabilities.attention)
+    instances = instance_arguments(generator, batch.instance)
+    style = generator.encode_style(batch.image, batch.mask, **instances)
+    synthesis = generator.synthesize(batch.mask, style, attention=generator.capabilities.attention, **instances)
     seconds = cost.now(device) - begin
     return View(
         batch=batch,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pipeline.data.batch import Batch
 from pipeline.distributed import World
 from pipeline.errors import UserError
-from pipeline.models.contract import Generator
+from pipeline.models.contract import Generator, instance_arguments
 from pipeline.models.discriminator import discriminate, judge
 from pipeline.models.registry import family_of
 from pipeline.objective import SUMMED, Objective
@@ -93,7 +93,10 @@ class Trainer:
         self.discriminator.requires_grad_(False)
         for part in micro:
             with self._autocast():
-                made = self._run_generator(part.image, part.mask, attention=self.objective.wants_attention)
+                instances = instance_arguments(self.generator, part.instance)
+                made = self._run_generator(
+                    part.image, part.mask, attention=self.objective.wants_attention, **instances
+                )
                 fake = made.synthesis.image
                 features_fake, features_real = judge(self._run_discriminator, part.mask, fake, part.image)
                 losses = self.objective.generator_terms(made, part.image, part.mask, features_fake, features_real)

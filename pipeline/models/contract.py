@@ -108,3 +108,8 @@ class InstanceGenerator(Generator):
         """As `Generator.forward`."""
         style = self.encode_style(image, mask, instances=instances)
         return GeneratorPass(self.synthesize(mask, style, attention=attention, instances=instances), style)
+
+
+def instance_arguments(generator: nn.Module, instances: Tensor | None) -> dict[str, Tensor]:
+    """Keyword arguments that hand a batch's instance map (N,H,W) to a family that takes one; none for all others."""
+    return {"instances": instances} if instances is not None and isinstance(generator, InstanceGenerator) else {}

@@ -296,3 +296,12 @@ def test_the_norm_that_acts_is_recorded() -> None:
     generator = build_generator(config.model, 19, config.data.hw)
     alone, many = norms_in_effect(generator, World(0, 1)), norms_in_effect(generator, World(0, 2))
     assert alone["BatchNorm2d"] == many["SyncBatchNorm"] > 0 and "SyncBatchNorm" not in alone
+
+
+def test_instance_maps_reach_the_families_that_take_them(tmp_path: Path) -> None:
+    """One instance a class by default; with data.instances the same run is another run with other numbers."""
+    small = ("model=inade", "train.iterations=2", "train.checkpoint_every=100")
+    plain = run(tmp_path, *small)
+    by_instance = run(tmp_path, *small, "data.instances=true")
+    assert by_instance.id != plain.id and by_instance.state == "finished"
+    assert values(by_instance) != values(plain)
