@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pipeline.models.head_maps import heads_observed, show_heads
 from pipeline.models.kernels import folds, is_naive
-from pipeline.models.precision import full_precision
+from pipeline.models.precision import full_precision, wide
 from pipeline.models.tokens import WORTH, Tokens
 
 
@@ -74,8 +74,8 @@ class Attention(nn.Module):
             update, scores = self(normed, codes, logits=logits)
             return Tokens(tokens.dense + update), scores
         with full_precision(codes):
-            k = self.to_k(codes.float()).view(images, count, self.heads, -1) * self.scale
-            v = self.to_v(codes.float()).view(images, count, self.heads, -1)
+            k = self.to_k(wide(codes)).view(images, count, self.heads, -1) * self.scale
+            v = self.to_v(wide(codes)).view(images, count, self.heads, -1)
             to_q = self.to_q.weight.view(self.heads, -1, self.to_q.in_features)  # (heads,width,D)
             to_out = self.to_out.weight.view(-1, self.heads, v.shape[-1])  # (D,heads,width)
             queries = torch.einsum("hwd,nkhw->ndhk", to_q, k).flatten(2)  # (N,D,heads*K)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.models.kernels import folds
-from pipeline.models.precision import full_precision
+from pipeline.models.precision import full_precision, wide
 
 WORTH = 0.8  # folding must save a fifth of the multiply-adds: it takes more, and smaller, operations
 
@@ -76,7 +76,7 @@ class Tokens:
         if not precise:
             return times(normed, weight, bias)
         with full_precision(weight):
-            return times(normed.float(), weight.float(), bias)
+            return times(wide(normed), wide(weight), bias)
 
     def norm_folds(self, outputs: int, weights: int) -> bool:
         """Whether `normed_linear` to `outputs` channels takes folded weights (`weights`: N if one an image, else 1)."""
@@ -103,15 +103,15 @@ class Tokens:
         shift = bias
         if self.offset is not None and folded:
             with full_precision(weight):
-                moved = self.offset.float() @ weight.float()  # (O,)
-                shift = moved if bias is None else moved + bias.float()
+                moved = wide(self.offset) @ wide(weight)  # (O,)
+                shift = moved if bias is None else moved + wide(bias)
         rest = Tokens(self.whole, tuple(kept), None if folded else self.offset)
         out: Tensor | None = None
         if self.whole is not None or kept:
             out, shift = times(rest.dense, weight, shift), None
         for term in folded:
             with full_precision(weight):
-                basis = term.basis.float() @ weight.float()  # ((N,)r,O)
+                basis = wide(term.basis) @ wide(weight)  # ((N,)r,O)
             part = times(term.coefficients, basis, shift)
             out, shift = part if out is None else out + part, None
         assert out is not None, "tokens have at least one part"
@@ -121,10 +121,10 @@ class Tokens:
         """Coefficients (N,P,R) divided by the tokens' deviation, and the weight and bias to apply to them; float32."""
         width = weight.shape[-2]
         with full_precision(weight):
-            bases = [term.basis.float() for term in self.terms]
-            parts = [term.coefficients.float() for term in self.terms]
+            bases = [wide(term.basis) for term in self.terms]
+            parts = [wide(term.coefficients) for term in self.terms]
             if self.offset is not None:
-                bases.append(self.offset.float().unsqueeze(0))
+                bases.append(wide(self.offset).unsqueeze(0))
                 parts.append(torch.ones_like(parts[0][..., :1]))
             if any(basis.dim() == 3 for basis in bases):
                 images = parts[0].shape[0]
@@ -132,8 +132,8 @@ class Tokens:
             basis = torch.cat(bases, dim=-2)  # ((N,)R,D)
             centred = basis - basis.mean(dim=-1, keepdim=True)  # tokens minus their mean over channels
             gram = centred @ centred.mT / width  # ((N,)R,R)
-            folded = (centred * norm.weight) @ weight.float()  # ((N,)R,O)
-            shift = norm.bias @ weight.float()  # (O,) or (N,O)
+            folded = (centred * norm.weight) @ wide(weight)  # ((N,)R,O)
+            shift = norm.bias @ wide(weight)  # (O,) or (N,O)
             shift = shift if bias is None else shift + bias
             z = torch.cat(parts, dim=-1)  # (N,P,R)
             variance = ((z @ gram) * z).sum(dim=-1, keepdim=True)  # (N,P,1); rounding can take it below zero

@@ -1,0 +1,176 @@
+"""The benchmark: both modes compute the same training step, and what is written can be read and compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.__main__ import main
+from pipeline.bench.modes import naive_against_fast
+from pipeline.bench.naive import NaiveTrainer
+from pipeline.bench.page import BEGIN, END, rewrite
+from pipeline.bench.parts import flat, matmul_peak, step_parts
+from pipeline.bench.rooms import STUDY, make_study
+from pipeline.bench.setup import configure, prepare
+from pipeline.bench.text import as_markdown, as_text, compare
+from pipeline.errors import UserError
+from pipeline.records.bulk import read_raw
+from pipeline.trainer import Trainer
+
+SMALL = ("size=16", "train.batch_size=2", "discriminator.width=8", "discriminator.layers=2")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("model.checkpointing=true",),
+        ("model.depth=2", "model.encoder.grouping=class"),
+        ("model.conditioning=sean", "loss.attention.kind=off"),
+        ("model=sean",),
+        ("model=spade", "model.style=vae", "loss.kl.weight=0.05"),
+        ("train.accumulate=2",),
+    ],
+    ids=" ".join,
+)
+def test_naive_and_fast_steps_have_equal_losses(overrides: tuple[str, ...]) -> None:
+    """What CI holds of the benchmark: equality, not time."""
+    result = naive_against_fast([*SMALL, *overrides], pairs=2, memory=False)
+    assert result["max_loss_difference"] < 1e-4
+    assert {"gan", "feature_matching", "d_fake", "d_real"} <= set(result["loss_differences"])
+    assert result["naive_peak_gib"] is None and result["ratio"] > 0 and len(result["seconds"]["fast"]) == 2
+
+
+def test_the_naive_step_is_another_way() -> None:
+    """It runs the generator twice and without the fused optimiser, also after taking over a fast trainer's state."""
+    cfg, device = configure(SMALL)
+    naive, batch = prepare(cfg, device, NaiveTrainer)
+    fast, _ = prepare(cfg, device)
+    counts = {}
+    for name, trainer in (("naive", naive), ("fast", fast)):
+        calls: list[int] = []
+        trainer.generator.register_forward_hook(lambda *_args, calls=calls: calls.append(1))
+        trainer.step(batch)
+        counts[name] = len(calls)
+    assert counts == {"naive": 2, "fast": 1}
+    naive.load_state(fast.state())
+    assert not naive.optimiser_g.param_groups[0]["fused"] and fast.optimiser_g.param_groups[0]["fused"]
+
+
+@pytest.mark.parametrize(
+    ("switch", "tolerance"),
+    [("train.channels_last=true", 1e-5), ("model.checkpointing=true", 0.0), ("train.precision=bf16", 0.05)],
+)
+def test_switches_of_speed_keep_the_numbers(switch: str, tolerance: float) -> None:
+    losses = []
+    for overrides in ((), (switch,)):
+        cfg, device = configure([*SMALL, *overrides])
+        trainer, batch = prepare(cfg, device)
+        trainer.step(batch)
+        losses.append({name: float(value) for name, value in trainer.step(batch).items()})
+    for name, value in losses[0].items():
+        assert losses[1][name] == pytest.approx(value, rel=tolerance, abs=tolerance)
+
+
+@pytest.mark.slow
+def test_compiled_step_keeps_the_losses() -> None:
+    losses = []
+    for compiled in ("false", "true"):
+        cfg, device = configure([*SMALL, f"train.compile={compiled}"])
+        trainer, batch = prepare(cfg, device)
+        losses.append({name: float(value) for name, value in trainer.step(batch).items()})
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4, abs=1e-5)
+
+
+def test_fused_adam_is_adam() -> None:
+    """The fused update equals the textbook's for twenty steps, betas as published."""
+    torch.manual_seed(0)
+    value, gradient_of = torch.randn(50), torch.randn(20, 50)
+    parameter = torch.nn.Parameter(value.clone())
+    adam = torch.optim.Adam([parameter], lr=1e-3, betas=(0.0, 0.9), fused=True)
+    expected, second = value.double(), torch.zeros(50, dtype=torch.float64)
+    for step, gradient in enumerate(gradient_of, start=1):
+        parameter.grad = gradient.clone()
+        adam.step()
+        second = 0.9 * second + 0.1 * gradient.double().square()
+        expected = expected - 1e-3 * gradient.double() / ((second / (1 - 0.9**step)).sqrt() + 1e-8)
+    torch.testing.assert_close(parameter.detach().double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_parts_of_a_step() -> None:
+    result = step_parts(SMALL, repeats=1)
+    rows = {row["part"]: row for row in result["rows"]}
+    assert {"encoder", "embedder", "stages.0", "stages.2", "to_rgb", "losses", "optimisers", "data", "whole step"} <= set(rows)
+    pixels, batch, width = 16 * 16, 2, 16
+    assert rows["to_rgb"]["gflops"] == pytest.approx(2 * batch * pixels * width * 3 / 1e9)
+    assert rows["stages.1"]["backward_ms"] > 0 and 0 < rows["stages.1"]["share_of_peak"] < 5
+    assert result["images_per_s"] == pytest.approx(2000 / rows["whole step"]["forward_ms"])
+    assert len(as_text(result).splitlines()) == 1 + 1 + len(rows) + 2
+    assert matmul_peak(torch.device("cpu")) > 1e8
+
+
+def test_every_family_has_parts() -> None:
+    for family, expected in (("sean", "trunk.up.0"), ("spade", "trunk.head")):
+        rows = step_parts([*SMALL, f"model={family}"], repeats=1)["rows"]
+        assert expected in [row["part"] for row in rows]
+
+
+def test_flat_finds_nested_tensors() -> None:
+    a, b = torch.zeros(1), torch.ones(1)
+    assert flat([a, (b, [a]), "text", None]) == [a, b, a]
+
+
+def test_compare_and_page(tmp_path: Path) -> None:
+    one = {"benchmark": "data", "device": "cpu", "rows": [{"cache": "none", "workers": 0, "images_per_s": 10.0}]}
+    two = {"benchmark": "data", "device": "cpu", "rows": [{"cache": "none", "workers": 0, "images_per_s": 25.0}]}
+    for name, value in (("a", one), ("b", two)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(value))
+    assert compare(tmp_path / "a.json", tmp_path / "b.json").splitlines()[1].split()[-3:] == ["10", "25", "2.500"]
+    page = tmp_path / "page.md"
+    page.write_text(f"above\n{BEGIN}\nold\n{END}\nbelow\n")
+    rewrite(page, tmp_path, ["a", "missing"])
+    text = page.read_text()
+    assert text.startswith("above\n") and text.endswith("\nbelow\n") and "old" not in text
+    assert "| none | 0 | 10 |" in text and "missing" not in text
+    rewrite(page, tmp_path, ["a", "missing"])
+    assert page.read_text() == text
+    assert as_markdown(two).splitlines()[2] == "| cache | workers | images_per_s |"
+    with pytest.raises(UserError, match="no benchmark result"):
+        compare(page, tmp_path / "a.json")
+    page.write_text("no markers")
+    with pytest.raises(UserError, match="lacks the lines"):
+        rewrite(page, tmp_path, ["a"])
+
+
+def test_a_synthetic_study_is_a_study(tmp_path: Path) -> None:
+    from analysis.frame import load_study
+
+    make_study(tmp_path, 10)
+    study = load_study(tmp_path, STUDY)
+    assert len(study.runs) == 10
+    assert {read_raw(tmp_path / "runs", cell.run_id).state for cell in study.manifest.cells} == {"finished"}
+    assert study.frame["value"].eq(20.0).sum() == 40
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "out" / "step.json"
+    assert main(["bench", "step", "--repeats", "1", "--json", str(target), *SMALL]) == 0
+    assert json.loads(target.read_text())["benchmark"] == "step, part by part"
+    assert "whole step" in capsys.readouterr().out
+    assert main(["bench", "--compare", str(target), str(target)]) == 0
+    assert "1.000" in capsys.readouterr().out
+    assert main(["bench"]) == 2
+    assert "--compare" in capsys.readouterr().err
+    assert main(["bench", "all", "--only", "nothing"]) == 2
+    assert main(["bench", "step", "sizze=16"]) == 2
+
+
+def test_trainers_of_the_benchmark_are_a_runs(tmp_path: Path) -> None:
+    """Nothing is at zero that would hide a block, and the batch is what the overrides say."""
+    cfg, device = configure(SMALL)
+    trainer, batch = prepare(cfg, device)
+    assert isinstance(trainer, Trainer) and tuple(batch.image.shape) == (2, 3, 16, 16)
+    assert all(bool(p.any()) for p in trainer.generator.parameters() if p.dim() > 1)
