@@ -62,6 +62,14 @@ class MaskModulation(nn.Module):
 
     def forward(self, mask: Tensor, size: tuple[int, int], extra: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`mask` (N,K,H,W) one-hot, `extra` (N,extra_channels,H',W') or None -> gamma, beta, each (N,C,*size)."""
+        features = self.features(mask, size, extra)
+        if not folds():
+            return self.gamma(features), self.beta(features)
+        gamma, beta = F.conv2d(features, *self.stacked(), padding=1).chunk(2, dim=1)
+        return gamma, beta
+
+    def features(self, mask: Tensor, size: tuple[int, int], extra: Tensor | None = None) -> Tensor:
+        """What gamma and beta are convolutions of: (N,hidden,*size), not negative."""
         layout = resize_nearest(mask, size)  # (N,K,h,w) {0,1}
         if (extra is None) != (self.extra_channels == 0):
             raise ValueError(
@@ -69,8 +77,17 @@ class MaskModulation(nn.Module):
             )
         if extra is not None:
             layout = torch.cat([layout.to(extra.dtype), resize_nearest(extra, size)], dim=1)  # (N,K+E,h,w)
-        features = F.relu(self.shared(layout))  # (N,hidden,h,w)
-        return self.gamma(features), self.beta(features)
+        return F.relu(self.shared(layout))
+
+    def stacked(self) -> tuple[Tensor, Tensor]:
+        """Weight (2C,hidden,3,3) and bias (2C,) that give gamma and beta, one behind the other, in one convolution."""
+        return stack_convs(self.gamma, self.beta)
+
+
+def stack_convs(gamma: nn.Conv2d, beta: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """Weights (2C,in,3,3) and biases (2C,) of two convolutions of the same input."""
+    assert gamma.bias is not None and beta.bias is not None, "built with biases"
+    return torch.cat([gamma.weight, beta.weight]), torch.cat([gamma.bias, beta.bias])
 
 
 class SpadeNorm(nn.Module):
@@ -129,23 +146,24 @@ class StyleModulation(nn.Module):
         if is_naive():
             spread = self._spread_naive(layout, style)
             return self.gamma(spread), self.beta(spread)
+        weight, bias = stack_convs(self.gamma, self.beta)
+        source, weight = self.source_and_weight(layout, style, weight)
+        gamma, beta = (convolve(source, weight) + bias.view(1, -1, 1, 1)).chunk(2, dim=1)
+        return gamma, beta
+
+    def source_and_weight(self, layout: Tensor, style: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """A map and weights whose convolution is that of the broadcast codes with `weight` (O,S,3,3).
+
+        Either the codes in their regions (N,S,h,w) and `weight` itself, or the one-hot `layout` (N,K,h,w) and weights folded
+        with the codes, one set an image (N,O,K,3,3): whichever takes fewer multiply-adds.
+        """
         codes = F.relu(torch.einsum("nks,kts->nkt", style, self.class_weight) + self.class_bias)  # (N,K,S)
         num_classes, style_dim = codes.shape[1], codes.shape[2]
-        pixels = size[0] * size[1]
-        if folds() and num_classes * (style_dim + pixels) < style_dim * pixels:  # multiply-adds a channel and tap: folded < spread
-            return self._folded(self.gamma, layout, codes), self._folded(self.beta, layout, codes)
-        spread = torch.einsum("nks,nkhw->nshw", codes, layout.to(codes.dtype))  # (N,S,h,w)
-        return self.gamma(spread), self.beta(spread)
-
-    @staticmethod
-    def _folded(conv: nn.Conv2d, layout: Tensor, codes: Tensor) -> Tensor:
-        """conv(broadcast(codes)) as a grouped conv of the one-hot map, one group an image; -> (N,C,h,w)."""
-        images, num_classes, height, width = layout.shape
-        weight = torch.einsum("nks,csyx->nckyx", codes, conv.weight)  # (N,C,K,3,3)
-        flat = layout.to(weight.dtype).reshape(1, images * num_classes, height, width)
-        out = F.conv2d(flat, weight.flatten(0, 1), padding=1, groups=images)  # (1,N*C,h,w)
-        out = out.view(images, conv.out_channels, height, width)
-        return out if conv.bias is None else out + conv.bias.to(out.dtype).view(1, -1, 1, 1)
+        pixels = layout.shape[2] * layout.shape[3]
+        cheaper = num_classes * (style_dim + pixels) < style_dim * pixels  # multiply-adds an output channel and tap
+        if folds() and cheaper:
+            return layout.to(codes.dtype), torch.einsum("nks,osyx->nokyx", codes, weight)
+        return torch.einsum("nks,nkhw->nshw", codes, layout.to(codes.dtype)), weight
 
     def _spread_naive(self, layout: Tensor, style: Tensor) -> Tensor:
         """The literal loop over images and classes present at this resolution; -> (N,S,h,w)."""
@@ -159,6 +177,15 @@ class StyleModulation(nn.Module):
                     )
                     spread[image, :, region] = code.to(spread.dtype).unsqueeze(1)
         return spread
+
+
+def convolve(x: Tensor, weight: Tensor) -> Tensor:
+    """3x3 convolution of `x` (N,C,h,w) with `weight` (O,C,3,3), or (N,O,C,3,3), one set an image -> (N,O,h,w)."""
+    if weight.dim() == 4:
+        return F.conv2d(x, weight, padding=1)
+    images, outputs = weight.shape[:2]
+    out = F.conv2d(x.reshape(1, -1, *x.shape[2:]), weight.flatten(0, 1), padding=1, groups=images)
+    return out.view(images, outputs, *x.shape[2:])
 
 
 class SeanNorm(nn.Module):
@@ -198,6 +225,8 @@ class SeanNorm(nn.Module):
     def forward(self, x: Tensor, mask: Tensor, style: Tensor) -> Tensor:
         """x (N,C,h,w), mask (N,K,H,W) one-hot, style (N,K,S) (unused without the style branch) -> (N,C,h,w)."""
         size = (x.shape[-2], x.shape[-1])
+        if self.style_modulation is not None and folds():
+            return self._at_once(self.style_modulation, x, mask, style)
         gamma, beta = self.modulation(mask, size)
         if self.style_modulation is not None:
             style_gamma, style_beta = self.style_modulation(mask, style, size)
@@ -206,6 +235,29 @@ class SeanNorm(nn.Module):
             beta = a_beta * style_beta + (1 - a_beta) * beta
         modulated: Tensor = self.norm(self._with_noise(x)) * (1 + gamma) + beta
         return modulated
+
+    def _at_once(self, by_style: StyleModulation, x: Tensor, mask: Tensor, style: Tensor) -> Tensor:
+        """As `forward`: blending weights go into the convolutions, both branches are one convolution where they can be."""
+        layout = resize_nearest(mask, (x.shape[-2], x.shape[-1]))  # (N,K,h,w) {0,1}
+        channels = x.shape[1]
+        a_gamma, a_beta = torch.sigmoid(self.blend_gamma), torch.sigmoid(self.blend_beta)
+        share = torch.cat([a_gamma.expand(channels), a_beta.expand(channels)])  # (2C,) of the style branch
+        ones = torch.cat([torch.ones_like(share[:channels]), torch.zeros_like(share[:channels])])  # of 1 + gamma
+        style_weight, style_bias = stack_convs(by_style.gamma, by_style.beta)
+        mask_weight, mask_bias = self.modulation.stacked()
+        bias = share * style_bias + (1 - share) * mask_bias + ones
+        share = share.view(-1, 1, 1, 1)
+        source, style_weight = by_style.source_and_weight(layout, style, share * style_weight)
+        features, mask_weight = self.modulation.features(mask, (x.shape[-2], x.shape[-1])), (1 - share) * mask_weight
+        if style_weight.dim() == 5 and style_weight.shape[0] == 1:
+            style_weight = style_weight[0]
+        if style_weight.dim() == 4:
+            weight = torch.cat([style_weight, mask_weight], dim=1)
+            both = F.conv2d(torch.cat([source.to(features.dtype), features], dim=1), weight, bias, padding=1)
+        else:
+            both = F.conv2d(features, mask_weight, bias, padding=1) + convolve(source, style_weight)
+        scale, shift = both.chunk(2, dim=1)  # (N,C,h,w) each
+        return torch.addcmul(shift, self.norm(self._with_noise(x)), scale)
 
     def _with_noise(self, x: Tensor) -> Tensor:
         """x plus one standard normal map an image, scaled per channel."""

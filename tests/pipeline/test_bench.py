@@ -103,7 +103,17 @@ def test_fused_adam_is_adam() -> None:
 def test_parts_of_a_step() -> None:
     result = step_parts(SMALL, repeats=1)
     rows = {row["part"]: row for row in result["rows"]}
-    assert {"encoder", "embedder", "stages.0", "stages.2", "to_rgb", "losses", "optimisers", "data", "whole step"} <= set(rows)
+    assert {
+        "encoder",
+        "embedder",
+        "stages.0",
+        "stages.2",
+        "to_rgb",
+        "losses",
+        "optimisers",
+        "data",
+        "whole step",
+    } <= set(rows)
     pixels, batch, width = 16 * 16, 2, 16
     assert rows["to_rgb"]["gflops"] == pytest.approx(2 * batch * pixels * width * 3 / 1e9)
     assert rows["stages.1"]["backward_ms"] > 0 and 0 < rows["stages.1"]["share_of_peak"] < 5

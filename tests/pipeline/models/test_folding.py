@@ -36,7 +36,9 @@ def make_tokens(images: int, own_basis: bool, offset: bool) -> tuple[Callable[[]
     attention, codes = drawn(images, 40, 5), drawn(*((images,) if own_basis else ()), 5, 24)
     shift = drawn(24)
     sources = [pixels, weight, attention, codes, *([shift] if offset else [])]
-    return lambda: Tokens(None, (Term(pixels, weight),), shift if offset else None).plus(attention, codes, None), sources
+    return lambda: Tokens(None, (Term(pixels, weight),), shift if offset else None).plus(
+        attention, codes, None
+    ), sources
 
 
 @given(st.integers(1, 3), st.booleans(), st.booleans(), st.booleans(), st.booleans())
@@ -135,7 +137,9 @@ def test_judging_the_fake_alone_changes_no_number(norm: str) -> None:
         total = torch.stack([x.square().mean() for scale in features for x in scale]).sum()
         (gradient,) = torch.autograd.grad(total, fake)
         after = [value.clone() for value in discriminator.state_dict().values()]
-        results.append(([x.detach() for s in features for x in s], [x.detach() for s in others for x in s], gradient, after))
+        results.append(
+            ([x.detach() for s in features for x in s], [x.detach() for s in others for x in s], gradient, after)
+        )
     torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-6)
 
 
