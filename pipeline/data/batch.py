@@ -20,7 +20,7 @@ class Batch:
     label: Tensor  # (N,H,W) int64 class index 0..K-1
     mask: Tensor  # (N,K,H,W) float32 one-hot of label
     keys: tuple[str, ...]
-    instance: Tensor | None  # (N,H,W) int64 instance ids
+    instance: Tensor | None  # (N,H,W) int64 instance ids, numbered from 0 within each sample
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on `device`."""
@@ -71,5 +71,10 @@ def collate(samples: Sequence[Sample], num_classes: int) -> Batch:
         label=label,
         mask=one_hot(label, num_classes),
         keys=tuple(sample.key for sample in samples),
-        instance=torch.from_numpy(np.stack(instances).astype(np.int64)) if instances else None,
+        instance=torch.from_numpy(np.stack([numbered(instance) for instance in instances])) if instances else None,
     )
+
+
+def numbered(instance: np.ndarray) -> np.ndarray:
+    """Instance ids (H,W), whatever numbers a data set gives them (Cityscapes: 26001), as 0, 1, 2, ... int64 in their order."""
+    return np.unique(instance, return_inverse=True)[1].reshape(instance.shape).astype(np.int64)

@@ -187,3 +187,10 @@ def test_feeding_speed_counts_what_it_measured() -> None:
     speed = feeding_speed(data_config(train_images=4, cache="memory"), "train", batch_size=2, seconds=0.0)
     assert (speed.images, speed.height, speed.cache) == (4, 32, "memory")
     assert speed.images_per_s > 0 and speed.first_epoch_s > 0
+
+
+def test_instance_ids_are_numbered_from_zero_within_each_sample() -> None:
+    from pipeline.data.batch import numbered
+
+    raw = np.array([[26001, 7], [7, 26002]], dtype=np.int32)
+    assert numbered(raw).tolist() == [[1, 0], [0, 2]]
