@@ -82,6 +82,11 @@ def _evaluate(out: Path, run_id: str, protocol: ProtocolConfig) -> None:
     with record.writing(), shown() as progress:
         progress.say(f"run {run_id[:10]}: protocol {protocol.name}")
         rows = evaluate_record(record, config, generator, protocol, device, progress)
+    heads = [row for row in rows if row.name.startswith("attention_") and "_head" in row.name]
     for row in rows:
+        if row in heads:  # dozens; whoever asks finds them in the record
+            continue
         value = f"{row.value:.6g} {row.unit}".rstrip() if row.value is not None else f"{row.status}: {row.reason}"
         print(f"  {row.name:<44} {value}")
+    if heads:
+        print(f"  and {len(heads)} rows of single attention heads: {heads[0].name}, ...")

@@ -100,7 +100,12 @@ def _rows(
         rows.append(make.ok(row_name, float(counted.mean()), len(counted), **settings, **extra))
         frame = pd.DataFrame({"key": keys, "metric": row_name, "value": values.astype(float), "split": make.split})
         frames.append(frame[~np.isnan(values)].assign(fingerprint=make.fingerprints[row_name]))
-    if totals.has("each/psnr") and lpips is None:
+    if not totals.has("each/psnr"):
+        untold = [name for name in _headline(task) if name in TRUTH_METRICS]
+        rows += [
+            make.not_applicable(f"edit_{name}_{task}", "the data have no ground truth of edits") for name in untold
+        ]
+    elif lpips is None:
         rows.append(make.unavailable(f"edit_lpips_alex_{task}", missing))
     if totals.has("sum/confusion"):
         segmenter, _ = context.segmenter()

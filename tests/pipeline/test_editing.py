@@ -129,7 +129,16 @@ def test_samples_hold_edits_with_reference_layout_and_truth(tmp_path: Path) -> N
             assert moved == (edit["task"] in ("shape_transfer", "style_and_shape_transfer"))
 
 
-def test_refused_tasks_and_photos_leave_pictures_out(tmp_path: Path) -> None:
+def test_without_a_renderer_the_ground_truth_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.editing.stage.renderer_of", lambda dataset: None)
+    rows = edited(painter(), ("style_transfer",))
+    missing = {name for name, row in rows.items() if row.status == "not_applicable"}
+    assert missing == {f"edit_{name}_style_transfer" for name in ("psnr", "ssim", "region_error", "light_consistency")}
+    assert "no ground truth" in rows["edit_psnr_style_transfer"].reason
+    assert rows["edit_outside_change_style_transfer"].status == "ok"
+
+
+def test_refused_tasks_leave_pictures_out(tmp_path: Path) -> None:
     evaluate(Echo(), DATA, protocol("editing", editing__tasks=TRUE_TASKS), device=CPU, samples=tmp_path)
     items = json.loads((tmp_path / "index.json").read_text())["items"]
     tasks = [edit["task"] for edit in items[0]["edits"]]
