@@ -88,12 +88,25 @@ def starting(*, repeats: int) -> dict[str, Any]:
         {"command": "python -m pipeline config", "seconds": _seconds(["-m", "pipeline", "config"], repeats)},
         {"command": "python -m analysis --help", "seconds": _seconds(["-m", "analysis", "--help"], repeats)},
     ]
-    return {"benchmark": "launch", "rows": rows, "first_step_beyond_torch_s": first_step - bare}
+    return {
+        "benchmark": "launch",
+        **_machine(),
+        "repeats": repeats,
+        "rows": rows,
+        "first_step_beyond_torch_s": first_step - bare,
+    }
 
 
 def reading(*, counts: Sequence[int]) -> dict[str, Any]:
     """Seconds to plan, show, load and print a study of so many runs, made of copies of a synthetic record."""
-    return {"benchmark": "frame", "rows": [_reading_row(count) for count in counts]}
+    return {"benchmark": "frame", **_machine(), "rows": [_reading_row(count) for count in counts]}
+
+
+def _machine() -> dict[str, Any]:
+    from pipeline.provenance import host_facts
+
+    facts = host_facts()
+    return {"device": f"cpu ({facts['processor']}), {facts['cores']} cores"}
 
 
 def _reading_row(count: int) -> dict[str, Any]:

@@ -59,5 +59,10 @@ def machine(device: torch.device) -> dict[str, Any]:
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         "versions": provenance.versions(),
-        "host": provenance.host_facts(),
+        "host": host(),
     }
+
+
+def host() -> dict[str, Any]:
+    """Processor, cores and memory; names of machines are nobody's business."""
+    return {key: value for key, value in provenance.host_facts().items() if key in ("processor", "cores", "memory_gib")}
