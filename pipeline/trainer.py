@@ -94,9 +94,7 @@ class Trainer:
         for part in micro:
             with self._autocast():
                 instances = instance_arguments(self.generator, part.instance)
-                made = self._run_generator(
-                    part.image, part.mask, attention=self.objective.wants_attention, **instances
-                )
+                made = self._run_generator(part.image, part.mask, attention=self.objective.wants_attention, **instances)
                 fake = made.synthesis.image
                 features_fake, features_real = judge(self._run_discriminator, part.mask, fake, part.image)
                 losses = self.objective.generator_terms(made, part.image, part.mask, features_fake, features_real)

@@ -11,4 +11,6 @@ os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB_SILENT"] = "true"
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["COLUMNS"] = "120"
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="ca2sis-test-cache-")  # file digests, mapped data: not the user's
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(
+    prefix="ca2sis-test-cache-"
+)  # file digests, mapped data: not the user's

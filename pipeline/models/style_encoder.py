@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.models.precision import full_precision
 from pipeline.models.blocks import GroupNorm
 from pipeline.models.conditioning import resize_nearest
 from pipeline.models.kernels import is_naive
+from pipeline.models.precision import full_precision
 from pipeline.schema.model_ca2sis import Pooling, StyleEncoderSection
 
 COUNT_EPS = 1e-5  # added to a region's pixel count; source: release

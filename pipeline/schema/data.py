@@ -11,9 +11,7 @@ from pydantic import Field, model_validator
 from pipeline.schema.base import Section
 
 DataName = Literal["procfaces", "celebamask_hq", "ade20k", "deepfashion", "cityscapes", "coco_stuff", "folder"]
-SplitRule = Literal[
-    "auto", "indices", "folders", "holdout", "share", "celebamask_28000_2000", "celebamask_official"
-]
+SplitRule = Literal["auto", "indices", "folders", "holdout", "share", "celebamask_28000_2000", "celebamask_official"]
 
 # Fields that change where data lies or how fast it comes, never what it is: not part of the run identity.
 # (The content below `root` enters the identity through the data fingerprint.)

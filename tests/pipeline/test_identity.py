@@ -36,7 +36,7 @@ def test_one_one_point_zero_and_true_are_three_values() -> None:
 
 def test_two_routes_to_one_config_share_the_id() -> None:
     by_default = resolve([])
-    by_hand = resolve(["model=ca2sis", "preset=tiny", "seed=0", "train.lr=0.001", "train.batch_size=8"])
+    by_hand = resolve(["model=ca2sis", "preset=tiny", "seed=0", "train.lr=0.002", "train.batch_size=8"])
     assert by_default.run_id == by_hand.run_id == hashlib.sha256(by_default.identity.encode()).hexdigest()
 
 
