@@ -9,8 +9,7 @@ channels is z (A A^T / D) z^T once A's rows are centred. Whichever form takes fe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +46,8 @@ class Tokens:
     whole: Tensor | None  # (N,P,D)
     terms: tuple[Term, ...] = ()
     offset: Tensor | None = None  # (D,)
+    # `dense` once it is known. Not functools.cached_property: its lock, up to Python 3.11, is a graph break for torch.compile.
+    _product: list[Tensor] = field(default_factory=list, compare=False, repr=False)
 
     def plus(self, coefficients: Tensor, basis: Tensor, offset: Tensor | None) -> Tokens:
         """These tokens plus `coefficients` (N,P,r) @ `basis` ((N,)r,D) + `offset` (D,)."""
@@ -55,9 +56,14 @@ class Tokens:
         joint = self.offset if offset is None else offset if self.offset is None else self.offset + offset
         return Tokens(self.whole, (*self.terms, Term(coefficients, basis)), joint)
 
-    @cached_property
+    @property
     def dense(self) -> Tensor:
         """The tokens themselves (N,P,D), computed once."""
+        if not self._product:
+            self._product.append(self._multiply_out())
+        return self._product[0]
+
+    def _multiply_out(self) -> Tensor:
         total, offset = self.whole, self.offset
         for term in self.terms:
             part = times(term.coefficients, term.basis, offset)
@@ -142,7 +148,7 @@ class Tokens:
 
     @property
     def _multiplied_out(self) -> bool:
-        return "dense" in self.__dict__
+        return bool(self._product)
 
     @property
     def rank(self) -> int:
