@@ -42,7 +42,10 @@ def register(subparsers: Any) -> None:
         "file", type=Path, metavar="FILE", help="the generator's checkpoint, for instance latest_net_G.pth"
     )
     release.add_argument(
-        "--encoder", type=Path, metavar="FILE", help="image encoder in a file of its own (SPADE, V-INADE): latest_net_E.pth"
+        "--encoder",
+        type=Path,
+        metavar="FILE",
+        help="image encoder in a file of its own (SPADE, V-INADE): latest_net_E.pth",
     )
     add_overrides(release)
     add_out(release)
