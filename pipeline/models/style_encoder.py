@@ -125,6 +125,8 @@ class StyleEncoder(nn.Module):
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
         """image (N,3,H,W) float32 [-1,1], mask (N,K,H,W) one-hot -> (N,K,code_width) float32 in (-1,1)."""
+        if not is_naive():  # bilinear resizing and grouped convolutions are faster with a pixel's channels together
+            image = image.contiguous(memory_format=torch.channels_last)
         return torch.cat(self.level_codes(self.first(image), mask), dim=-1)
 
     def level_codes(self, features: Tensor, mask: Tensor) -> list[Tensor]:
