@@ -55,7 +55,7 @@ class CostModel:
 def _finished(store: RunStore) -> Iterable[RunRecord]:
     for run_id in store.ids():
         record = store.record(run_id)
-        if record.exists and record.status["state"] == "finished":
+        if record.status["state"] == "finished":
             yield record
 
 

@@ -56,7 +56,7 @@ def plan(console: Console, made: Plan, cells: Sequence[Cell], out: Path, *, diff
     missing: list[Cell] = []
     for cell in cells:
         record = store.record(cell.run_id)
-        state = "reused" if record.is_complete(manifest.protocol) else _plain_state(record)
+        state = "reused" if made.runs[cell.run_id].is_complete(record) else _plain_state(record)
         if state != "reused":
             missing.append(cell)
         seconds = None if state == "reused" else costs.seconds(made.runs[cell.run_id].identity, cell.images_seen)

@@ -17,7 +17,7 @@ import yaml
 
 from pipeline.errors import UserError, nearest
 from pipeline.identity import digest, identity_text
-from pipeline.records.store import SCHEMA_VERSION
+from pipeline.records.store import SCHEMA_VERSION, RunRecord
 from pipeline.schema.run import RunConfig, validate
 
 CONF = Path(__file__).parent / "conf"
@@ -32,6 +32,12 @@ class ResolvedRun:
     run_id: str
     identity: str  # canonical text whose sha256 is `run_id`
     data: dict[str, Any]  # data fingerprint: digest and description
+
+    def is_complete(self, record: RunRecord) -> bool:
+        """Whether `record`, this run's, is finished and measured under the protocol of the config as it is now."""
+        from pipeline.protocols import protocol_digest
+
+        return record.is_complete(self.config.protocol.name, protocol_digest(self.config.protocol))
 
 
 def compose(overrides: Sequence[str] = ()) -> RunConfig:

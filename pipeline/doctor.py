@@ -59,7 +59,7 @@ def _families() -> list[Finding]:
     device = "cuda: " + torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     findings = [Finding("device", True, device)]
     for family in choices("model"):
-        config = compose([f"model={family}"])
+        config = compose([f"model={family}", "data.cache=none"])
         dataset = build_dataset(config.data, "val")
         batch = collate([dataset[0]], dataset.label_space.num_classes)
         generator = build_generator(config.model, dataset.label_space.num_classes, config.data.hw).eval()

@@ -31,18 +31,18 @@ def evaluate_record(
 ) -> list[MetricRow]:
     """Measure `generator` on the data of `config` and add the rows to `record`, leaving all others; returns the new rows.
 
-    Reference features and the segmenter are cached beside the run store, where all runs of a study share them.
+    Reference features, true edits and the segmenter are cached beside the run store, where all runs of a study share them.
     """
     evaluation = evaluate(
         generator,
-        build_dataset(config.data, protocol.split),
+        build_dataset(config.data, protocol.split, record.cache),
         protocol,
         device=device,
         state=state,
-        cache=record.path.parent.parent / "cache",
+        cache=record.cache,
         samples=record.path / "samples" / protocol.name if state == "trained" else None,
         progress=progress,
-        splits=split_source(lambda split: build_dataset(config.data, split)),
+        splits=split_source(lambda split: build_dataset(config.data, split, record.cache)),
     )
     recorded = {row.name for row in record.metrics if row.state == state}
     rows = [row for row in evaluation.rows if not (row.name in OF_THE_TRAINING_PROCESS and row.name in recorded)]

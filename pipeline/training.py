@@ -27,7 +27,6 @@ from pipeline.models.discriminator import build_discriminator
 from pipeline.models.registry import build_generator
 from pipeline.preemption import Preempted, StopRequest, stop_signals
 from pipeline.progress import Progress
-from pipeline.protocols import protocol_digest
 from pipeline.records import MetricRow, RunRecord, RunStore
 from pipeline.records.store import SHORT_ID, now
 from pipeline.run_evaluation import evaluate_record
@@ -53,12 +52,12 @@ def execute(
     world = join(device)
     record = store.record(resolved.run_id)
     protocol = resolved.config.protocol
-    if record.is_complete(protocol.name, protocol_digest(protocol)):
+    if resolved.is_complete(record):
         progress.say(f"run {record.id[:SHORT_ID]} is finished already: reused")
         return record
     splits: dict[Split, Dataset] = {}  # an empty or broken split is refused before anything is written
     for split in ("train", "val", protocol.split):
-        splits[split] = build_dataset(resolved.config.data, split)
+        splits[split] = build_dataset(resolved.config.data, split, record.cache)
     with record.writing() if world.main else nullcontext():
         if record.state == "finished":
             if world.main:

@@ -174,7 +174,7 @@ class Worker:
             held.not_before = time.monotonic() + BUSY_S  # the same point twice: wait for the first
             self.waiting.append(held)
             return
-        if record.is_complete(self.sweep.protocol):
+        if held.resolved.is_complete(record):
             self._conclude(held, "reused")
             return
         twin = self._pruned_twin(held)

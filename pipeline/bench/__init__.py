@@ -1,1 +1,1 @@
-"""Benchmarks: what a training step, feeding, evaluation, starting and reading cost on this machine."""
+"""Benchmarks: what a training step, feeding, evaluation, starting, studies and reading them cost on this machine."""

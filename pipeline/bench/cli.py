@@ -20,18 +20,20 @@ PUBLISHED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("parts-ca2sis-paper", "parts", PAPER),
     ("parts-ca2sis-tiny", "parts", ()),
     ("data", "data", ("size=64",)),
-    ("eval", "eval", ("protocol=quick",)),
+    ("eval", "eval", ("protocol=standard", "data.test_images=128")),
     ("launch", "launch", ()),
+    ("study", "study", ()),
     ("frame", "frame", ()),
 )
 COUNTS = (10, 100, 1000, 10000)
+JOBS = (1, 2)
 
 
 def register(subparsers: Any) -> None:
     """Add `bench` to `python -m pipeline`."""
     bench = subparsers.add_parser(
         "bench",
-        help="measure this machine: training step, feeding, evaluation, starting, reading",
+        help="measure this machine: training step, feeding, evaluation, starting, studies, reading",
         description="Benchmarks. Each prints a table and writes JSON with --json; ratios are medians of paired repeats.",
     )
     bench.add_argument("--compare", nargs=2, type=Path, metavar=("A.json", "B.json"), help="ratios between two results")
@@ -64,10 +66,19 @@ def register(subparsers: Any) -> None:
     _add_json(launch)
     launch.set_defaults(func=run_launch)
 
-    frame = kinds.add_parser("frame", help="reading, showing and tabulating studies of many runs")
+    study = kinds.add_parser("study", help="cells an hour of a shipped study, run from nothing")
+    study.add_argument("study", nargs="?", default="demo", metavar="STUDY", help="default: demo")
+    study.add_argument(
+        "--jobs", type=_positive, nargs="+", default=list(JOBS), metavar="N", help="runs at once (default: 1 2)"
+    )
+    _add_json(study)
+    study.set_defaults(func=run_study)
+
+    frame = kinds.add_parser("frame", help="planning, showing, loading and tabulating studies of many runs")
     frame.add_argument(
         "--runs", type=_positive, nargs="+", default=list(COUNTS), metavar="N", help="sizes of the study"
     )
+    frame.add_argument("--plot", type=Path, metavar="FILE.png", help="draw seconds against runs")
     _add_json(frame)
     frame.set_defaults(func=run_frame)
 
@@ -84,7 +95,9 @@ def run_compare(args: argparse.Namespace) -> int:
     from pipeline.bench.text import compare
 
     if args.compare is None:
-        raise UserError("bench needs a benchmark (step, data, eval, launch, frame, all) or --compare A.json B.json")
+        raise UserError(
+            "bench needs a benchmark (step, data, eval, launch, study, frame, all) or --compare A.json B.json"
+        )
     print(compare(*args.compare))
     return 0
 
@@ -98,7 +111,7 @@ def run_data(args: argparse.Namespace) -> int:
     """`bench data`."""
     from pipeline.bench.rooms import feeding
 
-    return _show(args, feeding(args.overrides, seconds=args.seconds))
+    return _show(args, feeding(args.overrides, lasting=args.seconds))
 
 
 def run_eval(args: argparse.Namespace) -> int:
@@ -115,9 +128,19 @@ def run_launch(args: argparse.Namespace) -> int:
 
 def run_frame(args: argparse.Namespace) -> int:
     """`bench frame`."""
-    from pipeline.bench.rooms import reading
+    from pipeline.bench.scale import plot, scaling
 
-    return _show(args, reading(counts=args.runs))
+    result = scaling(counts=args.runs)
+    if args.plot is not None:
+        plot(result, args.plot)
+    return _show(args, result)
+
+
+def run_study(args: argparse.Namespace) -> int:
+    """`bench study`."""
+    from pipeline.bench.rooms import studying
+
+    return _show(args, studying(args.study, args.jobs))
 
 
 def run_all(args: argparse.Namespace) -> int:
@@ -132,7 +155,12 @@ def run_all(args: argparse.Namespace) -> int:
     for name, what, overrides in PUBLISHED:
         if args.only is None or name in args.only:
             print(f"measuring {name} ...", flush=True)
-            _write(folder / f"{name}.json", measure(what, overrides, repeats=5))
+            result = measure(what, overrides, repeats=5)
+            _write(folder / f"{name}.json", result)
+            if what == "frame":
+                from pipeline.bench.scale import plot
+
+                plot(result, folder / f"{name}.png")
             rewrite(args.docs / "performance.md", folder, names)
     return 0
 
@@ -147,13 +175,17 @@ def measure(what: str, overrides: Any, *, repeats: int) -> dict[str, Any]:
         from pipeline.bench.parts import step_parts
 
         return step_parts(overrides, repeats=repeats)
+    if what == "frame":
+        from pipeline.bench.scale import scaling
+
+        return scaling(counts=COUNTS)
     from pipeline.bench import rooms
 
     if what == "data":
-        return rooms.feeding(overrides, seconds=3.0)
+        return rooms.feeding(overrides, lasting=3.0)
     if what == "eval":
         return rooms.evaluating(overrides, arms=6)
-    return rooms.starting(repeats=repeats) if what == "launch" else rooms.reading(counts=COUNTS)
+    return rooms.starting(repeats=repeats) if what == "launch" else rooms.studying("demo", JOBS)
 
 
 def _show(args: argparse.Namespace, result: dict[str, Any]) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.bench.setup import configure, machine, prepare
+from pipeline.bench.shares import step_shares
 from pipeline.data.batch import Batch
 from pipeline.data.speed import feeding_speed
 from pipeline.metrics.cost import GIB, now
@@ -50,6 +51,7 @@ def step_parts(overrides: Sequence[str], *, repeats: int) -> dict[str, Any]:
         "repeats": repeats,
         "images_per_s": 1000.0 * cfg.train.batch_size / whole,
         "matmul_peak_gflops": peak / 1e9,
+        **{f"share_{kind}": share for kind, share in step_shares(trainer, batch, device).items()},
         "rows": rows,
         **machine(device),
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pipeline.data.label_spaces import LabelSpace, label_space
 from pipeline.data.memory import InMemory
 from pipeline.data.types import Dataset, Split
@@ -23,8 +25,10 @@ def space_of(cfg: DataConfig) -> LabelSpace:
     return open_source(cfg).space
 
 
-def build_dataset(cfg: DataConfig, split: Split) -> Dataset:
+def build_dataset(cfg: DataConfig, split: Split, shared: Path | None = None) -> Dataset:
     """Data set of `split` at the training size.
+
+    `shared`: folder for mapped caches where the config names none: runs of one output folder share theirs there.
 
     Raises UserError for a missing root, unpaired files, an unknown label space and a split without images; label ids
     out of range and unreadable photos are reported, with the file, when the sample is read.
@@ -48,5 +52,5 @@ def build_dataset(cfg: DataConfig, split: Split) -> Dataset:
     if cfg.cache == "mapped":
         from pipeline.data.mapped import Mapped
 
-        return Mapped(cfg, dataset, split)
+        return Mapped(cfg, dataset, split, shared)
     return dataset

@@ -24,9 +24,12 @@ from pipeline.schema.data import DataConfig
 _FORMAT = 1
 
 
-def cache_folder(cfg: DataConfig, split: Split) -> Path:
-    """Where the cache of `split` lies (whether or not it is built): `<cache_root>/mapped/<digest>`."""
-    base = Path(cfg.cache_root) if cfg.cache_root is not None else user_cache()
+def cache_folder(cfg: DataConfig, split: Split, shared: Path | None = None) -> Path:
+    """Where the cache of `split` lies (whether or not it is built): `<root>/mapped/<digest>`.
+
+    The root is the config's `cache_root`, else `shared`, else the user's cache folder.
+    """
+    base = Path(cfg.cache_root) if cfg.cache_root is not None else shared or user_cache()
     named = {"format": _FORMAT, "data": data_fingerprint(cfg)["digest"], "split": split}
     return base / "mapped" / canonical_digest(named)[:32]
 
@@ -34,11 +37,11 @@ def cache_folder(cfg: DataConfig, split: Split) -> Path:
 class Mapped:
     """A data set whose training samples come from a memory-mapped file, built on first use."""
 
-    def __init__(self, cfg: DataConfig, source: Dataset, split: Split) -> None:
+    def __init__(self, cfg: DataConfig, source: Dataset, split: Split, shared: Path | None = None) -> None:
         self.source = source
         self.label_space, self.keys = source.label_space, source.keys
         self.height, self.width, self.load_scale = source.height, source.width, source.load_scale
-        self.folder = cache_folder(cfg, split)
+        self.folder = cache_folder(cfg, split, shared)
         if not self.folder.is_dir():
             _build(self.folder, source, cfg.workers)
         meta = json.loads((self.folder / "meta.json").read_text(encoding="utf-8"))
@@ -104,7 +107,9 @@ def _write(folder: Path, source: Dataset, workers: int) -> None:
     ):
         step = 4 * workers  # bounds how many decoded samples wait in memory
         for begin in range(0, len(source), step):
-            for sample in pool.map(source.for_training, range(begin, min(begin + step, len(source)))):
+            indices = range(max(begin, 1), min(begin + step, len(source)))
+            decoded = pool.map(source.for_training, indices)
+            for sample in [first, *decoded] if begin == 0 else decoded:
                 images.write(sample.image.tobytes())
                 labels.write(sample.label.tobytes())
                 if sample.instance is not None:

@@ -14,7 +14,7 @@ from pipeline.data.types import Dataset
 from pipeline.editing.cases import WHOLE, Case
 from pipeline.editing.scoring import load_case_batches
 from pipeline.editing.tasks import perform
-from pipeline.editing.truth import Renderer, renderer_of
+from pipeline.editing.truth import renderer_of
 from pipeline.models.contract import Generator
 from pipeline.schema.evaluation import EditTask
 
@@ -67,9 +67,9 @@ def edit_grid(
             columns[f"sample {number + 1}"] = list(image_array(more.image))
     elif task != "reconstruct":
         columns["edit"] = list(image_array(edited.image))
-    truths = _truths(task, cases, labels, renderer)
-    if truths and task != "reconstruct":
-        columns["ground truth"] = truths
+    truths = None if renderer is None else renderer.truths(task, cases, labels)
+    if truths is not None and task != "reconstruct":
+        columns["ground truth"] = list(truths)
     rows = [[pictures[i] for pictures in columns.values()] for i in range(len(cases))]
     captions = [content.keys[i] + ("" if case.region == WHOLE else f", {case.region}") for i, case in enumerate(cases)]
     return Grid(compose(rows, tuple(columns), captions, cell), tuple(columns))
@@ -94,10 +94,3 @@ def compose(rows: list[list[Picture]], headings: tuple[str, ...], captions: list
             sheet.paste(enlarged, (GAP + column * (wide + GAP), top))
         draw.text((GAP, top + cell + 1), captions[row], fill=(90, 90, 90))
     return np.asarray(sheet)
-
-
-def _truths(task: EditTask, cases: list[Case], labels: NDArray[np.integer], renderer: Renderer | None) -> list[Picture]:
-    if renderer is None:
-        return []
-    found = [renderer.truth(task, case, label) for case, label in zip(cases, labels, strict=True)]
-    return [picture for picture in found if picture is not None]

@@ -37,10 +37,8 @@ def load_case_batches(
     """Content and reference images of `cases`; for absent_style the reference is the content without the classes."""
     classes = dataset.label_space.num_classes
     contents = [dataset[case.content] for case in cases]
-    if task == "absent_style":
-        references = [_without(sample, case, renderer) for sample, case in zip(contents, cases, strict=True)]
-    else:
-        references = [dataset[case.reference] for case in cases]
+    removed = task == "absent_style"
+    references = _without(contents, cases, renderer) if removed else [dataset[case.reference] for case in cases]
     return collate(contents, classes).to(device), collate(references, classes).to(device)
 
 
@@ -97,11 +95,10 @@ def _against_truth(
     lpips: PerceptualDistance | None,
 ) -> dict[str, NDArray]:
     labels = edited.label.cpu().numpy()
-    truths = [renderer.truth(task, case, label) for case, label in zip(cases, labels, strict=True)]
-    pictures = [picture for picture in truths if picture is not None]
-    if len(pictures) != len(cases):
+    pictures = renderer.truths(task, cases, labels)
+    if pictures is None:
         return {}
-    truth = from_uint8(np.stack(pictures)).to(output.tensor.device)
+    truth = from_uint8(pictures).to(output.tensor.device)
     found = {
         "psnr": reconstruction.psnr(output, truth).cpu().numpy(),
         "region_error": region_rmse(output, truth, edited.region),
@@ -110,10 +107,9 @@ def _against_truth(
         found["ssim"] = reconstruction.ssim(output, truth).cpu().numpy()
     if lpips is not None:
         found["lpips_alex"] = lpips.distance(output, truth).cpu().numpy()
-    pasted = [renderer.under_reference_light(task, case, label) for case, label in zip(cases, labels, strict=True)]
-    lit = [picture for picture in pasted if picture is not None]
-    if len(lit) == len(cases):
-        wrong = from_uint8(np.stack(lit)).to(output.tensor.device)
+    lit = renderer.under_reference_lights(task, cases, labels)
+    if lit is not None:
+        wrong = from_uint8(lit).to(output.tensor.device)
         to_truth, to_wrong = found["region_error"], region_rmse(output, wrong, edited.region)
         telling = region_rmse(truth, wrong, edited.region) >= ALIKE_LIGHTS
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -164,14 +160,16 @@ def _style_from_reference(task: EditTask) -> bool:
     return task in ("style_transfer", "style_and_shape_transfer", "style_interpolation", "global_style_transfer")
 
 
-def _without(sample: Sample, case: Case, renderer: Renderer | None) -> Sample:
-    """The content image with the case's classes taken out: drawn anew where there is a renderer, else each pixel takes the
+def _without(samples: list[Sample], cases: list[Case], renderer: Renderer | None) -> list[Sample]:
+    """Content images with their case's classes taken out: drawn anew where there is a renderer, else each pixel takes the
     colour of the nearest one outside."""
-    hole = inside(sample.label, case.classes)
-    label = filled(sample.label, hole)
+    holes = [inside(sample.label, case.classes) for sample, case in zip(samples, cases, strict=True)]
+    labels = np.stack([filled(sample.label, hole) for sample, hole in zip(samples, holes, strict=True)])
     if renderer is not None:
-        image = renderer.without(case.content, label)
+        images = renderer.redrawn(cases, labels)
     else:
-        nearest = nearest_outside(hole)
-        image = sample.image[nearest[0], nearest[1]]
-    return Sample(image, label, sample.key, None)
+        nearest = [nearest_outside(hole) for hole in holes]
+        images = np.stack([sample.image[at[0], at[1]] for sample, at in zip(samples, nearest, strict=True)])
+    return [
+        Sample(image, label, sample.key, None) for image, label, sample in zip(images, labels, samples, strict=True)
+    ]

@@ -49,7 +49,7 @@ def editing_stage(context: Context, make: RowMaker) -> tuple[list[MetricRow], li
 def _measure(task: EditTask, cases: list[Case], context: Context, lpips: PerceptualDistance | None) -> Totals:
     totals = Totals()
     size, cfg = context.protocol.batch_size, context.protocol.editing
-    renderer = renderer_of(context.dataset)
+    renderer = renderer_of(context.dataset, context.cache)
     segmenter = context.segmenter()[0] if "semantic" in context.groups else None
     context.progress.start(f"edit {task}", len(cases))
     for number, start in enumerate(range(0, len(cases), size)):

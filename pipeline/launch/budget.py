@@ -29,7 +29,7 @@ def train_images(resolved: ResolvedRun) -> int:
     config = resolved.config
     if config.data.name == "procfaces" and config.data.train_images is not None:
         return config.data.train_images
-    return len(build_dataset(config.data, "train"))
+    return len(build_dataset(config.data.model_copy(update={"cache": "none"}), "train"))  # planning writes nothing
 
 
 def refuse_unknown_metrics(names: Iterable[str], where: str) -> None:

@@ -194,7 +194,7 @@ class _Work:
     def _settled(self, task: Task) -> bool:
         """Give a task its outcome if the store already has it."""
         record = self._record(task)
-        if record.is_complete(task.resolved.config.protocol.name):
+        if task.resolved.is_complete(record):
             self._conclude(task, "reused", "")
         elif record.state == "diverged" and "diverged" not in self.policy.again:
             self._conclude(

@@ -47,6 +47,11 @@ class RunRecord:
         return (self.path / "identity.json").exists()
 
     @property
+    def cache(self) -> Path:
+        """`OUT/cache`: what all runs of an output folder share and anybody can make again."""
+        return self.path.parent.parent / "cache"
+
+    @property
     def identity(self) -> dict[str, Any]:
         """`{"config": ..., "data": fingerprint, "schema": version}`: what the id is the digest of."""
         return atomic.read_json(self.path / "identity.json")
@@ -88,13 +93,14 @@ class RunRecord:
         path = self.path / "metrics.json"
         return [MetricRow.from_json(row) for row in atomic.read_json(path)["rows"]] if path.exists() else []
 
-    def is_complete(self, protocol: str, protocol_digest: str | None = None) -> bool:
-        """Whether the run is finished and evaluated under the protocol of this name (and, if given, of this digest)."""
+    def is_complete(self, protocol: str, protocol_digest: str) -> bool:
+        """Whether the run is finished and has rows of the protocol of this name, measured as this digest says."""
         if self.state != "finished":
             return False
-        if protocol_digest is not None:
-            return self.provenance.get("protocols", {}).get(protocol) == protocol_digest
-        return any(row.protocol == protocol and row.state == "trained" for row in self.metrics)
+        measured_as = self.provenance.get("protocols", {}).get(protocol, protocol_digest)
+        return measured_as == protocol_digest and any(
+            row.protocol == protocol and row.state == "trained" for row in self.metrics
+        )
 
     def history(self) -> list[dict[str, Any]]:
         """Rows `{"iteration": int, "kind": "train"|"val", ...numbers}` in order of writing."""
@@ -220,7 +226,11 @@ class RunStore:
         """Ids of all existing records, sorted."""
         try:
             with os.scandir(self.root) as entries:
-                names = [entry.name for entry in entries if len(entry.name) == 64 and entry.is_dir()]
+                names = [
+                    entry.name
+                    for entry in entries
+                    if len(entry.name) == 64 and Path(entry.path, "identity.json").exists()
+                ]
         except FileNotFoundError:
             return []
         return sorted(names)

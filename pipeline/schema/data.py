@@ -42,7 +42,7 @@ class DataConfig(Section):
     instances: bool  # hand out instance maps (files, or connected components where the data set has none)
     augment: Augment
     cache: Literal["none", "memory", "mapped"]  # mapped: memory-mapped uint8 file at the training size
-    cache_root: str | None  # folder of the mapped caches; null: `<user cache>/ca2sis`
+    cache_root: str | None  # folder of the mapped caches; null: OUT/cache of a run, else the user's
     workers: int = Field(ge=0, le=64)  # decoding threads, 0 = in the caller's thread
 
     @model_validator(mode="after")

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from pipeline.__main__ import main
 from pipeline.bench.modes import naive_against_fast
 from pipeline.bench.naive import NaiveTrainer
 from pipeline.bench.page import BEGIN, END, rewrite
 from pipeline.bench.parts import flat, matmul_peak, step_parts
-from pipeline.bench.rooms import STUDY, make_study
+from pipeline.bench.rooms import clocked
+from pipeline.bench.scale import ROWS, STUDY, make_study
 from pipeline.bench.setup import configure, prepare
+from pipeline.bench.shares import kind_of
 from pipeline.bench.text import as_markdown, as_text, compare
 from pipeline.errors import UserError
 from pipeline.records.bulk import read_raw
@@ -118,7 +121,10 @@ def test_parts_of_a_step() -> None:
     assert rows["to_rgb"]["gflops"] == pytest.approx(2 * batch * pixels * width * 3 / 1e9)
     assert rows["stages.1"]["backward_ms"] > 0 and 0 < rows["stages.1"]["share_of_peak"] < 5
     assert result["images_per_s"] == pytest.approx(2000 / rows["whole step"]["forward_ms"])
-    assert len(as_text(result).splitlines()) == 1 + 1 + len(rows) + 2
+    shares = {key: value for key, value in result.items() if key.startswith("share_")}
+    assert len(shares) == 4 and sum(shares.values()) == pytest.approx(1.0)
+    assert all(value > 0 for value in shares.values()) and shares["share_kernels"] > shares["share_copies"]
+    assert len(as_text(result).splitlines()) == 1 + 1 + len(rows) + 2 + len(shares)
     assert matmul_peak(torch.device("cpu")) > 1e8
 
 
@@ -162,7 +168,85 @@ def test_a_synthetic_study_is_a_study(tmp_path: Path) -> None:
     study = load_study(tmp_path, STUDY)
     assert len(study.runs) == 10
     assert {read_raw(tmp_path / "runs", cell.run_id).state for cell in study.manifest.cells} == {"finished"}
-    assert study.frame["value"].eq(20.0).sum() == 40
+    assert study.frame["value"].eq(20.0).sum() == 10 * ROWS
+
+
+@pytest.mark.parametrize(
+    ("event", "kind"),
+    [
+        ("aten::mkldnn_convolution", "kernels"),
+        ("aten::convolution_backward", "kernels"),
+        ("aten::addmm", "kernels"),
+        ("aten::native_group_norm_backward", "kernels"),
+        ("aten::_scaled_dot_product_flash_attention_for_cpu", "kernels"),
+        ("aten::_softmax", "kernels"),
+        ("aten::gelu", "elementwise"),
+        ("aten::_fused_adam_", "elementwise"),
+        ("aten::copy_", "copies"),
+        ("aten::cat", "copies"),
+        ("aten::view", "overhead"),
+        ("autograd::engine::evaluate_function: MmBackward0", "overhead"),
+        ("Optimizer.step#Adam.step", "overhead"),
+    ],
+)
+def test_what_a_steps_time_goes_to(event: str, kind: str) -> None:
+    assert kind_of(event) == kind
+
+
+def test_generating_is_clocked_once_a_call() -> None:
+    """`synthesize` calls `synthesize_embedded` inside: one entry, and the generator is as before afterwards."""
+    cfg, device = configure(SMALL)
+    trainer, batch = prepare(cfg, device)
+    generator = trainer.generator
+    with clocked(generator) as spent, torch.no_grad():
+        style = generator.encode_style(batch.image, batch.mask)
+        generator.synthesize(batch.mask, style)
+    assert len(spent) == 2 and all(value > 0 for value in spent)
+    with torch.no_grad():
+        generator.encode_style(batch.image, batch.mask)
+    assert len(spent) == 2
+
+
+def test_evaluating_and_feeding_commands(tmp_path: Path) -> None:
+    few = ["size=16", "protocol=quick", "data.val_images=4"]
+    target = tmp_path / "eval.json"
+    assert main(["bench", "eval", "--arms", "2", "--json", str(target), *few]) == 0
+    result = json.loads(target.read_text())
+    assert [row["arm"] for row in result["rows"]] == [0, 1] and result["images"] == 4
+    assert all(row["evaluating_s"] > row["generating_s"] > 0 for row in result["rows"]) and result["ratio"] > 1
+    target = tmp_path / "data.json"
+    assert main(["bench", "data", "--seconds", "0.05", "--json", str(target), "size=16", "train.batch_size=2"]) == 0
+    rows = json.loads(target.read_text())["rows"]
+    assert [(row["cache"], row["workers"]) for row in rows] == [
+        (cache, workers) for cache in ("none", "memory", "mapped") for workers in (0, 2)
+    ]
+    assert all(row["images_per_s"] > 0 for row in rows)
+
+
+def test_the_scale_of_a_study_as_table_and_plot(tmp_path: Path) -> None:
+    target, picture = tmp_path / "frame.json", tmp_path / "frame.png"
+    assert main(["bench", "frame", "--runs", "8", "4", "--plot", str(picture), "--json", str(target)]) == 0
+    result = json.loads(target.read_text())
+    assert [row["runs"] for row in result["rows"]] == [4, 8]
+    first, last = result["rows"]
+    assert result["table_ms_per_run"] == pytest.approx(1000 * (last["table_s"] - first["table_s"]) / 4)
+    with Image.open(picture) as shown:
+        assert shown.size == (840, 540)
+
+
+def test_cells_an_hour_of_a_study(tmp_path: Path) -> None:
+    study = tmp_path / "painters.yaml"
+    study.write_text(
+        "name: painters\nquestion: How fast is nothing?\nbase: [preset=tiny, size=16, model=painter, data.test_images=2]\n"
+        "protocol: quick\nsplit: val\ndesign: list\nreference: a\n"
+        "arms:\n  a: {label: a, overrides: [data.data_seed=1]}\n  b: {label: b, overrides: [data.data_seed=2]}\n"
+        "seeds: [0]\nmetrics: {primary: {psnr: max}}\n"
+    )
+    target = tmp_path / "study.json"
+    assert main(["bench", "study", str(study), "--jobs", "2", "--json", str(target)]) == 0
+    (row,) = json.loads(target.read_text())["rows"]
+    assert (row["jobs"], row["cells"]) == (2, 2)
+    assert row["cells_per_hour"] == pytest.approx(7200 / row["seconds"])
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

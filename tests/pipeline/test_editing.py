@@ -41,6 +41,42 @@ def edited(
     return {row.name: row for row in evaluate(generator, DATA, config, device=CPU).rows}  # type: ignore[arg-type]
 
 
+# -- true edits, drawn once ------------------------------------------------------------------------------------------------
+
+
+def test_arms_share_true_edits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second arm draws nothing and finds the same numbers; an unreadable file is drawn again."""
+    from pipeline.editing import truth
+
+    config = protocol("editing", editing__tasks=TRUE_TASKS, editing__pairs=6, editing__regions=("hair", "skin"))
+    drawn: list[int] = []
+    draw = truth.render_label
+    monkeypatch.setattr(truth, "render_label", lambda *given: (drawn.append(1), draw(*given))[1])
+
+    def numbers(cache: Path | None) -> dict[str, float | None]:
+        drawn.clear()
+        found = evaluate(painter(), DATA, config, device=CPU, cache=cache)  # type: ignore[arg-type]
+        return {row.name: row.value for row in found.rows}
+
+    expected = numbers(None)
+    assert len(drawn) > 30 and expected["edit_psnr_style_transfer"] is not None
+    assert numbers(tmp_path) == expected and len(drawn) > 30
+    assert numbers(tmp_path) == expected and len(drawn) == 0
+    kept = sorted((tmp_path / "edits").iterdir())
+    kept[0].write_bytes(b"cut off")
+    assert numbers(tmp_path) == expected and 0 < len(drawn) <= 6
+
+
+def test_large_true_edits_are_not_kept(tmp_path: Path) -> None:
+    renderer = renderer_of(faces(2, 136), tmp_path)
+    assert renderer is not None
+    case = Case(0, 1, "hair", (13,))
+    label = renderer.faces[0].label
+    assert renderer.truths("style_transfer", [case], label[None]).shape == (1, 136, 136, 3)  # type: ignore[union-attr]
+    assert renderer.truths("sampling", [case], label[None]) is None
+    assert list(tmp_path.iterdir()) == []
+
+
 # -- layouts -------------------------------------------------------------------------------------------------------------
 
 

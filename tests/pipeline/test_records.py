@@ -49,6 +49,26 @@ def test_metric_rows_are_added_and_replaced_by_key(tmp_path: Path) -> None:
     assert values == {("psnr", "trained"): 21.0, ("psnr", "untrained"): 10.0, ("ssim", "trained"): 0.5}
 
 
+def test_complete_means_measured_as_the_protocol_says_now(tmp_path: Path) -> None:
+    record = make_record(tmp_path)
+    record.begin_attempt("trained")
+    record.add_metrics([row(state="untrained")])
+    assert not record.is_complete("standard", "digest")  # not finished
+    record.end_attempt("finished")
+    assert not record.is_complete("standard", "digest")  # only the untrained network was measured
+    record.add_metrics([row()])
+    assert record.is_complete("standard", "digest")
+    record.update_provenance(protocols={"standard": "digest"})
+    assert record.is_complete("standard", "digest") and not record.is_complete("standard", "of a changed protocol")
+    assert not record.is_complete("paper", "digest")
+
+
+def test_a_store_lists_records_only(tmp_path: Path) -> None:
+    record = make_record(tmp_path)
+    (tmp_path / ("0" * 64)).mkdir()  # the folder of a run that was killed before it wrote anything
+    assert RunStore(tmp_path).ids() == [record.id] and record.cache == tmp_path.parent / "cache"
+
+
 def test_a_metric_row_is_finite_or_says_why_not() -> None:
     with pytest.raises(ValueError, match="not finite"):
         row(value=float("nan"))

@@ -39,6 +39,25 @@ def test_two_runs_of_one_config_and_seed_are_identical(tmp_path: Path) -> None:
     assert other.id != first.id and not same_weights(first, other)
 
 
+def test_runs_of_one_folder_share_their_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first run draws every face, each once; the next ones read the same memory-mapped files."""
+    from pipeline.data.procfaces import dataset
+
+    drawn: list[int] = []
+    draw = dataset.label_map
+
+    def counted(*arguments: object) -> object:
+        drawn.append(1)
+        return draw(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(dataset, "label_map", counted)
+    first = run(tmp_path)
+    assert len(drawn) == 12 + 4 and len(list((first.cache / "mapped").iterdir())) == 2  # train and val; quick reads val
+    run(tmp_path, "seed=1")
+    assert len(drawn) == 12 + 4
+    assert values(run(tmp_path / "other", "data.cache=none")) == values(first)
+
+
 def test_the_record_holds_what_a_reader_needs(tmp_path: Path) -> None:
     record = run(tmp_path)
     assert record.state == "finished" and [item["outcome"] for item in record.status["attempts"]] == ["finished"]
