@@ -20,7 +20,7 @@ PUBLISHED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("parts-ca2sis-paper", "parts", PAPER),
     ("parts-ca2sis-tiny", "parts", ()),
     ("data", "data", ("size=64",)),
-    ("eval", "eval", ("protocol=standard", "data.test_images=128")),
+    ("eval", "eval", ("protocol=standard", "data.train_images=512", "data.test_images=128")),
     ("launch", "launch", ()),
     ("study", "study", ()),
     ("frame", "frame", ()),

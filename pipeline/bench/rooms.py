@@ -12,6 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from pipeline.bench.processes import command, cpu, python, seconds, timed
+from pipeline.bench.scale import STUDY, make_study
 
 if TYPE_CHECKING:
     from pipeline.models.contract import Generator
@@ -108,7 +109,7 @@ def clocked(generator: Generator) -> Iterator[list[float]]:
 
 
 def starting(*, repeats: int) -> dict[str, Any]:
-    """Seconds from the command to the first training step, beside a bare `import torch`; and of other commands' starts."""
+    """Seconds from the command to the first training step, beside a bare `import torch`; and of other commands."""
     bare = seconds(["-c", "import torch"], repeats)
     tiny = ["size=16", "data.train_images=4", "data.val_images=2", "data.test_images=2", "train.iterations=1",
             "train.batch_size=2", "train.validate_images=1", "protocol=quick", "tracking.mode=disabled"]  # fmt: skip
@@ -120,6 +121,10 @@ def starting(*, repeats: int) -> dict[str, Any]:
         {"command": "python -m pipeline config", "seconds": seconds(["-m", "pipeline", "config"], repeats)},
         {"command": "python -m analysis --help", "seconds": seconds(["-m", "analysis", "--help"], repeats)},
     ]
+    with tempfile.TemporaryDirectory() as out:
+        make_study(Path(out), 8)
+        table = seconds(["-m", "analysis", "table", STUDY, "--out", out], repeats)
+    rows.append({"command": "python -m analysis table, 8 runs", "seconds": table})
     return {
         "benchmark": "launch",
         **cpu(),
