@@ -54,13 +54,18 @@ def plan(console: Console, made: Plan, cells: Sequence[Cell], out: Path, *, diff
     labels = {arm.name: arm.label for arm in manifest.arms}
     table = _table("arm", "label", "seed", "run", "images", "state", "expected")
     missing: list[Cell] = []
+    to_measure = 0
     for cell in cells:
         record = store.record(cell.run_id)
         state = "reused" if made.runs[cell.run_id].is_complete(record) else _plain_state(record)
-        if state != "reused":
+        expected = "-"
+        if state == "finished":
+            state = "to measure"  # trained, but not measured under the protocol as it is now
+            to_measure += 1
+        elif state != "reused":
             missing.append(cell)
-        seconds = None if state == "reused" else costs.seconds(made.runs[cell.run_id].identity, cell.images_seen)
-        expected = "-" if state == "reused" else "unknown" if seconds is None else duration(seconds)
+            seconds = costs.seconds(made.runs[cell.run_id].identity, cell.images_seen)
+            expected = "unknown" if seconds is None else duration(seconds)
         budget = str(cell.images_seen) if cell.images_seen else "rule"
         table.add_row(
             cell.arm, labels[cell.arm], str(cell.seed), cell.run_id[:SHORT_ID], budget, _styled(state), expected
@@ -74,8 +79,9 @@ def plan(console: Console, made: Plan, cells: Sequence[Cell], out: Path, *, diff
     )
     unknown = f" and {estimate.unknown} runs of unknown cost" if estimate.known and estimate.unknown else ""
     rest = f"; {about}{unknown}" if missing else ""
+    measured = f"{to_measure} to measure, " if to_measure else ""
     console.print(
-        f"{len(cells)} cells: {len(missing)} to run, {len(cells) - len(missing)} reused{rest}",
+        f"{len(cells)} cells: {len(missing)} to run, {measured}{len(cells) - len(missing) - to_measure} reused{rest}",
         highlight=False,
         soft_wrap=True,
     )

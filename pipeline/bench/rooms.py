@@ -15,6 +15,8 @@ from pipeline.bench.processes import command, cpu, python, seconds, timed
 from pipeline.bench.scale import STUDY, make_study
 
 if TYPE_CHECKING:
+    import torch
+
     from pipeline.models.contract import Generator
 
 # Calls that make pictures, whatever a protocol asks for: reconstructions, edits, damaged masks, samples.
@@ -29,8 +31,10 @@ def feeding(overrides: Sequence[str], *, lasting: float) -> dict[str, Any]:
     rows = []
     for cache in ("none", "memory", "mapped"):
         for workers in (0, 2):
-            cfg, device = configure([*overrides, f"data.cache={cache}", f"data.workers={workers}"])
-            speed = feeding_speed(cfg.data, "train", batch_size=cfg.train.batch_size, seconds=lasting)
+            with tempfile.TemporaryDirectory() as root:  # every mapped cache is built anew
+                place = [f"data.cache={cache}", f"data.cache_root={root}", f"data.workers={workers}"]
+                cfg, device = configure([*overrides, *place])
+                speed = feeding_speed(cfg.data, "train", batch_size=cfg.train.batch_size, seconds=lasting)
             rows.append(
                 {"cache": cache, "workers": workers, "images_per_s": speed.images_per_s,
                  "first_epoch_s": speed.first_epoch_s}
@@ -42,8 +46,9 @@ def feeding(overrides: Sequence[str], *, lasting: float) -> dict[str, Any]:
 def evaluating(overrides: Sequence[str], *, arms: int) -> dict[str, Any]:
     """Seconds to evaluate `arms` generators that share one cache, beside the seconds spent inside the generators.
 
-    The first arm also makes what all share (reference features, segmenter, true edits): `reference_pass_s` is what it takes
-    longer than the median of the others. `ratio`: all arms without the reference pass, over the generators' share.
+    An arm's evaluation is that of a run, sample pictures and all; what is clocked is every call into its generator, those that
+    measure its cost included. `ratio`: median of evaluating over generating, the first arm left out, since it also makes what
+    all share (segmenter, reference features, true edits); `reference_pass_s` is what that takes.
     """
     from pipeline.bench.setup import configure, machine, prepare
     from pipeline.data.build import build_dataset
@@ -57,27 +62,26 @@ def evaluating(overrides: Sequence[str], *, arms: int) -> dict[str, Any]:
         for arm in range(arms):
             trainer, _ = prepare(cfg.model_copy(update={"seed": cfg.seed + arm}), device)
             run = partial(evaluate, trainer.generator, data, cfg.protocol, device=device, state="trained",
-                          cache=Path(folder), splits=splits)  # fmt: skip
-            with clocked(trainer.generator) as inside:
+                          cache=Path(folder) / "cache", samples=Path(folder) / str(arm), splits=splits)  # fmt: skip
+            with clocked(trainer.generator, device) as inside:
                 whole = timed(run)
             rows.append({"arm": arm, "evaluating_s": whole, "generating_s": sum(inside)})
-    later = median(row["evaluating_s"] for row in rows[1:]) if arms > 1 else rows[0]["evaluating_s"]
-    reference = max(0.0, rows[0]["evaluating_s"] - later)
-    total = sum(row["evaluating_s"] for row in rows)
+    beside = [row["evaluating_s"] - row["generating_s"] for row in rows]
+    later = rows[1:] or rows
     return {
         "benchmark": "eval",
         "overrides": list(overrides),
         "protocol": cfg.protocol.name,
         "images": min(len(data), cfg.protocol.images or len(data)),
         "rows": rows,
-        "reference_pass_s": reference,
-        "ratio": (total - reference) / sum(row["generating_s"] for row in rows),
+        "reference_pass_s": max(0.0, beside[0] - median(beside[1:] or beside)),
+        "ratio": median(row["evaluating_s"] / row["generating_s"] for row in later),
         **machine(device),
     }
 
 
 @contextmanager
-def clocked(generator: Generator) -> Iterator[list[float]]:
+def clocked(generator: Generator, device: torch.device) -> Iterator[list[float]]:
     """Inside, the seconds of each outermost call that makes pictures are appended to the list handed out."""
     from pipeline.metrics.cost import now
 
@@ -87,7 +91,6 @@ def clocked(generator: Generator) -> Iterator[list[float]]:
     def clock(method: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
             nonlocal depth
-            device = next(generator.parameters()).device
             began, depth = now(device), depth + 1
             try:
                 return method(*args, **kwargs)
@@ -99,8 +102,7 @@ def clocked(generator: Generator) -> Iterator[list[float]]:
         return run
 
     for name in GENERATING:
-        if hasattr(generator, name):
-            setattr(generator, name, clock(getattr(generator, name)))
+        setattr(generator, name, clock(getattr(generator, name)))
     try:
         yield spent
     finally:
@@ -122,9 +124,9 @@ def starting(*, repeats: int) -> dict[str, Any]:
         {"command": "python -m analysis --help", "seconds": seconds(["-m", "analysis", "--help"], repeats)},
     ]
     with tempfile.TemporaryDirectory() as out:
-        make_study(Path(out), 8)
+        make_study(Path(out), 10)
         table = seconds(["-m", "analysis", "table", STUDY, "--out", out], repeats)
-    rows.append({"command": "python -m analysis table, 8 runs", "seconds": table})
+    rows.append({"command": "python -m analysis table, 10 runs", "seconds": table})
     return {
         "benchmark": "launch",
         **cpu(),
@@ -143,7 +145,8 @@ def studying(study: str, jobs: Sequence[int]) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as out:
             run = ["run", study, "--set", "tracking.mode=disabled", "--jobs", str(count), "--out", out]
             took = timed(partial(command, "ablations", *run))
-            cells = len(StudyManifest.load(Path(out) / Path(study).stem).cells)
+            (plan,) = Path(out).glob("*/plan.json")
+            cells = len(StudyManifest.load(plan.parent).cells)
         rows.append({"jobs": count, "cells": cells, "seconds": took, "cells_per_hour": 3600 * cells / took})
     return {"benchmark": "study", "study": study, **cpu(), "rows": rows}
 

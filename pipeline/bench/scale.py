@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.bench.processes import command, cpu, timed
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.records import RunRecord
 
 STUDY = "bench"
-ARMS = 4  # of the synthetic study; seeds make up the number of runs
+FACTOR = ("loss.attention.weight", (0.5, 1.0, 2.0, 4.0, 8.0))  # five arms; seeds make up the number of runs
 ROWS = 170  # metric rows of a record: as many as the protocol `standard` gives a (CA)²-SIS run
+IMAGES = 128  # of the test split, with three values each
 VERBS = ("plan", "status", "frame", "table")
 
 
 def scaling(*, counts: Sequence[int]) -> dict[str, Any]:
-    """Seconds of plan, status, frame and table for a study of so many runs (multiples of 4 count fully), each command in a
-    process of its own; and milliseconds that one run more costs, from the smallest count to the largest."""
-    rows = [_row(count) for count in sorted(counts)]
+    """Seconds of plan, status, frame and table for a study of so many runs, each command in a process of its own; and
+    milliseconds that one run more costs, from the smallest count to the largest."""
+    rows = [_row(count) for count in sorted(set(counts))]
     slopes = {}
     if len(rows) > 1:
         first, last = rows[0], rows[-1]
@@ -44,7 +49,6 @@ def plot(result: dict[str, Any], path: Path) -> None:
     axes.set(xlabel="runs of the study", ylabel="seconds, start-up included", xticks=runs)
     axes.set_xticklabels([f"{count:,}" for count in runs])
     axes.minorticks_off()
-    axes.set_ylim(bottom=0.2)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,51 +59,74 @@ def _row(count: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         make_study(out, count)
+        key, levels = FACTOR
+        grid = ["--grid", f"{key}={','.join(map(str, levels))}", "--seeds", f"0-{count // len(levels) - 1}"]
         place = ["--out", str(out)]
-        seeds = f"0-{max(1, count // ARMS) - 1}"
-        grid = ["--grid", "loss.attention.weight=0.5,1.0,2.0,4.0", "--seeds", seeds]
+        frame = ["--root", str(out), "--out", str(out / "frame.parquet")]
         return {
             "runs": count,
-            "plan_s": timed(lambda: command("ablations", "plan", *grid, *place)),
-            "status_s": timed(lambda: command("ablations", "status", STUDY, *place)),
-            "frame_s": timed(
-                lambda: command("analysis", "frame", STUDY, "--root", str(out), "--out", str(out / "frame.parquet"))
-            ),
-            "table_s": timed(lambda: command("analysis", "table", STUDY, *place)),
+            "plan_s": timed(partial(command, "ablations", "plan", *grid, *place)),
+            "status_s": timed(partial(command, "ablations", "status", STUDY, *place)),
+            "frame_s": timed(partial(command, "analysis", "frame", STUDY, *frame)),
+            "table_s": timed(partial(command, "analysis", "table", STUDY, *place)),
         }
 
 
 def make_study(out: Path, runs: int) -> None:
-    """A finished study of `runs` cells in `out`, written through the run store: numbers are made up, files are real."""
-    from pipeline.identity import digest
-    from pipeline.records import Arm, Cell, MetricRow, RunStore, StudyManifest, StudyMetric
+    """A finished study of `runs` cells in `out`, written through the run store: numbers are made up, files are real.
 
+    The runs are those of a grid over `FACTOR`, so that planning the grid finds every one of them. Raises UserError unless
+    `runs` is a multiple of the arms.
+    """
+    from pipeline.config import identify, resolve
+    from pipeline.records import Arm, Cell, RunStore, StudyManifest, StudyMetric
+
+    key, levels = FACTOR
+    if runs % len(levels):
+        raise UserError(f"a study of {runs} runs: a multiple of {len(levels)} is needed, for so many are its arms")
     store = RunStore(out / "runs")
-    names = [f"arm{number}" for number in range(min(ARMS, runs))]
-    metrics = ["psnr", "ssim", "rmse", *(f"seg_iou_{number}" for number in range(ROWS - 3))]
     cells = []
-    first: Path | None = None
-    for number in range(runs):
-        arm, seed = names[number % len(names)], number // len(names)
-        # as long as a real one: loading reads it
-        config = {"arm": arm, "seed": seed, "filler": "x" * 1500}
-        identity = json.dumps({"config": config, "data": {}, "schema": 1})
-        record = store.record(digest(identity))
-        if first is None:
-            record.create(identity, "seed: 0\n")
-            record.begin_attempt("trained")
-            record.add_metrics(
-                MetricRow(name, 20.0, 8, "dB", "max", "test", "standard", digest(f"bench {name}")) for name in metrics
-            )
-            record.end_attempt("finished")
-            first = record.path
-        else:
-            shutil.copytree(first, record.path)
-            (record.path / "identity.json").write_text(identity, encoding="utf-8")
-        cells.append(Cell(arm, seed, record.id, (f"seed={seed}",), 8))
+    pattern: Path | None = None
+    for level in levels:
+        first = resolve([f"{key}={level}"])
+        for seed in range(runs // len(levels)):
+            run = identify(first.config.model_copy(update={"seed": seed}))
+            record = store.record(run.run_id)
+            if pattern is None:
+                pattern = _write_record(record, run.identity)
+            else:
+                shutil.copytree(pattern, record.path)
+                (record.path / "identity.json").write_text(run.identity, encoding="utf-8")
+            cells.append(Cell(str(level), seed, run.run_id, (f"{key}={level}", f"seed={seed}"), 8))
     StudyManifest(
         name=STUDY, question="", revision=1, protocol="standard", split="test",
         metrics=(StudyMetric("psnr", "primary", "max"), StudyMetric("ssim", "secondary", "max")),
-        arms=tuple(Arm(name, name, {"arm": name}, (), name == names[0]) for name in names),
-        cells=tuple(cells), seeds=tuple(sorted({cell.seed for cell in cells})), design="list", budget="equal",
+        arms=tuple(Arm(str(x), f"weight {x}", {key: str(x)}, (f"{key}={x}",), x == levels[0]) for x in levels),
+        cells=tuple(cells), seeds=tuple(range(runs // len(levels))), design="list", budget="equal",
     ).save(out / STUDY)  # fmt: skip
+
+
+def _write_record(record: RunRecord, identity: str) -> Path:
+    """A finished record as large as a real one; returns its folder."""
+    import pandas as pd
+
+    from pipeline.identity import digest
+    from pipeline.protocols import load_protocol, protocol_digest
+    from pipeline.records import MetricRow
+
+    names = ["psnr", "ssim", "rmse", *(f"seg_iou_{number}" for number in range(ROWS - 3))]
+    prints = {name: digest(f"bench {name}") for name in names}
+    record.create(identity, "seed: 0\n")
+    record.begin_attempt("trained")
+    record.add_metrics(MetricRow(name, 20.0, IMAGES, "dB", "max", "test", "standard", prints[name]) for name in names)
+    frames = [
+        pd.DataFrame({"key": [f"test{i:06d}" for i in range(IMAGES)], "metric": name, "value": 20.0, "split": "test",
+                      "fingerprint": prints[name]})
+        for name in names[:3]
+    ]  # fmt: skip
+    record.add_per_image(pd.concat(frames, ignore_index=True))
+    record.update_provenance(
+        wall_seconds=60.0, images_seen=8, protocols={"standard": protocol_digest(load_protocol("standard"))}
+    )
+    record.end_attempt("finished")
+    return record.path

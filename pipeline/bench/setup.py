@@ -20,13 +20,19 @@ from pipeline.schema.run import RunConfig
 from pipeline.trainer import Trainer
 
 # A benchmark needs no data set and no account: whole batches of few procedural faces, unless the overrides say otherwise.
-FEW_IMAGES = ("data.train_images=32", "data.val_images=8", "data.test_images=8", "tracking.mode=disabled")
+FEW_IMAGES = (
+    "data.train_images=32",
+    "data.val_images=8",
+    "data.test_images=8",
+    "data.cache=memory",
+    "tracking.mode=disabled",
+)
 ENDLESS = 10**9  # updates a benchmark's trainer believes in: the learning rate stays constant
 
 
 def configure(overrides: Sequence[str]) -> tuple[RunConfig, torch.device]:
     """Validated config of `overrides` on few images, and its device; sets torch's threads as a run does."""
-    few = FEW_IMAGES if not any(item.startswith("data=") for item in overrides) else FEW_IMAGES[3:]
+    few = FEW_IMAGES if not any(item.startswith("data=") for item in overrides) else FEW_IMAGES[4:]
     cfg = compose([*few, *overrides])
     if cfg.threads:
         torch.set_num_threads(cfg.threads)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from pipeline.data.digests import canonical_digest, user_cache
 from pipeline.data.fingerprint import data_fingerprint
 from pipeline.data.types import Dataset, Sample, Split
 from pipeline.errors import UserError
+from pipeline.records import atomic
 from pipeline.schema.data import DataConfig
 
 _FORMAT = 1
@@ -70,24 +70,19 @@ class Mapped:
 
 
 def _build(folder: Path, source: Dataset, workers: int) -> None:
-    """Decode every sample into a new cache; a cache another process finished meanwhile is taken instead."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=f"{folder.name}.building-", dir=folder.parent))
-    except OSError as error:
-        raise UserError(f"data.cache_root: {folder.parent} cannot be written ({error.strerror})") from error
-    try:
-        _write(building, source, max(1, workers))
+    """Decode every sample into a new cache, unless another process makes the same one: then wait for it and take it."""
+    building = folder.with_suffix(".building")
+    with atomic.patient_lock(folder.with_suffix(".lock")):
+        if folder.is_dir():
+            return
         try:
+            shutil.rmtree(building, ignore_errors=True)  # of a writer that was killed
+            building.mkdir()
+            _write(building, source, max(1, workers))
             building.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-    except OSError as error:
-        raise UserError(f"{folder}: the cache cannot be written ({error.strerror or error})") from error
-    finally:
-        if building.exists():
-            shutil.rmtree(building)
+        except OSError as error:
+            shutil.rmtree(building, ignore_errors=True)
+            raise UserError(f"{folder}: the cache cannot be written ({atomic.reason(error)})") from error
 
 
 def _write(folder: Path, source: Dataset, workers: int) -> None:

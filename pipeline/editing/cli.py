@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if args.steps < 2 or args.seed < 0:
         raise UserError("--steps must be at least 2 and --seed at least 0")
     record, generator, config, device = finished_run(args.out, args.run)
-    dataset = build_dataset(config.data, args.split, record.cache)
+    dataset = build_dataset(config.data.model_copy(update={"cache": "memory"}), args.split)
     standard = load_protocol("standard").editing
     regions = tuple(args.region) if args.region else standard.regions
     for name in args.region or ():

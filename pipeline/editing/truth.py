@@ -87,7 +87,7 @@ class Renderer:
             try:
                 kept: Picture = np.load(path, allow_pickle=False)
                 return kept
-            except (OSError, ValueError):  # not there yet, or not readable: drawn again
+            except (OSError, ValueError, EOFError):  # not there yet, or not readable: drawn again
                 pass
         found = [draw(task, case, label) for case, label in zip(cases, labels, strict=True)]
         pictures = [picture for picture in found if picture is not None]

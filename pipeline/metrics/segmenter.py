@@ -7,7 +7,6 @@ so no downloaded weights are needed. An external TorchScript segmenter may be na
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +33,6 @@ VERSION = 2  # of architecture and training rule
 CLASS_BALANCE = (
     0.5  # loss weight of a class = frequency ** -CLASS_BALANCE: small parts of a face count, large ones still more
 )
-LOCK_WAIT_S = 0.5
 CHANNEL_CAP = 4  # widest level of the U-Net in units of its first: keeps the features few enough for small sets
 
 
@@ -136,14 +134,9 @@ def trained_segmenter(
     folder = cache / "segmenter"
     path = folder / f"{key[:32]}.pt"
     if not path.exists():
-        while True:
-            try:
-                with atomic.exclusive_lock(folder / f"{key[:32]}.lock"):
-                    if not path.exists():
-                        atomic.write_bytes(path, _bytes_of(_train(cfg, train, total, device, progress)))
-                break
-            except atomic.Locked:
-                time.sleep(LOCK_WAIT_S)
+        with atomic.patient_lock(folder / f"{key[:32]}.lock"):
+            if not path.exists():
+                atomic.write_bytes(path, _bytes_of(_train(cfg, train, total, device, progress)))
     return _ready(torch.load(path, map_location="cpu", weights_only=True), cfg, space, device)
 
 

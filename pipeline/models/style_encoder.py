@@ -125,14 +125,12 @@ class StyleEncoder(nn.Module):
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
         """image (N,3,H,W) float32 [-1,1], mask (N,K,H,W) one-hot -> (N,K,code_width) float32 in (-1,1)."""
-        if not is_naive():  # bilinear resizing and grouped convolutions are faster with a pixel's channels together
+        if not is_naive():  # on CPUs, all layers that follow are faster with a pixel's channels together
             image = image.contiguous(memory_format=torch.channels_last)
         return torch.cat(self.level_codes(self.first(image), mask), dim=-1)
 
     def level_codes(self, features: Tensor, mask: Tensor) -> list[Tensor]:
         """Codes (N,K,S) of every pooled level, coarsest first, from the first layer's output (N,C,H,W)."""
-        if not is_naive():  # bilinear resizing and grouped convolutions are faster with a pixel's channels together
-            features = features.contiguous(memory_format=torch.channels_last)
         skips = [features]
         for layer in self.down:
             skips.append(layer(skips[-1]))

@@ -94,6 +94,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 PROBE_RETRIES = 3
 PROBE_PAUSE_S = 0.01
+LOCK_WAIT_S = 0.2
 
 
 class Locked(UserError):
@@ -122,6 +123,19 @@ def exclusive_lock(path: Path) -> Iterator[None]:
                 if attempt == 0:
                     raise Locked(f"{path.parent} is in use by another process") from error
                 time.sleep(PROBE_PAUSE_S)  # it may be `is_locked` of a status display, which holds it for microseconds
+        yield
+
+
+@contextlib.contextmanager
+def patient_lock(path: Path) -> Iterator[None]:
+    """As `exclusive_lock`, but waits until the lock is free: for what several processes need and one should make."""
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(exclusive_lock(path))
+                break
+            except Locked:
+                time.sleep(LOCK_WAIT_S)
         yield
 
 

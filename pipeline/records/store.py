@@ -97,10 +97,10 @@ class RunRecord:
         """Whether the run is finished and has rows of the protocol of this name, measured as this digest says."""
         if self.state != "finished":
             return False
-        measured_as = self.provenance.get("protocols", {}).get(protocol, protocol_digest)
-        return measured_as == protocol_digest and any(
-            row.protocol == protocol and row.state == "trained" for row in self.metrics
-        )
+        measured = self.provenance.get("protocols")  # None: written by something that keeps no digests
+        if measured is not None and measured.get(protocol) != protocol_digest:
+            return False
+        return any(row.protocol == protocol and row.state == "trained" for row in self.metrics)
 
     def history(self) -> list[dict[str, Any]]:
         """Rows `{"iteration": int, "kind": "train"|"val", ...numbers}` in order of writing."""

@@ -39,7 +39,7 @@ Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 # Fields that decide where or how fast, never what is computed: not part of any fingerprint.
-NUISANCE_FIELDS: tuple[str, ...] = ("name", "batch_size", "weights_dir", "groups")
+NUISANCE_FIELDS: tuple[str, ...] = ("name", "batch_size", "weights_dir")
 
 
 class DistributionConfig(Section):

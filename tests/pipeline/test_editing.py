@@ -63,8 +63,9 @@ def test_arms_share_true_edits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert numbers(tmp_path) == expected and len(drawn) > 30
     assert numbers(tmp_path) == expected and len(drawn) == 0
     kept = sorted((tmp_path / "edits").iterdir())
-    kept[0].write_bytes(b"cut off")
-    assert numbers(tmp_path) == expected and 0 < len(drawn) <= 6
+    for broken in (b"cut off", b""):
+        kept[0].write_bytes(broken)
+        assert numbers(tmp_path) == expected and 0 < len(drawn) <= 6
 
 
 def test_large_true_edits_are_not_kept(tmp_path: Path) -> None:
@@ -166,7 +167,7 @@ def test_samples_hold_edits_with_reference_layout_and_truth(tmp_path: Path) -> N
 
 
 def test_without_a_renderer_the_ground_truth_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.editing.stage.renderer_of", lambda dataset: None)
+    monkeypatch.setattr("pipeline.editing.stage.renderer_of", lambda *_: None)
     rows = edited(painter(), ("style_transfer",))
     missing = {name for name, row in rows.items() if row.status == "not_applicable"}
     assert missing == {f"edit_{name}_style_transfer" for name in ("psnr", "ssim", "region_error", "light_consistency")}

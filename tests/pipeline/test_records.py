@@ -60,6 +60,7 @@ def test_complete_means_measured_as_the_protocol_says_now(tmp_path: Path) -> Non
     assert record.is_complete("standard", "digest")
     record.update_provenance(protocols={"standard": "digest"})
     assert record.is_complete("standard", "digest") and not record.is_complete("standard", "of a changed protocol")
+    record.add_metrics([row(protocol="paper")])  # and killed before the digest was noted
     assert not record.is_complete("paper", "digest")
 
 

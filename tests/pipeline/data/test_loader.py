@@ -152,15 +152,23 @@ def test_values_and_masks() -> None:
         one_hot(torch.tensor([[[0, 3]]]), 3)
 
 
-def test_two_writers_of_one_mapped_cache(tmp_path: Path) -> None:
-    """Both build, one is kept, both read the same; nothing else is left behind."""
+def test_two_writers_of_one_mapped_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One builds, the other waits for it; what a killed writer left behind is removed."""
     from concurrent.futures import ThreadPoolExecutor
 
+    from pipeline.data import mapped
+
+    built: list[int] = []
+    write = mapped._write
+    monkeypatch.setattr(mapped, "_write", lambda *given: (built.append(1), write(*given))[1])
     cfg = data_config(train_images=6, cache="mapped", cache_root=str(tmp_path / "maps"))
+    folder = mapped.cache_folder(cfg, "train")
+    (folder.with_suffix(".building") / "image.u8").mkdir(parents=True)
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda _: build_dataset(cfg, "train"), range(2))
     assert all(np.array_equal(first[i].image, second[i].image) for i in range(6))
-    assert len(list((tmp_path / "maps" / "mapped").iterdir())) == 1
+    assert built == [1]
+    assert sorted(path.name for path in folder.parent.iterdir()) == [folder.name, f"{folder.name}.lock"]
 
 
 def test_mapped_cache_is_never_stale(tmp_path: Path) -> None:
@@ -179,7 +187,7 @@ def test_mapped_cache_is_never_stale(tmp_path: Path) -> None:
 def test_mapped_cache_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     cfg = data_config(train_images=2, cache="mapped", cache_root=str(tmp_path / "file"))
-    with pytest.raises(UserError, match=r"data\.cache_root: .* cannot be written"):
+    with pytest.raises(UserError, match="cannot write .*file/mapped"):
         build_dataset(cfg, "train")
 
 
