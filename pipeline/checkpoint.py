@@ -62,9 +62,8 @@ def newest(record: RunRecord, say: Callable[[str], None]) -> dict[str, Any] | No
     return None
 
 
-def finish(record: RunRecord, state: dict[str, Any]) -> None:
-    """Write the final networks and remove what was only for resuming."""
-    save(record, FINAL, state)
+def tidy(record: RunRecord) -> None:
+    """Remove what was only for resuming, once the record says that the run is finished."""
     index = _index(record)
     atomic.write_json(record.path / "checkpoints" / "index.json", {FINAL: index[FINAL]})
     for name in index:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from pipeline.errors import RunFailed
+from pipeline.progress import Progress
 
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: stopped at a checkpoint, start again to continue
 
@@ -31,6 +32,27 @@ class StopRequest:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self.name = signal.Signals(number).name
+
+
+class Stoppable:
+    """Progress that ends the work it is told about, once a stop is asked for: between two steps, which are kept on disk."""
+
+    def __init__(self, progress: Progress, stop: StopRequest) -> None:
+        self._progress, self._stop = progress, stop
+
+    def start(self, what: str, total: int) -> None:
+        self._progress.start(what, total)
+
+    def update(self, done: int, **numbers: float) -> None:
+        self._progress.update(done, **numbers)
+        if self._stop.asked:
+            raise Preempted(f"stopped by {self._stop.name} while evaluating; run again to continue")
+
+    def say(self, text: str) -> None:
+        self._progress.say(text)
+
+    def stop(self) -> None:
+        self._progress.stop()
 
 
 @contextmanager

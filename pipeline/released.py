@@ -58,7 +58,7 @@ def import_release(
             data={**fingerprint, "class_names": list(classes)},
             released={"file": file.name, "sha256": weights, "encoder_sha256": encoder_weights or None},
         )
-        checkpoint.finish(record, {"iteration": 0, "generator": generator.state_dict()})
+        checkpoint.save(record, checkpoint.FINAL, {"iteration": 0, "generator": generator.state_dict()})
         record.end_attempt("finished")
     return record
 

@@ -46,10 +46,13 @@ def evaluate_record(
     )
     recorded = {row.name for row in record.metrics if row.state == state}
     rows = [row for row in evaluation.rows if not (row.name in OF_THE_TRAINING_PROCESS and row.name in recorded)]
-    record.add_metrics(rows)
+    digest = protocol_digest(protocol)
+    before = record.provenance.get("protocols", {}).get(protocol.name)
+    # Rows of the protocol as it was before it changed would stand beside the new ones, as another version of each number.
+    record.add_metrics(rows, outdated=(protocol.name, state) if before not in (None, digest) else None)
     if len(evaluation.per_image):
         record.add_per_image(evaluation.per_image)
     if state == "trained":
-        done = {**record.provenance.get("protocols", {}), protocol.name: protocol_digest(protocol)}
+        done = {**record.provenance.get("protocols", {}), protocol.name: digest}
         record.update_provenance(protocols=done)
     return rows

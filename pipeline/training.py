@@ -25,7 +25,7 @@ from pipeline.evaluation import quick_validation
 from pipeline.models.contract import Generator
 from pipeline.models.discriminator import build_discriminator
 from pipeline.models.registry import build_generator
-from pipeline.preemption import Preempted, StopRequest, stop_signals
+from pipeline.preemption import Preempted, Stoppable, StopRequest, stop_signals
 from pipeline.progress import Progress
 from pipeline.records import MetricRow, RunRecord, RunStore
 from pipeline.records.store import SHORT_ID, now
@@ -113,6 +113,7 @@ class Run:
         self.progress = progress
         self.on_validation = on_validation
         self.stop = stop
+        self.measuring = Stoppable(progress, stop)
         self.device, self.world = device, world
         set_numerics(cfg, self.device)
         self.train_data, self.val_data = splits["train"], splits["val"]
@@ -156,7 +157,7 @@ class Run:
         try:
             pruned = self.trainer is not None and self._train(self.trainer)
             if not pruned:
-                evaluate_record(record, cfg, self._evaluated, cfg.protocol, self.device, self.progress)
+                evaluate_record(record, cfg, self._evaluated, cfg.protocol, self.device, self.measuring)
                 record.add_metrics(self._cost_rows())
             self.mirror.summarise(record.metrics)
         finally:
@@ -170,9 +171,14 @@ class Run:
                 peak_mem_gib=provenance.peak_memory_gib(self.device.type),
                 tracking={"mode": cfg.tracking.mode, "problem": problem},
             )
-        if self.trainer is not None:
-            checkpoint.finish(record, self.trainer.final_state())
-        record.end_attempt("pruned" if pruned else "finished")
+        if pruned:  # what it takes to go on stays, for a study that wants the whole run
+            record.end_attempt("pruned")
+        else:
+            if self.trainer is not None:
+                checkpoint.save(record, checkpoint.FINAL, self.trainer.final_state())
+            record.end_attempt("finished")
+            if self.trainer is not None:
+                checkpoint.tidy(record)  # not before: a kill in between would train the run again
         self.world.barrier()
 
     @property
@@ -197,7 +203,7 @@ class Run:
                 trainer.evaluated,
                 self.cfg.protocol,
                 self.device,
-                self.progress,
+                self.measuring,
                 state="untrained",
             )
         if self.world.main:
@@ -232,10 +238,12 @@ class Run:
                     self.record.beat(i, self.iterations)
                     last_beat = time.monotonic()
                 self.progress.update(i, loss=totals.get("pixel", totals.get("gan", 0.0)))
-                pruned = (validate or last) and self._validate(trainer)
+                pruned = (validate or last) and self._validate(trainer) and not last
             if validate or last:
                 pruned = self.world.any(pruned, self.device)
-            if self.world.main and ((save and not last) or stopping or pruned):
+            if self.world.main and (
+                save or last or stopping or pruned
+            ):  # last: evaluation may take longer than training
                 state = {**trainer.state(), "step_seconds": self.step_seconds}
                 checkpoint.save(self.record, f"{i:08d}.pt", state, keep=cfg.keep_checkpoints)
             if pruned:

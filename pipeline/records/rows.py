@@ -39,9 +39,9 @@ class MetricRow:
             raise ValueError(f"metric {self.name}: status {self.status} takes no value and needs a reason")
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
-        """What identifies the row within a record: (name, split, fingerprint, state)."""
-        return (self.name, self.split, self.fingerprint, self.state)
+    def key(self) -> tuple[str, str, str, str, str]:
+        """What identifies the row within a record: (name, protocol, split, fingerprint, state)."""
+        return (self.name, self.protocol, self.split, self.fingerprint, self.state)
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -185,9 +185,9 @@ class RunRecord:
             kept = [row for row in self.history() if row["iteration"] <= iteration]
             atomic.write_text(path, "".join(json.dumps(row, sort_keys=True) + "\n" for row in kept))
 
-    def add_metrics(self, rows: Iterable[MetricRow]) -> None:
-        """Add rows; a row with the key of an old one replaces it, all others stay as they are."""
-        merged = {row.key: row for row in self.metrics}
+    def add_metrics(self, rows: Iterable[MetricRow], *, outdated: tuple[str, str] | None = None) -> None:
+        """Add metric rows; one of the same key is replaced. `outdated`: (protocol, state) of which no old row stays."""
+        merged = {row.key: row for row in self.metrics if (row.protocol, row.state) != outdated}
         merged.update({row.key: row for row in rows})
         atomic.write_json(
             self.path / "metrics.json",

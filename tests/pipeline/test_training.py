@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -13,11 +14,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import checkpoint
+from pipeline import checkpoint, training
 from pipeline.config import compose, resolve
+from pipeline.data.batch import Batch
 from pipeline.errors import RunFailed, UserError
+from pipeline.preemption import Preempted
 from pipeline.progress import Quiet
-from pipeline.records import RunStore, atomic
+from pipeline.records import RunRecord, RunStore, atomic
+from pipeline.trainer import Trainer
+from pipeline.training import execute
 from tests.pipeline.tiny import TINY, command, environment, killed_after, run, values
 
 
@@ -121,6 +126,89 @@ def test_sigterm_checkpoints_and_the_next_start_continues(tmp_path: Path) -> Non
     assert record.state == "preempted"
     state = checkpoint.newest(record, print)
     assert state is not None and state["iteration"] > 0
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry an update, whatever run takes it."""
+    taken: list[int] = []
+    step = Trainer.step
+
+    def counted(self: Trainer, batch: Batch) -> dict[str, torch.Tensor]:
+        taken.append(self.iteration)
+        return step(self, batch)
+
+    monkeypatch.setattr(Trainer, "step", counted)
+    return taken
+
+
+def test_a_stop_while_evaluating_repeats_no_training(
+    tmp_path: Path, steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = run(tmp_path / "a")
+    train = training.Run._train
+
+    def stopped(self: training.Run, trainer: Trainer) -> bool:
+        pruned = train(self, trainer)
+        self.stop(signal.SIGTERM, None)
+        return pruned
+
+    steps.clear()
+    with monkeypatch.context() as patched, pytest.raises(Preempted, match="SIGTERM while evaluating"):
+        patched.setattr(training.Run, "_train", stopped)
+        run(tmp_path / "b")
+    record = RunStore(tmp_path / "b" / "runs").record(undisturbed.id)
+    assert record.state == "preempted" and len(steps) == 8
+    assert values(run(tmp_path / "b")) == values(undisturbed) and len(steps) == 8
+
+
+@pytest.mark.parametrize("moment", ["before the record says finished", "before tidying"])
+def test_a_kill_at_the_very_end_repeats_no_training(
+    tmp_path: Path, steps: list[int], monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    undisturbed = run(tmp_path / "a")
+    steps.clear()
+
+    def dead(*_: object) -> None:
+        raise SystemExit(9)
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        if moment == "before tidying":
+            patched.setattr(checkpoint, "tidy", dead)
+            patched.setattr(training, "_ending", dead)
+        else:
+            patched.setattr(RunRecord, "end_attempt", dead)
+        run(tmp_path / "b")
+    record = RunStore(tmp_path / "b" / "runs").record(undisturbed.id)
+    assert len(steps) == 8 and record.state == ("finished" if moment == "before tidying" else "preempted")
+    again = run(tmp_path / "b")
+    assert len(steps) == 8 and values(again) == values(undisturbed) and same_weights(again, undisturbed)
+
+
+def test_a_pruned_run_goes_on_when_somebody_wants_it(tmp_path: Path, steps: list[int]) -> None:
+    undisturbed = run(tmp_path / "a")
+    steps.clear()
+    resolved = resolve(TINY)
+    store = RunStore(tmp_path / "b" / "runs")
+    record = execute(resolved, store, progress=Quiet(), on_validation=lambda iteration, _: iteration == 4)
+    assert record.state == "pruned" and len(steps) == 4
+    assert run(tmp_path / "b").state == "finished" and len(steps) == 8
+    assert values(record) == values(undisturbed) and same_weights(record, undisturbed)
+    whole = execute(resolved, RunStore(tmp_path / "c" / "runs"), progress=Quiet(), on_validation=lambda i, _: i == 8)
+    assert whole.state == "finished", "at the end of its budget there is nothing left to save"
+
+
+def test_protocols_do_not_take_each_others_rows(tmp_path: Path) -> None:
+    """A second protocol adds rows, also of numbers both have; a changed one replaces its own."""
+    record = run(tmp_path)
+    config = compose(TINY)
+    other = config.protocol.model_copy(update={"name": "other", "groups": ("reconstruction",)})
+    changed = other.model_copy(update={"images": 2})
+    for protocol, n in ((other, 4), (changed, 2)):
+        measured = config.model_copy(update={"protocol": protocol})
+        execute(dataclasses.replace(resolve(TINY), config=measured), RunStore(tmp_path / "runs"), progress=Quiet())
+        counts = [(row.protocol, row.n) for row in record.metrics if row.name == "psnr" and row.state == "trained"]
+        assert sorted(counts) == [("other", n), ("quick", 4)]
 
 
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
