@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +18,11 @@ from sweeps.claims import is_gone
 from sweeps.sweep import Sweep
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.table import Table
 
 PLOTS = {
     "history": "plot_optimization_history",
-    "importances": "plot_param_importances",
     "slice": "plot_slice",
     "parallel": "plot_parallel_coordinate",
     "contour": "plot_contour",
@@ -78,13 +79,18 @@ def write_best(study: optuna.Study, sweep: Sweep, path: Path, number: int | None
         "run": trial.user_attrs["run_id"],
         "values": dict(zip(sweep.objectives, trial.values, strict=True)),
         "split": "val",
-        "overrides": [*sweep.base, *trial.user_attrs["overrides"]],
+        "overrides": [*filter(_outlives_the_sweep, sweep.base), *trial.user_attrs["overrides"]],
     }
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
     atomic.write_text(
         path, f"# Hydra overrides of a sweep's best trial. Use: python -m pipeline train +best={sweep.name}\n{text}"
     )
     return trial
+
+
+def _outlives_the_sweep(override: str) -> bool:
+    """False for how the sweep was measured: a study or a training that takes the best over measures in its own way."""
+    return re.split(r"[.@=]", override.lstrip("+~"))[0] != "protocol"
 
 
 def status_table(study: optuna.Study, sweep: Sweep) -> Table:
@@ -146,23 +152,43 @@ def importances(study: optuna.Study, sweep: Sweep, method: str) -> dict[str, dic
             f"sweep {sweep.name}: {len(finished)} finished trials are too few for importances (at least {MIN_FOR_IMPORTANCE})"
         )
     result: dict[str, dict[str, float]] = {}
-    for index, name in enumerate(sweep.objectives):
+    for index, (name, direction) in enumerate(sweep.objectives.items()):
+        # ped-anova asks what makes a target low; fanova asks what makes it vary, whichever way is better
+        sign = -1.0 if method == "ped-anova" and direction == "max" else 1.0
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             evaluator = FanovaImportanceEvaluator(seed=0) if method == "fanova" else PedAnovaImportanceEvaluator()
             try:
                 result[name] = get_param_importances(
-                    study, evaluator=evaluator, target=lambda trial, index=index: trial.values[index]
+                    study,
+                    evaluator=evaluator,
+                    target=lambda trial, index=index, sign=sign: sign * trial.values[index],
                 )
             except ImportError as error:
-                raise UserError(f"importance by {method} needs a package that is not installed: {error}") from error
+                raise UserError(
+                    f"importance by {method} needs a package that is not installed ({error}): pip install 'ca2sis-lab[sweeps]'"
+                ) from error
             except (ValueError, RuntimeError) as error:
                 raise UserError(f"sweep {sweep.name}: importances of {name}: {' '.join(str(error).split())}") from error
     return result
 
 
+def importance_figure(study: optuna.Study, sweep: Sweep) -> Figure:
+    """The numbers of `importances` as bars, one panel an objective, the most important key on top."""
+    from matplotlib.figure import Figure
+
+    found = importances(study, sweep, "ped-anova")
+    figure = Figure(layout="constrained")
+    panels = figure.subplots(1, len(found), squeeze=False)
+    for axis, (objective, shares) in zip(panels[0], found.items(), strict=True):
+        axis.barh(list(shares), list(shares.values()))
+        axis.invert_yaxis()
+        axis.set(title=objective, xlabel="share of the importance (ped-anova)")
+    return figure
+
+
 def write_plots(study: optuna.Study, sweep: Sweep, folder: Path) -> tuple[list[Path], list[str]]:
-    """Optuna's usual plots as PNG files; returns those written and, for the others, why not."""
+    """Importances and Optuna's usual plots as PNG files; returns those written and, for the others, why not."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -172,6 +198,18 @@ def write_plots(study: optuna.Study, sweep: Sweep, folder: Path) -> tuple[list[P
     written: list[Path] = []
     left: list[str] = []
     several = len(sweep.objectives) > 1
+
+    def save(name: str, figure: Figure) -> None:
+        figure.set_size_inches(8, 5)
+        path = folder / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=120, bbox_inches="tight")
+        written.append(path)
+
+    try:
+        save("importances", importance_figure(study, sweep))
+    except UserError as error:
+        left.append(f"importances: {error}")
     for name, function in PLOTS.items():
         if (name == "pareto") != several and name in ("pareto", "intermediate"):
             continue
@@ -187,10 +225,6 @@ def write_plots(study: optuna.Study, sweep: Sweep, folder: Path) -> tuple[list[P
                 left.append(f"{name}: {' '.join(str(error).split())}")
                 continue
         figure = axes.figure if hasattr(axes, "figure") else axes.flat[0].figure
-        figure.set_size_inches(8, 5)
-        path = folder / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120, bbox_inches="tight")
+        save(name, figure)
         plt.close(figure)
-        written.append(path)
     return written, left

@@ -107,6 +107,14 @@ def suggest(trial: Trial, space: Space) -> dict[str, Number]:
     return values
 
 
+def extremes(parameter: Parameter) -> tuple[Number, ...]:
+    """Every choice, or the ends of the range: the lowest and the highest value that its steps reach."""
+    if parameter.choices is not None:
+        return parameter.choices
+    distribution = parameter.distribution()
+    return (distribution.low, distribution.high)
+
+
 def enters(parameter: Parameter, values: dict[str, Number]) -> bool:
     """Whether a conditional parameter takes part, given the values before it."""
     return all(values.get(parent) in allowed for parent, allowed in parameter.when.items())

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,21 +34,50 @@ _CONNECT_RETRIES = 5  # several workers may create the tables at once; all but o
 
 
 class KernelLock(BaseJournalFileLock):
-    """A lock the kernel releases with its process: a worker killed while it writes leaves no stale one."""
+    """A lock the kernel releases with its process: a worker killed while it writes leaves no stale one.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Its file is not Optuna's `.lock`, a link that programs like optuna-dashboard make, wait for and remove.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        self._journal = journal
+        self._path = journal.with_name(f"{journal.name}.flock")
         self._file: TextIO | None = None
 
     def acquire(self) -> bool:
         self._file = self._path.open("a")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            _mend(self._journal)  # before anything is written behind what another worker left unfinished
+        except OSError:
+            self.release()
+            raise
         return True
 
     def release(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+class Journal(JournalFileBackend):
+    """Optuna's journal file; a disk that is full or gone is one line to the user, not a traceback."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        with _disk_errors("write", self._file_path):
+            super().append_logs(logs)
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        with _disk_errors("read", self._file_path):
+            yield from super().read_logs(log_number_from)
+
+
+@contextlib.contextmanager
+def _disk_errors(verb: str, path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot {verb} {path}: {atomic.reason(error)}") from error
 
 
 def default_storage(out: Path, name: str) -> str:
@@ -79,37 +110,33 @@ def open_storage(url: str) -> BaseStorage:
 
 
 def _open_journal(path: Path) -> BaseStorage:
-    try:
+    with _disk_errors("write", path), warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = KernelLock(path.with_name(f"{path.name}.lock"))
-        lock.acquire()
-        try:
-            _mend(path)
-        finally:
-            lock.release()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {atomic.reason(error)}") from error
+        return JournalStorage(Journal(str(path), lock_obj=KernelLock(path)))
 
 
 def _mend(path: Path) -> None:
     """Cut off a last line that a crash or a full disk left unfinished: the journal refuses to be read past one."""
-    if not path.exists():
-        return
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        with path.open("rb+") as file:
-            file.truncate(whole)
+    with path.open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size == 0:
+            return
+        file.seek(size - 1)
+        if file.read(1) != b"\n":  # rare: only then is the file read
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def studies_of(storage: BaseStorage, name: str) -> list[optuna.Study]:
-    """All revisions of a sweep, oldest first."""
+    """All revisions of a sweep, oldest first; without one whose maker was stopped before it had said what it is."""
     found = [item for item in optuna.get_all_study_names(storage) if item.rpartition("@")[0] == name]
     studies = [optuna.load_study(study_name=item, storage=storage) for item in found]
-    return sorted(studies, key=lambda study: int(study.user_attrs.get("revision", 0)))
+    numbers = {study.study_name: study.user_attrs.get("revision") for study in studies}
+    return sorted(
+        (study for study in studies if numbers[study.study_name] is not None),
+        key=lambda study: int(numbers[study.study_name]),
+    )
 
 
 def open_study(storage: BaseStorage, sweep: Sweep, *, create: bool = True) -> optuna.Study:
@@ -128,14 +155,15 @@ def open_study(storage: BaseStorage, sweep: Sweep, *, create: bool = True) -> op
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(list(sweep.objectives))
-    study.set_user_attr("revision", len(existing) + 1)
+    study.set_user_attr("revision", len(existing) + 1)  # last: it says that the others are there
     return study
 
 
 def import_trials(study: optuna.Study, sweep: Sweep, storage: BaseStorage) -> tuple[int, int]:
     """Take over finished trials of older revisions that are points of this space; returns (imported, left out).
 
-    Only where base, objectives, protocol and run seed are the same: elsewhere the old values mean something else.
+    Only where base, objectives, protocol and run seed are the same: elsewhere the old values mean something else. A trial
+    of which a metric of the constraints is not known is left out: it could not be told from one that keeps them.
     """
     mine = sweep.model_dump(mode="json", include={"base", "objectives", "protocol", "seed"})
     already = {trial.user_attrs.get("imported_from") for trial in study.trials}
@@ -143,13 +171,14 @@ def import_trials(study: optuna.Study, sweep: Sweep, storage: BaseStorage) -> tu
     for old in studies_of(storage, sweep.name):
         if old.study_name == study.study_name:
             continue
-        theirs: dict[str, Any] = old.user_attrs.get("sweep", {})
+        theirs: dict[str, Any] = old.user_attrs["sweep"]
         comparable = all(theirs.get(key) == value for key, value in mine.items())
         for trial in old.get_trials(states=(TrialState.COMPLETE,)):
             source = f"{old.study_name}/{trial.number}"
             if source in already or "imported_from" in trial.user_attrs:
                 continue
-            if not comparable or not _is_point(trial, sweep):
+            measured = {name: gap + theirs["constraints"][name] for name, gap in trial.constraints.items()}
+            if not comparable or not _is_point(trial, sweep) or not measured.keys() >= sweep.constraints.keys():
                 left += 1
                 continue
             kept = {key: trial.user_attrs[key] for key in ("run_id", "overrides") if key in trial.user_attrs}
@@ -160,6 +189,7 @@ def import_trials(study: optuna.Study, sweep: Sweep, storage: BaseStorage) -> tu
                     distributions={key: sweep.space[key].distribution() for key in trial.params},
                     user_attrs={**kept, "imported_from": source},
                     intermediate_values=trial.intermediate_values,
+                    constraints={name: measured[name] - bound for name, bound in sweep.constraints.items()},
                 )
             )
             imported += 1

@@ -15,11 +15,18 @@ from pipeline.config import compose, expand_best, last_wins
 from pipeline.errors import UserError, nearest
 from pipeline.launch.budget import refuse_unknown_metrics
 from pipeline.schema.base import Section
-from sweeps.space import Parameter, check_space
+from sweeps.space import Number, Parameter, Space, check_space, extremes, overrides
 
 CONF = Path(__file__).parent / "conf"
 Count = Annotated[int, Field(ge=1)]
 REPORTED = ("psnr", "ssim", "attention_miou")  # numbers of a validation during training
+COST = (
+    "params",
+    "flops_per_image",
+    "latency_ms",
+    "eval_images_per_s",
+    "peak_mem_gib",
+)  # what the metric group cost measures
 
 
 class Sampler(Section):
@@ -125,7 +132,8 @@ def parse_sweep(values: dict[str, Any], where: str) -> Sweep:
 
 
 def check(sweep: Sweep) -> None:
-    """Refuse what would fail in every trial: unknown keys and metrics, a protocol that looks at the test split."""
+    """Refuse what would fail in every trial, or in all that choose one value: unknown keys, values and metrics, metrics
+    that the protocol does not measure, a protocol that looks at the test split."""
     refuse_unknown_metrics((*sweep.objectives, *sweep.constraints), f"sweep {sweep.name}")
     objective = next(iter(sweep.objectives))
     if sweep.pruner.kind != "none" and objective not in REPORTED:
@@ -142,22 +150,32 @@ def check(sweep: Sweep) -> None:
             f"sweep {sweep.name}: protocol {sweep.protocol} looks at split {config.protocol.split}; tuning sees the validation "
             "split alone (protocol quick)"
         )
+    for name in (*sweep.objectives, *sweep.constraints):
+        if name in COST and "cost" not in config.protocol.groups:
+            groups = ",".join((*config.protocol.groups, "cost"))
+            raise UserError(
+                f"sweep {sweep.name}: protocol {sweep.protocol} does not measure {name}; add protocol.groups=[{groups}] to base"
+            )
     for key, parameter in sweep.space.items():
-        sample = parameter.choices[0] if parameter.choices is not None else str(_whole(parameter))
-        parents = tuple(f"{parent}={allowed[0]}" for parent, allowed in parameter.when.items())
-        try:
-            compose(all_overrides(sweep, (*parents, f"{key}={sample}")))
-        except UserError as error:
-            raise UserError(f"sweep {sweep.name}, {key}={sample}: {error}") from error
+        for value in extremes(parameter):
+            chosen = overrides({**_let_in(key, sweep.space), key: value})
+            try:
+                compose(all_overrides(sweep, chosen))
+            except UserError as error:
+                raise UserError(f"sweep {sweep.name}, {' '.join(chosen)}: {error}") from error
+
+
+def _let_in(key: str, space: Space) -> dict[str, Number]:
+    """Values of the parents, and of theirs, under which a conditional parameter enters."""
+    values: dict[str, Number] = {}
+    for parent, allowed in space[key].when.items():
+        values |= {**_let_in(parent, space), parent: allowed[0]}
+    return values
 
 
 def all_overrides(sweep: Sweep, chosen: tuple[str, ...]) -> tuple[str, ...]:
     """Base, protocol, seed and the trial's choice."""
     return last_wins((*sweep.base, f"protocol={sweep.protocol}", f"seed={sweep.seed}", *chosen))
-
-
-def _whole(parameter: Parameter) -> int | float | None:
-    return int(parameter.low) if parameter.kind == "int" and parameter.low is not None else parameter.low
 
 
 def _explain(item: Any) -> str:

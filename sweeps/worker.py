@@ -6,7 +6,6 @@ store, so one that equals a finished run is not trained again.
 
 from __future__ import annotations
 
-import math
 import signal
 import time
 from collections.abc import Callable
@@ -20,11 +19,13 @@ from optuna.trial import Trial, TrialState
 
 from pipeline.config import ResolvedRun, resolve
 from pipeline.errors import UserError
+from pipeline.launch.budget import images_seen
 from pipeline.launch.executor import Executor
 from pipeline.launch.job import EXIT_BUSY, EXIT_FINISHED, EXIT_PREEMPTED, Job, JobEnd
 from pipeline.launch.scheduler import StopRequest, stop_requests
 from pipeline.records.store import RunRecord, RunStore
 from sweeps.claims import Claims, worker_name
+from sweeps.outcome import values_of
 from sweeps.report import describe
 from sweeps.samplers import make_sampler
 from sweeps.space import overrides, suggest
@@ -177,6 +178,9 @@ class Worker:
         if held.resolved.is_complete(record):
             self._conclude(held, "reused")
             return
+        if record.state == "pruned" and self.storage.get_trial(held.trial_id).intermediate_values:
+            self._conclude(held, "finished")  # pruned by the trial itself, whose worker was killed before it could tell
+            return
         twin = self._pruned_twin(held)
         if twin is not None:
             self._tell(held.trial_id, held.number, TrialState.PRUNED, reason=f"the same run as trial {twin}")
@@ -186,13 +190,14 @@ class Worker:
 
     def _options(self, held: _Held) -> dict[str, Any]:
         single = len(self.sweep.objectives) == 1
+        resolved = held.resolved
         return {
             "storage": self.url,
             "study": self.study.study_name,
             "trial": held.trial_id,
             "metric": next(iter(self.sweep.objectives)) if single else None,
             "pruner": self.sweep.pruner.model_dump(),
-            "iterations": held.resolved.config.train.iterations or 0,
+            "iterations": images_seen(resolved) // resolved.config.train.batch_size,
             "trainer": self.trainer,
         }
 
@@ -219,7 +224,7 @@ class Worker:
         if record.state == "pruned":
             self._tell(held.trial_id, held.number, TrialState.PRUNED, reason="stopped by the pruner")
             return
-        values, reason = self._values(record)
+        values, reason = values_of(record, self.sweep)
         if values is None:
             self._tell(held.trial_id, held.number, TrialState.FAIL, reason=reason)
             return
@@ -228,26 +233,6 @@ class Worker:
             trial.set_constraint(name, values[name] - bound)
         told = [values[name] for name in self.sweep.objectives]
         self._tell(held.trial_id, held.number, TrialState.COMPLETE, values=told, attributes={"how": how})
-
-    def _values(self, record: RunRecord) -> tuple[dict[str, float] | None, str]:
-        """Objectives and constraints from the record: trained state, this protocol, never the test split."""
-        found: dict[str, float] = {}
-        for row in record.metrics:
-            if (
-                row.protocol == self.sweep.protocol
-                and row.state == "trained"
-                and row.split != "test"
-                and row.value is not None
-            ):
-                found[row.name] = row.value
-        for name in (*self.sweep.objectives, *self.sweep.constraints):
-            if not math.isfinite(found.get(name, math.nan)):
-                reasons = [
-                    row.reason for row in record.metrics if row.name == name and row.protocol == self.sweep.protocol
-                ]
-                said = next((reason for reason in reasons if reason), "the run has no such row")
-                return None, f"no value of {name} under protocol {self.sweep.protocol}: {said}"
-        return found, ""
 
     def _pruned_twin(self, held: _Held) -> int | None:
         """Number of a pruned trial of this study that was the same run."""

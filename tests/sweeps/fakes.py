@@ -1,4 +1,4 @@
-"""A trainer with a known objective: PSNR is best at attention weight 1, and the record is a real one."""
+"""A trainer with a known objective: PSNR is best at attention weight 1, and the record is a real one. And small sweeps on it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,24 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pipeline.config import ResolvedRun, to_yaml
 from pipeline.errors import RunFailed
-from pipeline.progress import Progress
+from pipeline.progress import Lines, Progress
 from pipeline.records import MetricRow, RunRecord, RunStore
+from sweeps.sweep import Sweep, parse_sweep
 
 ITERATIONS = 6
+TRAINER = "tests.sweeps.fakes:train"
+WEIGHT = {"loss.attention.weight": {"kind": "float", "low": 0.01, "high": 10.0, "log": True}}
+
+
+def sweep(**more: Any) -> Sweep:
+    """A sweep over the attention weight, with `more` of a sweep file's keys."""
+    base = {"name": "w", "question": "?", "base": ["preset=tiny"], "space": WEIGHT, "objectives": {"psnr": "max"},
+            "trials": 5, "sampler": {"kind": "random"}}  # fmt: skip
+    return parse_sweep({**base, **more}, "test")
 
 
 class Stopped(RunFailed):
@@ -34,7 +45,8 @@ def train(
 ) -> RunRecord:
     """Six iterations with a validation each; weights above 20 diverge, `notes` says what else to do.
 
-    notes: "pause" makes an iteration take 0.05 s, "kill" kills each run once at its third iteration.
+    notes: "pause" makes an iteration take 0.05 s, "kill" kills each run once at its third iteration,
+    "unavailable" leaves PSNR without a value where the weight is above 1.
     """
     record = store.record(resolved.run_id)
     if record.state == "finished":
@@ -68,7 +80,17 @@ def train(
                 record.end_attempt("preempted", "stopped")
                 raise Stopped("stopped")
         rows = [MetricRow("psnr", psnr_at(weight), 1, "dB", "max", "val", "quick", "fake"),
-                MetricRow("params", 1e6 * weight, 1, "", "none", "", "quick", "fake")]  # fmt: skip
+                MetricRow("params", 1e6 * weight, 1, "", "none", "", "quick", "fake"),
+                MetricRow("peak_mem_gib", weight, 1, "GiB", "min", "", "quick", "fake")]  # fmt: skip
+        if "unavailable" in notes and weight > 1.0:
+            rows[0] = MetricRow(
+                "psnr", None, 0, "dB", "max", "val", "quick", "fake", "trained", "unavailable", "no weights"
+            )
         record.add_metrics(rows)
         record.end_attempt("finished")
     return record
+
+
+def train_for_a_study(resolved: ResolvedRun, store: RunStore, options: dict[str, Any]) -> RunRecord:
+    """The same trainer as the entry of a study's job."""
+    return train(resolved, store, progress=Lines())

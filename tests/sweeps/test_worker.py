@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,39 +17,12 @@ import yaml
 from optuna.trial import TrialState
 
 from pipeline.config import resolve
-from pipeline.errors import UserError
 from pipeline.launch.local import LocalExecutor
 from pipeline.launch.resources import Resources
 from sweeps import report
-from sweeps.storage import import_trials, open_storage, open_study, studies_of
-from sweeps.sweep import Sweep, parse_sweep
+from sweeps.storage import open_storage, open_study
 from sweeps.worker import Limits, Worker
-
-TRAINER = "tests.sweeps.fakes:train"
-WEIGHT = {"loss.attention.weight": {"kind": "float", "low": 0.01, "high": 10.0, "log": True}}
-
-
-def sweep(**more: Any) -> Sweep:
-    base = {"name": "w", "question": "?", "base": ["preset=tiny"], "space": WEIGHT, "objectives": {"psnr": "max"},
-            "trials": 5, "sampler": {"kind": "random"}}  # fmt: skip
-    return parse_sweep({**base, **more}, "test")
-
-
-@pytest.fixture
-def work(tmp_path: Path) -> Iterator[Callable[..., tuple[optuna.Study, list[str]]]]:
-    """Runs a worker to its end on the journal below `tmp_path`; returns the study and what the worker said."""
-    executor = LocalExecutor(Resources(2, 1, (), 1, ""), preload=("optuna", "sweeps.trial", "tests.sweeps.fakes"))
-
-    def go(made: Sweep, trials: int | None = None, max_seconds: float | None = None) -> tuple[optuna.Study, list[str]]:
-        url = f"journal:{tmp_path / 'journal.log'}"
-        study = open_study(open_storage(url), made)
-        said: list[str] = []
-        limits = Limits(trials or made.trials, max_seconds, 0.5, 3.0)
-        Worker(made, study, url, tmp_path, executor, limits, said.append, TRAINER).run()
-        return study, said
-
-    yield go
-    executor.close()
+from tests.sweeps.fakes import TRAINER, WEIGHT, sweep
 
 
 def test_a_sweep_has_its_trials_and_continues_where_it_was(work: Any, tmp_path: Path) -> None:
@@ -65,9 +38,7 @@ def test_a_sweep_has_its_trials_and_continues_where_it_was(work: Any, tmp_path: 
     for trial in study.trials:
         run = resolve(["preset=tiny", "protocol=quick", "seed=0", *trial.user_attrs["overrides"]])
         assert run.run_id == trial.user_attrs["run_id"], "a trial is the run its overrides name"
-        assert trial.value == pytest.approx(
-            30.0 - (__import__("math").log10(trial.params["loss.attention.weight"])) ** 2
-        )
+        assert trial.value == pytest.approx(30.0 - math.log10(trial.params["loss.attention.weight"]) ** 2)
         assert list(trial.intermediate_values) == [1, 2, 3, 4, 5, 6]
     again, said = work(sweep(), trials=6)
     assert len(again.trials) == 6 and said == [], "a sweep that has its trials does nothing"
@@ -140,6 +111,16 @@ def test_constraints_and_two_objectives(work: Any) -> None:
     assert best.params["loss.attention.weight"] <= 2.0
 
 
+def test_a_memory_constraint(work: Any) -> None:
+    """The fake's peak is its weight in GiB; the best PSNR, at weight 1, does not fit into half a GiB."""
+    space = {"loss.attention.weight": {"kind": "categorical", "choices": [0.25, 0.5, 1.0]}}
+    made = sweep(space=space, constraints={"peak_mem_gib": 0.5}, trials=9, sampler={"kind": "random", "seed": 1})
+    study, _ = work(made)
+    gaps = {(trial.params["loss.attention.weight"], trial.constraints["peak_mem_gib"]) for trial in study.trials}
+    assert gaps == {("0.25", -0.25), ("0.5", 0.0), ("1.0", 0.5)}
+    assert report.best_trials(study, made)[0].params["loss.attention.weight"] == "0.5"
+
+
 @pytest.mark.parametrize("kind", ["tpe", "cmaes", "qmc", "random"])
 def test_every_sampler_and_its_seed(work: Any, kind: str) -> None:
     space = {**WEIGHT, "train.batch_size": {"kind": "int", "low": 2, "high": 4}}
@@ -167,43 +148,6 @@ def test_one_worker_is_reproducible(tmp_path: Path) -> None:
     assert points() == points()
 
 
-def test_best_is_accepted_everywhere(work: Any, tmp_path: Path) -> None:
-    study, _ = work(sweep(), trials=4)
-    path = tmp_path / "best.yaml"
-    trial = report.write_best(study, sweep(), path, None)
-    assert trial.value == max(item.value for item in study.trials if item.value is not None)
-    content = yaml.safe_load(path.read_text())
-    assert content["trial"] == trial.number and content["overrides"][0] == "preset=tiny"
-    assert resolve([f"+best={path}", "protocol=quick"]).run_id == trial.user_attrs["run_id"]
-    assert resolve([f"+best={path}", "seed=3"]).config.seed == 3
-    from ablations.plan import make_plan
-    from ablations.study import load_study
-
-    plan = make_plan(load_study("demo"), extra=[f"+best={path}"])
-    assert all(not cell.overrides[0].startswith("+best") for cell in plan.manifest.cells), (
-        "plans hold what the file said"
-    )
-    with pytest.raises(UserError, match="cannot read"):
-        resolve(["+best=nothing_of_this_name"])
-
-
-def test_a_changed_space_is_a_revision_that_can_import(work: Any, tmp_path: Path) -> None:
-    work(sweep(), trials=4)
-    wider = sweep(space={"loss.attention.weight": {**WEIGHT["loss.attention.weight"], "low": 0.5, "high": 20.0}})
-    storage = open_storage(f"journal:{tmp_path / 'journal.log'}")
-    study = open_study(storage, wider)
-    assert [item.user_attrs["revision"] for item in studies_of(storage, "w")] == [1, 2]
-    old = studies_of(storage, "w")[0]
-    fitting = [trial for trial in old.trials if trial.params["loss.attention.weight"] >= 0.5]
-    assert import_trials(study, wider, storage) == (len(fitting), 4 - len(fitting))
-    assert import_trials(study, wider, storage)[0] == 0, "each is taken over once"
-    assert {trial.value for trial in study.trials} == {trial.value for trial in fitting}
-    study, _ = work(wider, trials=2)
-    assert sum("imported_from" not in trial.user_attrs for trial in study.trials) == 2, "imported trials are extra"
-    other = sweep(base=["preset=small"])
-    assert import_trials(open_study(storage, other), other, storage)[0] == 0, "another base makes other numbers"
-
-
 def test_workers_share_a_sweep_exactly(tmp_path: Path) -> None:
     """Two workers at once: as many trials as asked for, no point twice, none surplus in sight."""
     made = sweep(base=["preset=tiny", "notes=pause"], trials=7)
@@ -227,18 +171,6 @@ def test_workers_share_a_sweep_exactly(tmp_path: Path) -> None:
     trials = report.proper(study)
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 7
     assert len({trial.user_attrs["run_id"] for trial in trials}) == 7
-
-
-def test_torn_journal_is_mended(tmp_path: Path) -> None:
-    path = tmp_path / "journal.log"
-    study = open_study(open_storage(f"journal:{path}"), sweep())
-    study.tell(study.ask(), 1.0)
-    with path.open("ab") as file:
-        file.write(b'{"op_code": 4, "wor')  # a full disk or a kill in the middle of a write
-    study = open_study(open_storage(f"journal:{path}"), sweep())
-    study.tell(study.ask(), 2.0)
-    study = open_study(open_storage(f"journal:{path}"), sweep())
-    assert [trial.value for trial in study.trials] == [1.0, 2.0]
 
 
 def test_killed_worker(tmp_path: Path) -> None:

@@ -1,0 +1,34 @@
+"""What a trial's run came to: the values of objectives and constraints, read from its record."""
+
+from __future__ import annotations
+
+import math
+
+from pipeline.launch.budget import TRAINING_METRICS
+from pipeline.records import MetricRow
+from pipeline.records.store import RunRecord
+from sweeps.sweep import Sweep
+
+# What the training process was like. A reused run may have been trained under a study's protocol, and evaluating it under
+# the sweep's measures none of these again.
+OF_THE_TRAINING = (*TRAINING_METRICS, "peak_mem_gib")
+
+
+def values_of(record: RunRecord, sweep: Sweep) -> tuple[dict[str, float] | None, str]:
+    """(name -> value, ""), or (None, why not): trained state, the sweep's protocol, never the test split."""
+    rows = [row for row in record.metrics if _counts(row, sweep)]
+    found = {row.name: row.value for row in rows if row.value is not None}
+    for name in (*sweep.objectives, *sweep.constraints):
+        if not math.isfinite(found.get(name, math.nan)):
+            reasons = [row.reason for row in rows if row.name == name and row.reason]
+            said = reasons[0] if reasons else "the run has no such row"
+            return None, f"no value of {name} under protocol {sweep.protocol}: {said}"
+    return found, ""
+
+
+def _counts(row: MetricRow, sweep: Sweep) -> bool:
+    if row.state != "trained":
+        return False
+    if row.name in OF_THE_TRAINING:
+        return True
+    return row.protocol == sweep.protocol and row.split in ("val", "")  # "": no images are involved

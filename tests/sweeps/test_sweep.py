@@ -1,0 +1,81 @@
+"""What is refused before the first trial."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.errors import UserError
+from sweeps.sweep import check, load_sweep, shipped
+from tests.sweeps.fakes import WEIGHT, sweep
+
+COST_GROUPS = "protocol.groups=[reconstruction,cost]"
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_shipped_sweep_passes(name: str) -> None:
+    check(load_sweep(name))
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"protocol": "standard"}, "protocol standard looks at split test; tuning sees the validation split alone"),
+        ({"base": ["preset=tiny", "protocol.split=test"]}, "looks at split test"),
+        ({"protocol": "quik"}, "unknown protocol 'quik'.*quick"),
+        ({"base": ["preset=tiny", "train.batch_sise=4"]}, "unknown key train.batch_sise.*train.batch_size"),
+        ({"space": {"loss.attention.wait": WEIGHT["loss.attention.weight"]}}, "unknown key loss.attention.wait"),
+        ({"objectives": {"pnsr": "max"}}, "unknown metric 'pnsr'.*psnr"),
+        ({"constraints": {"parms": 1.0}}, "unknown metric 'parms'.*params"),
+        ({"objectives": {"rmse": "min"}, "pruner": {"kind": "median"}}, "rmse is not among what validations report"),
+    ],
+)
+def test_what_would_fail_in_every_trial_is_refused(more: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words) as caught:
+        check(sweep(**more))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "parameter", "bad"),
+    [
+        ("loss.attention.kind", {"kind": "categorical", "choices": ["bce", "ce", "nonsense"]}, "nonsense"),
+        ("train.batch_size", {"kind": "int", "low": 0, "high": 4}, "0"),
+        ("train.ema_decay", {"kind": "float", "low": 0.5, "high": 1.5}, "1.5"),
+    ],
+)
+def test_every_choice_and_both_ends_are_tried(key: str, parameter: dict[str, Any], bad: str) -> None:
+    with pytest.raises(UserError, match=f"sweep w, {key}={bad}: "):
+        check(sweep(space={key: parameter}))
+
+
+def test_a_conditional_value_is_tried_under_its_parents() -> None:
+    space = {
+        "loss.attention.kind": {"kind": "categorical", "choices": ["bce", "ce"]},
+        "loss.attention.levels": {
+            "kind": "categorical",
+            "choices": ["all", [0]],
+            "when": {"loss.attention.kind": "ce"},
+        },
+        "train.batch_size": {"kind": "int", "low": 0, "high": 2, "when": {"loss.attention.levels": [[0]]}},
+    }
+    chain = r"loss.attention.kind=ce loss.attention.levels=\[0\] train.batch_size=0: "
+    with pytest.raises(UserError, match=chain):
+        check(sweep(space=space))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"objectives": {"psnr": "max", "flops_per_image": "min"}},
+        {"constraints": {"params": 4e6}},
+        {"constraints": {"peak_mem_gib": 2.0}},
+    ],
+)
+def test_costs_that_the_protocol_does_not_measure(more: dict[str, Any]) -> None:
+    name = next(item for item in (*more.get("constraints", {}), "flops_per_image"))
+    wanted = rf"quick does not measure {name}; add protocol.groups=\[reconstruction,attention,cost\] to base"
+    with pytest.raises(UserError, match=wanted):
+        check(sweep(**more))
+    check(sweep(**more, base=["preset=tiny", COST_GROUPS]))
