@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 EXIT_FAILED = 1
 EXIT_INCOMPLETE = 75  # nothing failed, but a time limit or an interruption left cells to run: run again
 
+QUIET_LOOKS = 3  # of `status --watch`, in a row without a running cell: nobody carries out the study
+
 DESCRIPTION = """\
 Ablation studies: a study file (factors, levels, design, seeds) becomes a plan of runs; what is missing of it is run.
 
@@ -92,7 +94,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     status = commands.add_parser("status", help="where the cells of a study stand")
     status.add_argument("study", metavar="STUDY", help="name of a study that has been run, or of a shipped one")
-    status.add_argument("--watch", action="store_true", help="refresh until every cell has ended")
+    status.add_argument(
+        "--watch", action="store_true", help="refresh until every cell has ended, or nothing runs any more"
+    )
     add_out(status)
     status.set_defaults(func=show_status)
     return parser
@@ -165,11 +169,13 @@ def show_status(args: argparse.Namespace) -> int:
     from rich.live import Live
 
     with Live(console=_console(), refresh_per_second=2) as live:
-        while True:
+        quiet = 0  # looks in a row; between two runs of a study there is a moment without one
+        while not view.all_ended(manifest, args.out) and quiet < QUIET_LOOKS:
             live.update(view.status_table(manifest, args.out))
-            if view.all_ended(manifest, args.out):
-                return 0
+            quiet = 0 if view.any_live(manifest, args.out) else quiet + 1
             time.sleep(1.0)
+        live.update(view.status_table(manifest, args.out))
+    return 0
 
 
 def exit_status(outcomes: Sequence[Outcome]) -> int:

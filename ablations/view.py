@@ -54,15 +54,20 @@ def plan(console: Console, made: Plan, cells: Sequence[Cell], out: Path, *, diff
     labels = {arm.name: arm.label for arm in manifest.arms}
     table = _table("arm", "label", "seed", "run", "images", "state", "expected")
     missing: list[Cell] = []
-    to_measure = 0
+    reused = to_measure = diverged = 0
     for cell in cells:
         record = store.record(cell.run_id)
-        state = "reused" if made.runs[cell.run_id].is_complete(record) else _plain_state(record)
+        state = _plain_state(record)
         expected = "-"
-        if state == "finished":
+        if made.runs[cell.run_id].is_complete(record):
+            state = "reused"
+            reused += 1
+        elif state == "finished":
             state = "to measure"  # trained, but not measured under the protocol as it is now
             to_measure += 1
-        elif state != "reused":
+        elif state == "diverged":  # a result: `run` leaves it
+            diverged += 1
+        else:
             missing.append(cell)
             seconds = costs.seconds(made.runs[cell.run_id].identity, cell.images_seen)
             expected = "unknown" if seconds is None else duration(seconds)
@@ -80,8 +85,9 @@ def plan(console: Console, made: Plan, cells: Sequence[Cell], out: Path, *, diff
     unknown = f" and {estimate.unknown} runs of unknown cost" if estimate.known and estimate.unknown else ""
     rest = f"; {about}{unknown}" if missing else ""
     measured = f"{to_measure} to measure, " if to_measure else ""
+    left = f", {diverged} diverged (--again diverged)" if diverged else ""
     console.print(
-        f"{len(cells)} cells: {len(missing)} to run, {measured}{len(cells) - len(missing) - to_measure} reused{rest}",
+        f"{len(cells)} cells: {len(missing)} to run, {measured}{reused} reused{left}{rest}",
         highlight=False,
         soft_wrap=True,
     )
@@ -134,6 +140,12 @@ def all_ended(manifest: StudyManifest, out: Path) -> bool:
     return all(store.record(cell.run_id).state in ("finished", "failed", "diverged") for cell in manifest.cells)
 
 
+def any_live(manifest: StudyManifest, out: Path) -> bool:
+    """Whether a process holds any cell's run."""
+    store = RunStore(out / "runs")
+    return any(store.record(cell.run_id).is_live for cell in manifest.cells)
+
+
 def summary(
     console: Console, made: Plan, cells: Sequence[Cell], outcomes: Sequence[Outcome], out: Path, seconds: float
 ) -> None:
@@ -162,7 +174,9 @@ def summary(
     )
     if any(count for how, count in counts.items() if how not in ("finished", "reused")):
         console.print(
-            f"logs: {out / 'runs' / '<run>' / 'log.txt'}; the same command runs what is missing", highlight=False
+            f"logs: {out / 'runs' / '<run>' / 'log.txt'}; the same command runs what is missing",
+            highlight=False,
+            soft_wrap=True,
         )
 
 

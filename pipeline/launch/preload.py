@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 
+from pipeline.models.registry import FAMILIES
+
 NEEDED = (
     "torch",
     "torch._inductor",  # imported by torch.use_deterministic_algorithms, 1.5 s
@@ -18,10 +20,7 @@ NEEDED = (
     "pandas",
     "pyarrow.parquet",
     "pipeline.training",
-    "pipeline.models.ca2sis",
-    "pipeline.models.painter",
-    "pipeline.models.sean",
-    "pipeline.models.spade",
+    *(spec.builder.partition(":")[0] for spec in FAMILIES.values()),
 )
 WHERE_PRESENT = ("wandb",)
 

@@ -164,6 +164,7 @@ class _Work:
     seconds: dict[str, float] = field(default_factory=dict)
     stopping: str = ""  # why nothing more is started
     stopped_at: float = 0.0
+    killed: set[str] = field(default_factory=set)  # by us, after a request to stop that they did not follow
     noted: set[str] = field(default_factory=set)
 
     def go(self, stop: StopRequest) -> None:
@@ -180,8 +181,7 @@ class _Work:
             if self.stopping:
                 self._leave_waiting()
                 if self.stopped_at and time.monotonic() - self.stopped_at > STOP_GRACE_S:
-                    for run_id in self.running:
-                        self.executor.kill(run_id)
+                    self._kill_running()
             else:
                 self._fill()
             for end in self.executor.poll(POLL_S) if self.waiting or self.running else []:
@@ -213,9 +213,7 @@ class _Work:
             if self._record(task).is_live:
                 self._note_once(f"{task.name}: run by another process, waiting for it")
                 self.waiting.append(task)
-            elif task.resolved.run_id in self.noted and self._settled(task):
-                pass  # the other process finished it
-            else:
+            elif not self._settled(task):  # another driver may have ended it since the last look
                 self._start(task)
 
     def _start(self, task: Task) -> None:
@@ -229,15 +227,16 @@ class _Work:
         task, began = self.running.pop(end.run_id)
         self.seconds[end.run_id] = self.seconds.get(end.run_id, 0.0) + time.monotonic() - began
         state = self._record(task).state
-        preempted = end.status in (EXIT_PREEMPTED, -signal.SIGTERM, -signal.SIGUSR1)
+        killed = end.run_id in self.killed and end.status == -signal.SIGKILL  # our doing, not the run's
+        preempted = killed or end.status in (EXIT_PREEMPTED, -signal.SIGTERM, -signal.SIGUSR1)
         if end.status == EXIT_FINISHED:
             self._conclude(task, "finished", "")
         elif end.status == EXIT_BUSY:
             self._note_once(f"{task.name}: run by another process, waiting for it")
-            self.noted.add(end.run_id)
             self.waiting.append(task)
         elif preempted and self.stopping:
-            self._conclude(task, "preempted", f"{self.stopping}; run again to continue")
+            late = f"; killed, as it had not stopped after {STOP_GRACE_S:g} s" if killed else ""
+            self._conclude(task, "preempted", f"{self.stopping}{late}; run again to continue")
         elif preempted and self.restarts.get(end.run_id, 0) < RESTARTS:
             self.restarts[end.run_id] = self.restarts.get(end.run_id, 0) + 1
             self.observer.note(f"{task.name}: {end.reason}; resuming")
@@ -263,6 +262,12 @@ class _Work:
         self.observer.note(f"{why}: asking {len(self.running)} running run(s) to stop at a checkpoint")
         for run_id in self.running:
             self.executor.stop(run_id)
+
+    def _kill_running(self) -> None:
+        for run_id in self.running:
+            if run_id not in self.killed:
+                self.killed.add(run_id)
+                self.executor.kill(run_id)
 
     def _leave_waiting(self) -> None:
         while self.waiting:

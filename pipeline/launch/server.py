@@ -83,6 +83,7 @@ class _Server:
 
     def _fork(self, job: Job) -> None:
         words_read, words_write = os.pipe()
+        server = os.getpid()
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
@@ -90,7 +91,7 @@ class _Server:
             status = EXIT_FAILED
             try:
                 os.close(words_read)
-                self._become_job(job)
+                self._become_job(job, server)
                 status, message = run_job(job)
                 os.write(words_write, message.encode()[:MESSAGE_BYTES])
             except BaseException:
@@ -104,7 +105,7 @@ class _Server:
         self.children[pid] = _Child(job.run_id, words_read)
         self.tell(event="started", run_id=job.run_id, pid=pid)
 
-    def _become_job(self, job: Job) -> None:
+    def _become_job(self, job: Job, server: int) -> None:
         """Turn the fork into a process of its own: no ends of the server's pipes, own log, default signals."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -112,7 +113,7 @@ class _Server:
         # until the trainer installs its own handlers nothing has been done that a checkpoint could keep
         signal.signal(signal.SIGTERM, lambda number, frame: os._exit(EXIT_PREEMPTED))
         signal.signal(signal.SIGUSR1, lambda number, frame: os._exit(EXIT_PREEMPTED))
-        _die_with_parent()
+        _die_with_parent(server)
         for child in self.children.values():
             os.close(child.words)
         os.close(self.events)
@@ -142,6 +143,7 @@ class _Server:
             if pid == 0:
                 return
             child = self.children.pop(pid)
+            message = ""  # a process of the job's that outlives it may hold the pipe open, with nothing in it
             os.set_blocking(child.words, False)
             with contextlib.suppress(BlockingIOError):
                 message = os.read(child.words, MESSAGE_BYTES).decode(errors="replace")
@@ -149,9 +151,11 @@ class _Server:
             self.tell(event="ended", run_id=child.run_id, status=os.waitstatus_to_exitcode(status), message=message)
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(parent: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before the kernel was told: no signal will come
+        os._exit(EXIT_PREEMPTED)
 
 
 def _open_log(job: Job) -> int:

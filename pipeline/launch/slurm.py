@@ -27,8 +27,9 @@ from pipeline.records import atomic
 
 DEFAULTS = Path(__file__).with_name("slurm.yaml")
 LOOK_S = 3.0  # between two calls of squeue
-CHECKPOINT_S = 300.0  # for a child's checkpoint before it is killed
+REQUEUE_MARGIN_S = 30.0  # of the time before the limit: for the requeue, after the checkpoint
 REQUEUE_S = 60.0  # for Slurm to take a preempted job away, before it is requeued from inside
+SQUEUE_S = 60.0  # for squeue's answer
 GONE_LOOKS = 3  # in a row without the job in the queue and without a result, before it is given up
 MAX_TIMEOUTS = 1000  # requeues after the time limit
 
@@ -36,12 +37,13 @@ MAX_TIMEOUTS = 1000  # requeues after the time limit
 class SlurmTask:
     """What submitit pickles and calls in the job. Holds no state of the run: that is in the run's folder."""
 
-    def __init__(self, job_file: Path) -> None:
+    def __init__(self, job_file: Path, checkpoint_s: float) -> None:
         self.job_file = job_file
+        self.checkpoint_s = checkpoint_s  # for the child's checkpoint before the time limit; then it is killed
         self._child: subprocess.Popen[str] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"job_file": self.job_file, "_child": None}
+        return {**vars(self), "_child": None}
 
     def __call__(self) -> dict[str, Any]:
         """Run the job in a child; returns {"status", "message"}. A preempted run is requeued, unless it was asked to stop."""
@@ -72,10 +74,15 @@ class SlurmTask:
         if self._child is not None and self._child.poll() is None:
             self._child.terminate()
             try:
-                self._child.wait(timeout=CHECKPOINT_S)
+                self._child.wait(timeout=self.checkpoint_s)
             except subprocess.TimeoutExpired:
                 self._child.kill()
-        return DelayedSubmission(SlurmTask(self.job_file))
+        return DelayedSubmission(SlurmTask(self.job_file, self.checkpoint_s))
+
+
+def checkpoint_seconds(signal_delay_s: float) -> float:
+    """How long a checkpoint may take when the signal comes `signal_delay_s` before the time limit."""
+    return max(signal_delay_s - REQUEUE_MARGIN_S, signal_delay_s / 2)
 
 
 def stop_file(job_file: Path) -> Path:
@@ -98,6 +105,7 @@ class SlurmExecutor:
         self._folder = folder.resolve()
         self._settings = settings
         self._cluster = settings["cluster"]
+        self._checkpoint_s = checkpoint_seconds(settings["slurm_signal_delay_s"])
         if jobs is not None:
             settings["slurm_array_parallelism"] = jobs
         self._pending: list[Job] = []
@@ -116,6 +124,12 @@ class SlurmExecutor:
                     f"--slurm {item}: unknown setting{nearest(key, list(settings))}; there are: {', '.join(settings)}"
                 )
             settings[key] = yaml.safe_load(value)
+        gpus = settings["gpus_per_node"]
+        if isinstance(gpus, int) and gpus > 1:  # a job starts one process, which uses one GPU: the others would idle
+            raise UserError(
+                f"--slurm gpus_per_node={gpus}: a run of a study has one GPU; one run on several is "
+                "torchrun --nproc_per_node=N -m pipeline train ..."
+            )
         return cls(folder, settings, jobs=jobs)
 
     def _make_executor(self) -> Any:
@@ -148,6 +162,8 @@ class SlurmExecutor:
             return []
         self._looked = time.monotonic()
         queued = self._queued() if self._submitted else set()
+        if queued is None:
+            return []
         ended = []
         for run_id, item in list(self._submitted.items()):
             end = self._end_of(run_id, item, queued)
@@ -190,7 +206,12 @@ class SlurmExecutor:
             job_file = self._folder / "jobs" / f"{job.run_id}.json"
             stop_file(job_file).unlink(missing_ok=True)
             old = known.get(job.run_id)
-            if old in queued:  # an earlier driver has submitted it, and it is still there
+            if old is not None and queued is None:  # perhaps submitted already: asked again at the next poll
+                self._pending.append(job)
+                continue
+            if (
+                old is not None and queued is not None and old in queued
+            ):  # an earlier driver has submitted it, and it is still there
                 self._submitted[job.run_id] = _Submitted(self._job(old), job_file)
                 continue
             atomic.write_text(job_file, job.to_json())
@@ -198,7 +219,7 @@ class SlurmExecutor:
         if not fresh:
             return
         with self._executor.batch():
-            made = [self._executor.submit(SlurmTask(job_file)) for _, job_file in fresh]
+            made = [self._executor.submit(SlurmTask(job_file, self._checkpoint_s)) for _, job_file in fresh]
         for (job, job_file), submitted in zip(fresh, made, strict=True):
             self._submitted[job.run_id] = _Submitted(submitted, job_file)
             known[job.run_id] = submitted.job_id
@@ -232,21 +253,27 @@ class SlurmExecutor:
             run_id, EXIT_FAILED, f"Slurm job {item.job.job_id} left the queue without a result (killed?); see {log}"
         )
 
-    def _queued(self) -> set[str]:
-        """Ids of this user's jobs that Slurm still holds."""
+    def _queued(self) -> set[str] | None:
+        """Ids of this user's jobs that Slurm still holds; None: the controller does not answer, so nothing is known."""
         if self._cluster != "slurm":
             return set()
-        listed = subprocess.run(
-            ["squeue", "--me", "--array", "--noheader", "--format=%i %T"], capture_output=True, text=True, timeout=60
-        )
-        if listed.returncode:  # the controller is away for a moment: nothing is known, so nothing is given up
-            return {item.job.job_id for item in self._submitted.values()}
-        rows = [line.split() for line in listed.stdout.splitlines()]
+        listed = _squeue("--me", "--array", "--format=%i %T")
+        if listed is None:
+            return None
+        rows = [line.split() for line in listed.splitlines()]
         ended = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "BOOT_FAIL", "DEADLINE")
         return {row[0] for row in rows if len(row) == 2 and row[1] not in ended}
 
     def _state(self, job_id: str) -> str:
-        shown = subprocess.run(
-            ["squeue", "--noheader", "--format=%T", "--jobs", job_id], capture_output=True, text=True, timeout=60
+        return (_squeue("--format=%T", "--jobs", job_id) or "").strip()
+
+
+def _squeue(*arguments: str) -> str | None:
+    """What squeue lists; None when it fails or does not answer in time."""
+    try:
+        listed = subprocess.run(
+            ["squeue", "--noheader", *arguments], capture_output=True, text=True, timeout=SQUEUE_S, check=True
         )
-        return shown.stdout.strip()
+    except subprocess.SubprocessError:
+        return None
+    return listed.stdout

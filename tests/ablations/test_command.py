@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from ablations import commands
 from ablations.commands import build_parser
+from ablations.plan import make_plan
+from ablations.study import load_study
 from pipeline.cli import run_main
-from pipeline.records import RunStore, StudyManifest
+from pipeline.config import to_yaml
+from pipeline.records import RunRecord, RunStore, StudyManifest
 
 ENTRY = "tests.pipeline.launch.fakes:train"
+MISBEHAVING = "tests.pipeline.launch.fakes:misbehave"  # painter fails, SPADE diverges
+SLOW = "tests.pipeline.launch.fakes:slowly"
 
 
 def ablations(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -41,6 +49,87 @@ def test_run_status_and_rerun(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     status, said = here(capsys, "status", "demo", "--out", out)
     assert status == 0 and "7 finished" in said
     assert here(capsys, "status", "demo", "--watch", "--out", out)[0] == 0, "ends when every cell has"
+
+
+def test_a_failure_is_status_1_and_a_diverged_cell_is_not_planned_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    three = ["--only", "family=painter"], ["--only", "family=spade"], ["--only", "family=sean"]
+    ends = [here(capsys, "run", "demo", "--out", str(tmp_path), "--entry", MISBEHAVING, *only) for only in three]
+    assert [status for status, _ in ends] == [1, 1, 0]
+    assert "demo: 1 failed in" in ends[0][1] and "it went wrong" in ends[0][1]
+    assert "demo: 1 diverged in" in ends[1][1] and "loss is not finite" in ends[1][1]
+    assert all("log.txt; the same command runs what is missing" in said for _, said in ends[:2])
+    _, said = here(capsys, "status", "demo", "--out", str(tmp_path))
+    assert "it went wrong" in said and "1 diverged, 1 failed, 1 finished, 4 new" in said
+    _, said = here(capsys, "plan", "demo", "--out", str(tmp_path))
+    assert "7 cells: 5 to run, 1 reused, 1 diverged (--again diverged); " in said
+    _, said = here(capsys, "plan", "demo", "--out", str(tmp_path), "--only", "family=spade")
+    assert "1 cells: 0 to run, 0 reused, 1 diverged (--again diverged)" in said and "cost" not in said
+
+
+def test_a_time_limit_is_status_75(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    some = ("run", "demo", "--out", str(tmp_path), "--seeds", "0,1", "--only", "family=painter")
+    status, said = here(capsys, *some, "--entry", SLOW, "--max-hours", "0.0005")
+    assert status == 75 and "demo: 1 preempted, 1 left in" in said
+    assert "time limit of 0.0005 h reached; run again to continue" in said
+    status, said = here(capsys, *some, "--entry", ENTRY)
+    assert status == 0 and "demo: 2 finished in" in said
+
+
+def record_of(tmp_path: Path, arm: str) -> RunRecord:
+    manifest = StudyManifest.load(tmp_path / "demo")
+    record = RunStore(tmp_path / "runs").record(next(cell.run_id for cell in manifest.cells if cell.arm == arm))
+    run = make_plan(load_study("demo")).runs[record.id]
+    record.create(run.identity, to_yaml(run.config))
+    return record
+
+
+def test_a_changed_protocol_leaves_cells_to_measure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ("--out", str(tmp_path), "--only", "family=painter")
+    assert here(capsys, "run", "demo", "--entry", ENTRY, *common)[0] == 0
+    assert "1 cells: 0 to run, 1 reused" in here(capsys, "plan", "demo", *common)[1]
+    record = record_of(tmp_path, "family=painter")
+    record.update_provenance(protocols={StudyManifest.load(tmp_path / "demo").protocol: "the digest of another day"})
+    _, said = here(capsys, "plan", "demo", *common)
+    assert "to measure" in said and "1 cells: 0 to run, 1 to measure, 0 reused" in said and "cost" not in said
+
+
+def test_status_shows_how_far_a_run_is_and_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert here(capsys, "run", "demo", "--out", str(tmp_path), "--entry", ENTRY, "--only", "family=painter")[0] == 0
+    record = record_of(tmp_path, "family=sean")
+    with record.writing():
+        record.begin_attempt("trained")
+        record.log({"iteration": 20, "kind": "train", "seconds": 40.0})
+        record.log({"iteration": 24, "kind": "val", "psnr": 1.0})
+        record.beat(30, 120)
+        (row,) = [
+            line for line in here(capsys, "status", "demo", "--out", str(tmp_path))[1].splitlines() if "SEAN" in line
+        ]
+    assert "running" in row and "30/120" in row and "3 min 00 s" in row, "90 iterations at 2 s"
+    (row,) = [line for line in here(capsys, "status", "demo", "--out", str(tmp_path))[1].splitlines() if "SEAN" in line]
+    assert "preempted" in row and "3 min" not in row
+
+
+def test_watching_ends_when_nothing_runs_any_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert here(capsys, "run", "demo", "--out", str(tmp_path), "--entry", ENTRY, "--only", "family=painter")[0] == 0
+    record = record_of(tmp_path, "family=sean")
+    looks: list[bool] = []
+    with contextlib.ExitStack() as held:
+        held.enter_context(record.writing())
+        record.begin_attempt("trained")
+
+        def sleep(seconds: float) -> None:
+            looks.append(record.is_live)
+            if len(looks) == 5:
+                held.close()  # the run's process has gone, and nobody starts another
+
+        monkeypatch.setattr(commands, "time", SimpleNamespace(sleep=sleep))
+        status, said = here(capsys, "status", "demo", "--watch", "--out", str(tmp_path))
+    assert status == 0 and "1 preempted" in said
+    assert looks == [True] * 5 + [False] * 3
 
 
 def test_only_and_grid_and_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.config import ResolvedRun, to_yaml
 from pipeline.errors import RunFailed, UserError
+from pipeline.models.registry import family_of
 from pipeline.records import MetricRow, RunRecord, RunStore
 
 
@@ -25,8 +26,8 @@ class Stopped(RunFailed):
 def train(resolved: ResolvedRun, store: RunStore, options: dict[str, Any]) -> RunRecord:
     """Count to `options["iterations"]`, one file line an iteration, with checkpoints; obey `options["plan"]` by seed.
 
-    plan: {"<seed>": "fail" | "user_error" | "crash" | "kill" | "diverge" | "fail_once" | "full_once"}. Every iteration appends
-    its number to `trained.txt`, so tests see what was done twice.
+    plan: {"<seed>": "fail" | "user_error" | "crash" | "kill" | "diverge" | "fail_once" | "full_once" | "deaf" | "orphan"}. Every
+    iteration appends its number to `trained.txt`, so tests see what was done twice.
     """
     record = store.record(resolved.run_id)
     if record.state == "finished":
@@ -52,6 +53,11 @@ def train(resolved: ResolvedRun, store: RunStore, options: dict[str, Any]) -> Ru
         if what == "diverge":
             record.end_attempt("diverged", "loss is not finite")
             raise RunFailed("loss is not finite")
+        if what == "orphan":  # dies without a word and leaves a process behind that holds what it held open
+            if os.fork() == 0:
+                time.sleep(1.0)
+                os._exit(0)
+            os.kill(os.getpid(), signal.SIGKILL)
         total = int(options.get("iterations", 3))
         trace = record.path / "trained.txt"
         done = len(trace.read_text().split()) if trace.exists() else 0
@@ -62,7 +68,7 @@ def train(resolved: ResolvedRun, store: RunStore, options: dict[str, Any]) -> Ru
             with Path(trace).open("a") as file:
                 file.write(f"{iteration}\n")
             record.beat(iteration, total)
-            if stop:
+            if stop and what != "deaf":
                 record.end_attempt("preempted", "stopped by SIGTERM")
                 raise Stopped("stopped by SIGTERM")
         record.update_provenance(
@@ -72,3 +78,14 @@ def train(resolved: ResolvedRun, store: RunStore, options: dict[str, Any]) -> Ru
         record.add_metrics([psnr(20.0 + resolved.config.seed, resolved.config.protocol.name)])
         record.end_attempt("finished")
     return record
+
+
+def misbehave(resolved: ResolvedRun, store: RunStore, options: dict[str, Any]) -> RunRecord:
+    """`train`, where the painter fails and SPADE diverges: for commands, which hand over no options."""
+    what = {"painter": "fail", "spade": "diverge"}.get(family_of(resolved.config.model), "")
+    return train(resolved, store, {**options, "plan": {str(resolved.config.seed): what}})
+
+
+def slowly(resolved: ResolvedRun, store: RunStore, options: dict[str, Any]) -> RunRecord:
+    """`train`, for half a minute."""
+    return train(resolved, store, {**options, "iterations": 1500, "pause": 0.02})

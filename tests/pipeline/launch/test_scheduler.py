@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 from pipeline.config import compose, identify
 from pipeline.errors import UserError
+from pipeline.launch import scheduler
 from pipeline.launch.job import Job, JobEnd
 from pipeline.launch.local import LocalExecutor
 from pipeline.launch.resources import Resources
@@ -153,6 +155,95 @@ def test_two_drivers_share_a_study(tmp_path: Path) -> None:
     for name in ("a", "b"):
         assert {outcome.how for outcome in results[name]} <= {"finished", "reused"}
     assert [trained(tmp_path, seed) for seed in range(4)] == [list(range(1, 11))] * 4
+
+
+def test_what_another_driver_ended_meanwhile_is_not_started(tmp_path: Path) -> None:
+    """A second driver ends two runs while the first one's only slot is taken: neither is carried out again."""
+
+    class Meanwhile(Quiet):
+        other: list[str] | None = None
+
+        def tick(self, running: Any) -> None:
+            if self.other is None and any(record.status["progress"] for _, record in running):
+                second = LocalExecutor(Resources(1, 1, (), 1, ""), preload=("tests.pipeline.launch.fakes",))
+                self.other = [outcome.how for outcome in run(second, tmp_path, [1, 2], plan={"1": "diverge"})]
+                second.close()
+
+    first = LocalExecutor(Resources(1, 1, (), 1, ""), preload=("tests.pipeline.launch.fakes",))
+    observer = Meanwhile()
+    try:
+        outcomes = run(first, tmp_path, [0, 1, 2], observer=observer, plan={"1": "diverge"}, iterations=20, pause=0.02)
+    finally:
+        first.close()
+    assert observer.other == ["diverged", "finished"]
+    assert [outcome.how for outcome in outcomes] == ["finished", "diverged", "reused"]
+    records = [RunStore(tmp_path / "runs").record(outcome.task.resolved.run_id) for outcome in outcomes]
+    assert [len(record.status["attempts"]) for record in records] == [1, 1, 1]
+
+
+def test_a_run_that_does_not_stop_is_killed_and_can_be_resumed(
+    executor: LocalExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "STOP_GRACE_S", 0.5)
+    policy = Policy("continue", 0, 1.5, frozenset())
+    outcomes = run(executor, tmp_path, [0], policy, plan={"0": "deaf"}, iterations=3000, pause=0.01)
+    assert [outcome.how for outcome in outcomes] == ["preempted"]
+    assert "killed, as it had not stopped after 0.5 s; run again" in outcomes[0].reason
+    done = len(trained(tmp_path, 0))
+    assert 0 < done < 3000
+    assert [outcome.how for outcome in run(executor, tmp_path, [0], iterations=done + 2)] == ["finished"]
+    assert trained(tmp_path, 0) == list(range(1, done + 3))
+
+
+def test_a_process_left_behind_by_a_run_does_not_hold_the_server(executor: LocalExecutor, tmp_path: Path) -> None:
+    outcomes = run(executor, tmp_path, [0, 1], plan={"0": "orphan"}, iterations=20, pause=0.02)
+    assert [(outcome.how, outcome.reason) for outcome in outcomes] == [
+        ("failed", "killed by SIGKILL"),
+        ("finished", ""),
+    ]
+    attempts = RunStore(tmp_path / "runs").record(outcomes[1].task.resolved.run_id).status["attempts"]
+    assert len(attempts) == 1, "the server went on"
+
+
+def test_every_child_gets_the_gpu_it_was_assigned(tmp_path: Path) -> None:
+    executor = LocalExecutor(Resources(2, 1, ("3", "GPU-ab"), 1, ""), preload=("tests.pipeline.launch.fakes",))
+    try:
+        outcomes = run(executor, tmp_path, [0, 1], iterations=20, pause=0.02)
+    finally:
+        executor.close()
+    store = RunStore(tmp_path / "runs")
+    assert [store.record(item.task.resolved.run_id).provenance["gpu"] for item in outcomes] == ["3", "GPU-ab"]
+
+
+PRELOADED = """
+import json, sys
+from pathlib import Path
+import pipeline.launch.preload
+import torch
+from pipeline.models.registry import FAMILIES
+print(json.dumps({
+    "cuda": torch.cuda.is_initialized(),
+    "threads": [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")],
+    "missing": [name for name, spec in FAMILIES.items() if spec.builder.partition(":")[0] not in sys.modules],
+}))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads through /proc")
+def test_the_server_can_be_forked_after_preloading() -> None:
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "2",
+        "OPENBLAS_NUM_THREADS": "1",
+    }  # its pool restarts itself after a fork
+    done = subprocess.run(
+        [sys.executable, "-c", PRELOADED], capture_output=True, text=True, timeout=120, env=environment, check=True
+    )
+    found = json.loads(done.stdout)
+    others = [
+        name for name in found["threads"] if name != "jemalloc_bg_thd"
+    ]  # pyarrow's allocator, which handles forks
+    assert len(others) == 1 and (found["cuda"], found["missing"]) == (False, [])
 
 
 def test_killed_server_is_replaced_and_its_jobs_resume(executor: LocalExecutor, tmp_path: Path) -> None:

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.launch import slurm
+from pipeline.launch.job import Job
 from pipeline.launch.scheduler import Policy, run_tasks
-from pipeline.launch.slurm import SlurmExecutor, SlurmTask, stop_file
+from pipeline.launch.slurm import SlurmExecutor, SlurmTask, checkpoint_seconds, stop_file
 from pipeline.launch.watch import Quiet
-from pipeline.records import RunStore
+from pipeline.records import RunStore, atomic
 from tests.pipeline.launch.test_scheduler import CONTINUE, ENTRY, tasks, trained
 
 SMALL = ["cpus_per_task=1", "mem_gb=0.2", "timeout_min=5"]
@@ -46,13 +48,52 @@ def test_local_stand_in_runs_and_fails_like_any_executor(tmp_path: Path) -> None
 
 def test_checkpoint_stops_the_child_and_asks_for_the_same_job_again(tmp_path: Path) -> None:
     submitit = pytest.importorskip("submitit", reason="needs the package submitit")
-    task = SlurmTask(tmp_path / "job.json")
+    task = SlurmTask(tmp_path / "job.json", 5.0)
     task._child = subprocess.Popen(["sleep", "60"], text=True)
     delayed = task.checkpoint()
     assert task._child.poll() is not None
     assert isinstance(delayed, submitit.helpers.DelayedSubmission)
     assert delayed.function.job_file == task.job_file and delayed.function._child is None
+    assert delayed.function.checkpoint_s == 5.0
     assert stop_file(task.job_file) == tmp_path / "job.stop"
+
+
+def test_a_checkpoint_may_take_what_the_signal_leaves_and_no_longer(tmp_path: Path) -> None:
+    assert (checkpoint_seconds(120), checkpoint_seconds(30)) == (90, 15)
+    pytest.importorskip("submitit", reason="needs the package submitit")
+    task = SlurmTask(tmp_path / "job.json", 0.5)
+    task._child = subprocess.Popen(["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done"],
+                                   stdout=subprocess.PIPE, text=True)  # fmt: skip
+    assert task._child.stdout is not None and task._child.stdout.readline() == "ready\n"
+    task.checkpoint()
+    assert task._child.wait() == -9, "it ignores the request, so the job would be lost at the limit"
+    task._child.stdout.close()
+
+
+def test_several_gpus_for_one_run_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"gpus_per_node=2: .*torchrun --nproc_per_node=N -m pipeline train"):
+        SlurmExecutor.from_settings(["gpus_per_node=2"], folder=tmp_path, jobs=None)
+
+
+def test_a_controller_that_does_not_answer_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither is a submitted run given up, nor one that an earlier driver may have submitted submitted again."""
+    executor = local(tmp_path)
+    executor._cluster = "slurm"
+    calls: list[str] = []
+
+    def silent(command: list[str], **settings: Any) -> None:
+        calls.append(command[0])
+        raise subprocess.TimeoutExpired(command, settings["timeout"])
+
+    monkeypatch.setattr(slurm.subprocess, "run", silent)
+    monkeypatch.setattr(slurm, "LOOK_S", 0.0)
+    job = Job.of(tasks(0)[0].resolved, tmp_path)
+    atomic.write_json(tmp_path / "slurm" / "submitted.json", {job.run_id: "17"})
+    executor.submit(job)
+    for _ in range(5):
+        assert executor.poll(0.0) == []
+    assert set(calls) == {"squeue"} and [item.run_id for item in executor._pending] == [job.run_id]
+    assert executor._state("17") == ""
 
 
 @pytest.mark.parametrize("setting", ["partition=gpu", "timeout_min", "cpus=3"])

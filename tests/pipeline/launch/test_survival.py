@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -51,8 +52,18 @@ def children(pid: int) -> list[int]:
         return []
 
 
+def kill_all(pids: list[int]) -> bool:
+    """SIGKILL to all of them, of which none gets to act on another's end; whether any was there."""
+    present = [pid for pid in pids if pid and Path(f"/proc/{pid}").exists()]
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in present:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+    return bool(present)
+
+
 def storm(settings: dict[str, object], kills: int, seed: int, longest_s: float) -> list[str]:
-    """Start the driver again and again; kill -9 the driver, its fork server or one of its runs at a random instant each time."""
+    """Start the driver again and again; kill -9 it, its fork server, a run, or all of them, at a random instant each time."""
     dice = random.Random(seed)
     killed: list[str] = []
     while len(killed) < kills:
@@ -61,14 +72,13 @@ def storm(settings: dict[str, object], kills: int, seed: int, longest_s: float) 
             time.sleep(dice.uniform(0.05, longest_s))
             server = next(iter(children(driver.pid)), 0)
             runs = children(server) if server else []
-            kind = dice.choice(["driver", "server", "run", "run"])
-            victim = {"driver": driver.pid, "server": server, "run": dice.choice(runs) if runs else 0}[kind]
-            if victim:
+            last = len(killed) == kills - 1
+            kind = "machine" if last else dice.choice(["driver", "server", "run", "run", "machine"])
+            one = dice.choice(runs) if runs else 0
+            everything = [driver.pid, server, *runs] if runs else []  # the machine goes down: nobody learns of it
+            victims = {"driver": [driver.pid], "server": [server], "run": [one], "machine": everything}[kind]
+            if kill_all(victims):
                 killed.append(kind)
-                try:
-                    os.kill(victim, signal.SIGKILL)
-                except ProcessLookupError:
-                    killed.pop()
         if len(killed) >= kills and driver.poll() is None:
             driver.kill()
         finished_early = driver.wait() == 0
