@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from pipeline.models.contract import Generator
 
+NOTHING = 200  # runs that train nothing, as `starting` carries them out, so many at once:
+NOTHING_JOBS = 2
+
 # Calls that make pictures, whatever a protocol asks for: reconstructions, edits, damaged masks, samples.
 GENERATING = ("encode_style", "embed_shape", "synthesize", "synthesize_embedded", "sample_style")
 
@@ -111,7 +114,10 @@ def clocked(generator: Generator, device: torch.device) -> Iterator[list[float]]
 
 
 def starting(*, repeats: int) -> dict[str, Any]:
-    """Seconds from the command to the first training step, beside a bare `import torch`; and of other commands."""
+    """Seconds from the command to the first training step, beside a bare `import torch`; and of other commands.
+
+    `start_s_per_run` is what a study pays for a run beyond its training: a process, its record, the scheduler's looks at it.
+    """
     bare = seconds(["-c", "import torch"], repeats)
     tiny = ["size=16", "data.train_images=4", "data.val_images=2", "data.test_images=2", "train.iterations=1",
             "train.batch_size=2", "train.validate_images=1", "protocol=quick", "tracking.mode=disabled"]  # fmt: skip
@@ -127,13 +133,24 @@ def starting(*, repeats: int) -> dict[str, Any]:
         make_study(Path(out), 10)
         table = seconds(["-m", "analysis", "table", STUDY, "--out", out], repeats)
     rows.append({"command": "python -m analysis table, 10 runs", "seconds": table})
+    nothing = seconds_of_nothing(NOTHING)
+    rows.append({"command": f"{NOTHING} runs that train nothing, {NOTHING_JOBS} jobs", "seconds": nothing})
     return {
         "benchmark": "launch",
         **cpu(),
         "repeats": repeats,
         "rows": rows,
         "first_step_beyond_torch_s": first_step - bare,
+        "start_s_per_run": nothing / NOTHING,
     }
+
+
+def seconds_of_nothing(runs: int) -> float:
+    """Seconds of a study of `runs` cells (an even number), from the command to its end, whose runs train nothing."""
+    grid = ["--grid", "loss.attention.weight=0.5,1.0", "--seeds", f"0-{runs // 2 - 1}"]
+    how = ["--jobs", str(NOTHING_JOBS), "--entry", "pipeline.bench.nothing:train"]
+    with tempfile.TemporaryDirectory() as out:
+        return timed(partial(command, "ablations", "run", *grid, *how, "--out", out))
 
 
 def studying(study: str, jobs: Sequence[int]) -> dict[str, Any]:

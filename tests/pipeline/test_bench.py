@@ -15,7 +15,7 @@ from pipeline.bench.modes import naive_against_fast
 from pipeline.bench.naive import NaiveTrainer
 from pipeline.bench.page import BEGIN, END, rewrite
 from pipeline.bench.parts import flat, matmul_peak, step_parts
-from pipeline.bench.rooms import clocked
+from pipeline.bench.rooms import clocked, seconds_of_nothing
 from pipeline.bench.scale import ROWS, STUDY, make_study
 from pipeline.bench.setup import configure, prepare
 from pipeline.bench.shares import kind_of
@@ -258,6 +258,16 @@ def test_cells_an_hour_of_a_study(tmp_path: Path) -> None:
     (row,) = json.loads(target.read_text())["rows"]
     assert (row["jobs"], row["cells"]) == (2, 2)
     assert row["cells_per_hour"] == pytest.approx(7200 / row["seconds"])
+
+
+def test_runs_that_train_nothing_are_finished_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    four = ["run", "--grid", "loss.attention.weight=0.5,1.0", "--seeds", "0-1", "--out", str(tmp_path)]
+    entry = ["--entry", "pipeline.bench.nothing:train"]
+    assert run_main(studies_parser(), [*four, *entry]) == 0
+    assert "4 finished" in capsys.readouterr().out
+    assert run_main(studies_parser(), [*four, *entry]) == 0
+    assert "4 reused" in capsys.readouterr().out
+    assert seconds_of_nothing(4) > 0
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
