@@ -8,15 +8,13 @@ import torch
 
 from pipeline.data import build_dataset
 from pipeline.evaluation import evaluate, split_source
+from pipeline.launch.budget import OF_THE_TRAINING_PROCESS
 from pipeline.models.contract import Generator
 from pipeline.progress import Progress
 from pipeline.protocols import protocol_digest
 from pipeline.records import MetricRow, RunRecord
 from pipeline.schema.evaluation import ProtocolConfig
 from pipeline.schema.run import RunConfig
-
-# Rows that describe the process a run was trained in: evaluating it later, in another process, does not change them.
-OF_THE_TRAINING_PROCESS = ("peak_mem_gib",)
 
 
 def evaluate_record(
@@ -47,9 +45,14 @@ def evaluate_record(
     recorded = {row.name for row in record.metrics if row.state == state}
     rows = [row for row in evaluation.rows if not (row.name in OF_THE_TRAINING_PROCESS and row.name in recorded)]
     digest = protocol_digest(protocol)
-    before = record.provenance.get("protocols", {}).get(protocol.name)
-    # Rows of the protocol as it was before it changed would stand beside the new ones, as another version of each number.
-    record.add_metrics(rows, outdated=(protocol.name, state) if before not in (None, digest) else None)
+    outdated: list[MetricRow] = []
+    if record.provenance.get("protocols", {}).get(protocol.name, digest) != digest:
+        # rows of the protocol as it was before it changed would stand beside the new ones, as another version of each number
+        outdated = [
+            row for row in record.metrics
+            if (row.protocol, row.state) == (protocol.name, state) and row.name not in OF_THE_TRAINING_PROCESS
+        ]  # fmt: skip
+    record.add_metrics(rows, outdated=outdated)
     if len(evaluation.per_image):
         record.add_per_image(evaluation.per_image)
     if state == "trained":

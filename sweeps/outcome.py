@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import math
 
-from pipeline.launch.budget import TRAINING_METRICS
+from pipeline.launch.budget import OF_THE_TRAINING_PROCESS
 from pipeline.records import MetricRow
 from pipeline.records.store import RunRecord
 from sweeps.sweep import Sweep
-
-# What the training process was like. A reused run may have been trained under a study's protocol, and evaluating it under
-# the sweep's measures none of these again.
-OF_THE_TRAINING = (*TRAINING_METRICS, "peak_mem_gib")
 
 
 def values_of(record: RunRecord, sweep: Sweep) -> tuple[dict[str, float] | None, str]:
@@ -29,6 +25,6 @@ def values_of(record: RunRecord, sweep: Sweep) -> tuple[dict[str, float] | None,
 def _counts(row: MetricRow, sweep: Sweep) -> bool:
     if row.state != "trained":
         return False
-    if row.name in OF_THE_TRAINING:
-        return True
+    if row.name in OF_THE_TRAINING_PROCESS:
+        return True  # a reused run may have been trained under another protocol; no evaluation measures these again
     return row.protocol == sweep.protocol and row.split in ("val", "")  # "": no images are involved

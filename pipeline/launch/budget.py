@@ -10,6 +10,8 @@ from pipeline.metrics.registry import SPECS, spec_of
 from pipeline.models.registry import family_of, family_spec
 
 TRAINING_METRICS = ("train_images_per_s", "train_device_hours")  # rows that training writes, not evaluation
+# Rows that describe the process a run was trained in: evaluating it later, in another process, does not change them.
+OF_THE_TRAINING_PROCESS = (*TRAINING_METRICS, "peak_mem_gib")
 
 
 def images_seen(resolved: ResolvedRun) -> int:

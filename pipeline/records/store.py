@@ -185,9 +185,10 @@ class RunRecord:
             kept = [row for row in self.history() if row["iteration"] <= iteration]
             atomic.write_text(path, "".join(json.dumps(row, sort_keys=True) + "\n" for row in kept))
 
-    def add_metrics(self, rows: Iterable[MetricRow], *, outdated: tuple[str, str] | None = None) -> None:
-        """Add metric rows; one of the same key is replaced. `outdated`: (protocol, state) of which no old row stays."""
-        merged = {row.key: row for row in self.metrics if (row.protocol, row.state) != outdated}
+    def add_metrics(self, rows: Iterable[MetricRow], *, outdated: Iterable[MetricRow] = ()) -> None:
+        """Add metric rows; one of the same key is replaced, and the `outdated` ones go, all in one step."""
+        gone = {row.key for row in outdated}
+        merged = {row.key: row for row in self.metrics if row.key not in gone}
         merged.update({row.key: row for row in rows})
         atomic.write_json(
             self.path / "metrics.json",

@@ -18,6 +18,7 @@ from pipeline import checkpoint, training
 from pipeline.config import compose, resolve
 from pipeline.data.batch import Batch
 from pipeline.errors import RunFailed, UserError
+from pipeline.launch.budget import OF_THE_TRAINING_PROCESS
 from pipeline.preemption import Preempted
 from pipeline.progress import Quiet
 from pipeline.records import RunRecord, RunStore, atomic
@@ -209,6 +210,14 @@ def test_protocols_do_not_take_each_others_rows(tmp_path: Path) -> None:
         execute(dataclasses.replace(resolve(TINY), config=measured), RunStore(tmp_path / "runs"), progress=Quiet())
         counts = [(row.protocol, row.n) for row in record.metrics if row.name == "psnr" and row.state == "trained"]
         assert sorted(counts) == [("other", n), ("quick", 4)]
+    changed_quick = config.protocol.model_copy(update={"images": 3})
+    trained = {row.name: row.value for row in record.metrics if row.name in OF_THE_TRAINING_PROCESS}
+    execute(
+        dataclasses.replace(resolve(TINY), config=config.model_copy(update={"protocol": changed_quick})),
+        RunStore(tmp_path / "runs"), progress=Quiet(),
+    )  # fmt: skip
+    assert {row.name: row.value for row in record.metrics if row.name in OF_THE_TRAINING_PROCESS} == trained
+    assert len(trained) >= 2 and [row.n for row in record.metrics if row.key[:2] == ("psnr", "quick")] == [3, 4]
 
 
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
