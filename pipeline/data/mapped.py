@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,18 +42,8 @@ class Mapped:
         self.source = source
         self.label_space, self.keys = source.label_space, source.keys
         self.height, self.width, self.load_scale = source.height, source.width, source.load_scale
-        self.folder = cache_folder(cfg, split, shared)
-        if not self.folder.is_dir():
-            _build(self.folder, source, cfg.workers)
-        meta = json.loads((self.folder / "meta.json").read_text(encoding="utf-8"))
-        shape = (len(source), meta["height"], meta["width"])
-        self._image = np.memmap(self.folder / "image.u8", dtype=np.uint8, mode="r", shape=(*shape, 3))
-        self._label = np.memmap(self.folder / "label.u8", dtype=np.uint8, mode="r", shape=shape)
-        self._instance = (
-            np.memmap(self.folder / "instance.i32", dtype=np.int32, mode="r", shape=shape)
-            if meta["instances"]
-            else None
-        )
+        self.folder, self._workers = cache_folder(cfg, split, shared), cfg.workers
+        self._maps: _Maps | None = None  # opened, or built, for the first sample: a mistake elsewhere costs no decoding
 
     def __len__(self) -> int:
         return len(self.source)
@@ -61,12 +52,35 @@ class Mapped:
         """As the source's, copied out of the map."""
         if not 0 <= index < len(self):
             raise IndexError(index)
-        instance = None if self._instance is None else np.array(self._instance[index])
-        return Sample(np.array(self._image[index]), np.array(self._label[index]), self.keys[index], instance)
+        maps = self._opened()
+        instance = None if maps.instance is None else np.array(maps.instance[index])
+        return Sample(np.array(maps.image[index]), np.array(maps.label[index]), self.keys[index], instance)
 
     def __getitem__(self, index: int) -> Sample:
         """Sample at the training size: from the map, or decoded again where training sees larger samples."""
         return self.for_training(index) if self.load_scale == 1.0 else self.source[index]
+
+    def _opened(self) -> _Maps:
+        if self._maps is None:
+            if not self.folder.is_dir():
+                _build(self.folder, self.source, self._workers)
+            meta = json.loads((self.folder / "meta.json").read_text(encoding="utf-8"))
+            shape = (len(self.source), meta["height"], meta["width"])
+            self._maps = _Maps(
+                np.memmap(self.folder / "image.u8", dtype=np.uint8, mode="r", shape=(*shape, 3)),
+                np.memmap(self.folder / "label.u8", dtype=np.uint8, mode="r", shape=shape),
+                np.memmap(self.folder / "instance.i32", dtype=np.int32, mode="r", shape=shape)
+                if meta["instances"]
+                else None,
+            )
+        return self._maps
+
+
+@dataclass(frozen=True)
+class _Maps:
+    image: np.memmap  # (N,H,W,3) uint8
+    label: np.memmap  # (N,H,W) uint8
+    instance: np.memmap | None  # (N,H,W) int32
 
 
 def _build(folder: Path, source: Dataset, workers: int) -> None:
