@@ -31,6 +31,7 @@ from pipeline.metrics.stages import build_parts, run_stages
 from pipeline.models.contract import Generator, instance_arguments
 from pipeline.progress import Progress, Quiet
 from pipeline.protocols import RowMaker, protocol_digest
+from pipeline.provenance import peak_memory_gib
 from pipeline.records.rows import MetricRow
 from pipeline.sample_pictures import EDIT_COUNT, SampleWriter
 from pipeline.schema.evaluation import ProtocolConfig
@@ -255,7 +256,7 @@ def _cost_rows(context: Context, make: RowMaker, throughput: cost.Throughput) ->
         bare.unavailable("eval_images_per_s", "every batch was measured by an earlier, interrupted attempt", **where)
         if speed is None
         else bare.ok("eval_images_per_s", speed, context.total, batch_size=context.protocol.batch_size, **where),
-        bare.ok("peak_mem_gib", cost.peak_memory_gib(device), 1, **where),
+        bare.ok("peak_mem_gib", peak_memory_gib(device.type), 1, **where),
     ]
 
 

@@ -12,7 +12,8 @@ import torch
 
 from pipeline.bench.naive import NaiveTrainer
 from pipeline.bench.setup import configure, machine, prepare
-from pipeline.metrics.cost import now, peak_memory_gib
+from pipeline.metrics.cost import now
+from pipeline.provenance import peak_memory_gib
 from pipeline.trainer import Trainer
 
 WARM_UP = 1  # pairs that are not counted
@@ -73,7 +74,7 @@ def peak_of(mode: str, overrides: tuple[str, ...]) -> float:
     trainer, batch = prepare(cfg, device, MODES[mode])
     for _ in range(2):
         trainer.step(batch)
-    return peak_memory_gib(device)
+    return peak_memory_gib(device.type)
 
 
 def in_own_process(function: Any, *arguments: Any) -> Any:

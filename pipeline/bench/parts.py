@@ -17,9 +17,10 @@ from pipeline.bench.setup import configure, machine, prepare
 from pipeline.bench.shares import step_shares
 from pipeline.data.batch import Batch
 from pipeline.data.speed import feeding_speed
-from pipeline.metrics.cost import GIB, now
+from pipeline.metrics.cost import now
 from pipeline.models.contract import Generator, GeneratorPass, Synthesis
 from pipeline.models.discriminator import discriminate, judge
+from pipeline.provenance import peak_memory_gib, resident_gib
 from pipeline.schema.run import RunConfig
 from pipeline.trainer import Trainer
 
@@ -165,7 +166,7 @@ def _timed_row(
         began = now(device)
         torch.autograd.backward(outputs, gradients)
         back.append(now(device) - began)
-    memory = None if before is None else max(0.0, high_water(device) - before)
+    memory = None if before is None else max(0.0, peak_memory_gib(device.type) - before)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         forward()
@@ -222,23 +223,11 @@ def reset_peak(device: torch.device) -> float | None:
     """Start measuring peak memory anew; GiB in use now, or None where the system cannot."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        return torch.cuda.memory_allocated(device) / GIB
+        return torch.cuda.memory_allocated(device) / 2**30
     if platform.system() != "Linux":
         return None
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # 5: reset the high-water mark (proc(5))
     except OSError:
         return None
-    return _status_gib("VmRSS")
-
-
-def high_water(device: torch.device) -> float:
-    """Peak memory in GiB since `reset_peak`."""
-    return torch.cuda.max_memory_allocated(device) / GIB if device.type == "cuda" else _status_gib("VmHWM")
-
-
-def _status_gib(key: str) -> float:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(key):
-            return int(line.split()[1]) * 1024 / GIB
-    raise RuntimeError(f"/proc/self/status has no {key}")
+    return resident_gib("VmRSS")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import resource
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +14,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.models.contract import Generator
 from pipeline.models.kernels import plain_kernels
-
-GIB = 2.0**30
 
 
 def parameter_count(generator: Generator) -> int:
@@ -50,14 +47,6 @@ def now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
-
-
-def peak_memory_gib(device: torch.device) -> float:
-    """High-water mark of this process so far in GiB: resident memory on the CPU, allocated tensors on CUDA."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / GIB
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1.0 if platform.system() == "Darwin" else 1024.0) / GIB
 
 
 def hardware(device: torch.device) -> str:

@@ -22,6 +22,7 @@ from pipeline.bench.shares import kind_of
 from pipeline.bench.text import as_markdown, as_text, compare
 from pipeline.cli import run_main
 from pipeline.errors import UserError
+from pipeline.provenance import peak_memory_gib
 from pipeline.records.bulk import read_raw
 from pipeline.trainer import Trainer
 
@@ -243,6 +244,20 @@ def test_the_scale_of_a_study_as_table_and_plot(tmp_path: Path) -> None:
     with Image.open(picture) as shown:
         assert shown.size == (840, 540)
     assert main(["bench", "frame", "--runs", "4"]) == 2
+
+
+def test_a_process_counts_its_own_memory_alone() -> None:
+    """Not that of the one that started it: after two large networks in one process, the next must start at nothing."""
+    import subprocess
+    import sys
+
+    import numpy as np
+
+    filled = np.ones(50_000_000)  # 0.37 GiB
+    code = "from pipeline.provenance import peak_memory_gib; print(peak_memory_gib('cpu'))"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert peak_memory_gib("cpu") > filled.nbytes / 2**30
+    assert 0.005 < float(child.stdout) < 0.2
 
 
 def test_cells_an_hour_of_a_study(tmp_path: Path) -> None:
