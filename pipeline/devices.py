@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from pipeline import provenance
+from pipeline.allocator import keep_freed_memory
 from pipeline.distributed import World
 from pipeline.errors import UserError
 from pipeline.schema.run import RunConfig
@@ -27,7 +28,9 @@ def device_name(device: torch.device) -> str:
 
 
 def set_numerics(cfg: RunConfig, device: torch.device) -> None:
-    """Threads, TF32 and determinism, as the config says."""
+    """Threads, TF32 and determinism, as the config says; memory is kept, not fetched anew for every step."""
+    if device.type == "cpu":
+        keep_freed_memory()
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     # TF32 would make float32 runs differ between GPU generations; bf16 is asked for by train.precision.

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from pipeline.allocator import keep_freed_memory, return_freed_memory
 from pipeline.bench.naive import NaiveTrainer
 from pipeline.bench.setup import configure, machine, prepare
 from pipeline.metrics.cost import now
@@ -18,13 +19,16 @@ from pipeline.trainer import Trainer
 
 WARM_UP = 1  # pairs that are not counted
 MODES: dict[str, type[Trainer]] = {"naive": NaiveTrainer, "fast": Trainer}
+ALLOCATION = {"naive": return_freed_memory, "fast": keep_freed_memory}
 
 
 def naive_against_fast(overrides: Sequence[str], *, pairs: int, memory: bool = True) -> dict[str, Any]:
     """Median seconds of a step in both modes, median of the paired ratios, largest difference of any loss term.
 
-    After each pair the naive networks take over the fast ones' state, so every pair starts from equal weights and rounding
-    does not add up through the optimiser. Peak memory is that of a process that trains in one mode only, torch included.
+    The naive network takes over the fast one's state before each pair, so every pair starts from equal weights and rounding
+    does not add up through the optimiser. Each mode has memory handed out in its own way (`pipeline.allocator`); a fast step
+    that is not counted takes its memory back before the one that is. Peak memory is that of a process that trains in one
+    mode only, torch included.
     """
     peaks: dict[str, float | None] = dict.fromkeys(MODES)
     if memory:
@@ -32,20 +36,22 @@ def naive_against_fast(overrides: Sequence[str], *, pairs: int, memory: bool = T
     cfg, device = configure(overrides)
     naive, batch = prepare(cfg, device, NaiveTrainer)
     fast, _ = prepare(cfg, device)
-    fast.load_state(naive.state())
     seconds: dict[str, list[float]] = {"naive": [], "fast": []}
     differences: dict[str, float] = {}
-    for pair in range(WARM_UP + pairs):
+    for _ in range(WARM_UP + pairs):
         losses: dict[str, dict[str, float]] = {}
-        for mode, trainer in (("naive", naive), ("fast", fast))[:: 1 if pair % 2 else -1]:
+        ALLOCATION["fast"]()
+        fast.step(batch)
+        with torch.no_grad():
+            naive.load_state(fast.state())
+        for mode, trainer in (("fast", fast), ("naive", naive)):
+            ALLOCATION[mode]()
             began = now(device)
             terms = trainer.step(batch)
             losses[mode] = {name: float(value) for name, value in terms.items()}
             seconds[mode].append(now(device) - began)
         for name, value in losses["fast"].items():
             differences[name] = max(differences.get(name, 0.0), abs(value - losses["naive"][name]))
-        with torch.no_grad():
-            naive.load_state(fast.state())
     counted = {mode: times[WARM_UP:] for mode, times in seconds.items()}
     return {
         "benchmark": "step, naive against fast",
@@ -71,6 +77,7 @@ def naive_against_fast(overrides: Sequence[str], *, pairs: int, memory: bool = T
 def peak_of(mode: str, overrides: tuple[str, ...]) -> float:
     """High-water mark in GiB of two steps in `mode`; to be called in a process of its own."""
     cfg, device = configure(overrides)
+    ALLOCATION[mode]()
     trainer, batch = prepare(cfg, device, MODES[mode])
     for _ in range(2):
         trainer.step(batch)

@@ -7,13 +7,16 @@ uses, and an optimiser that goes through the parameters operation by operation.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.data.batch import Batch
 from pipeline.models.kernels import naive_kernels
+from pipeline.models.spectral import SpectralNorm
 from pipeline.trainer import Trainer, step_seed
 
 
@@ -40,12 +43,25 @@ class NaiveTrainer(Trainer):
             return super().step(batch)
 
     def _fake_for_discriminator(self, part: Batch, fake: Tensor) -> Tensor:
-        """The picture is made again, from the same draws, so that both modes judge the same one.
+        """The picture is made again, from the same draws and singular vectors, so that both modes judge the same one.
 
-        The releases make it after the generator's update; before or after, it costs the same.
+        The releases make it after the generator's update, with one more power iteration; before or after, it costs the same.
         """
         torch.manual_seed(step_seed(self.cfg.seed, self.iteration, self.world.rank))
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad(), self._autocast(), resting_norms(self.generator):
             made = self._run_generator(part.image, part.mask, attention=self.objective.wants_attention)
         image: Tensor = made.synthesis.image
         return image
+
+
+@contextmanager
+def resting_norms(network: nn.Module) -> Iterator[None]:
+    """Inside, spectral norms take no power iteration."""
+    norms = [module for module in network.modules() if isinstance(module, SpectralNorm) and module.training]
+    for norm in norms:
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()

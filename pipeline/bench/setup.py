@@ -13,7 +13,7 @@ from pipeline.config import compose
 from pipeline.data.batch import Batch
 from pipeline.data.build import build_dataset
 from pipeline.data.loader import batches
-from pipeline.devices import choose_device, device_name
+from pipeline.devices import choose_device, device_name, set_numerics
 from pipeline.models.discriminator import build_discriminator
 from pipeline.models.registry import build_generator
 from pipeline.schema.run import RunConfig
@@ -31,12 +31,12 @@ ENDLESS = 10**9  # updates a benchmark's trainer believes in: the learning rate 
 
 
 def configure(overrides: Sequence[str]) -> tuple[RunConfig, torch.device]:
-    """Validated config of `overrides` on few images, and its device; sets torch's threads as a run does."""
+    """Validated config of `overrides` on few images, and its device; sets torch's numerics as a run does."""
     few = FEW_IMAGES if not any(item.startswith("data=") for item in overrides) else FEW_IMAGES[4:]
     cfg = compose([*few, *overrides])
-    if cfg.threads:
-        torch.set_num_threads(cfg.threads)
-    return cfg, choose_device(cfg.device)
+    device = choose_device(cfg.device)
+    set_numerics(cfg, device)
+    return cfg, device
 
 
 def prepare(cfg: RunConfig, device: torch.device, kind: type[Trainer] = Trainer) -> tuple[Trainer, Batch]:
