@@ -101,7 +101,7 @@ class SampleWriter:
         image.putpalette(np.asarray(self.space.palette, dtype=np.uint8).tobytes())
         buffer = io.BytesIO()
         image.save(buffer, format="PNG")
-        atomic.write_bytes(self.folder / name, buffer.getvalue())
+        atomic.write_bytes(self.folder / name, buffer.getvalue(), durable=False)
         return name
 
 
@@ -109,4 +109,4 @@ def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
     """Write (H,W,3) uint8 as PNG, atomically."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="PNG")
-    atomic.write_bytes(path, buffer.getvalue())
+    atomic.write_bytes(path, buffer.getvalue(), durable=False)

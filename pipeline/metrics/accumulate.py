@@ -7,6 +7,7 @@ A contribution is a dict of arrays; the prefix of the key says how it is reduced
 from __future__ import annotations
 
 import io
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,7 +64,7 @@ class Resume:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 return {key.replace("|", "/"): archive[key] for key in archive.files}
-        except (OSError, ValueError):
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
             return None
 
     def put(self, stage: str, index: int, contribution: Contribution) -> None:
@@ -72,7 +73,7 @@ class Resume:
             return
         buffer = io.BytesIO()
         np.savez(buffer, **{key.replace("/", "|"): value for key, value in contribution.items()})  # type: ignore[arg-type]
-        atomic.write_bytes(self._path(stage, index), buffer.getvalue())
+        atomic.write_bytes(self._path(stage, index), buffer.getvalue(), durable=False)
 
     def clear(self) -> None:
         """Remove everything stored: the evaluation is complete and its rows are about to be written."""

@@ -19,10 +19,12 @@ from typing import Any
 from pipeline.errors import UserError
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace `path` by `data` in one step (temporary file, fsync, rename, fsync of the folder).
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Replace `path` by `data` in one step (temporary file, fsync, rename).
 
-    Raises UserError when the folder cannot be written or the disk is full; `path` then keeps what it held.
+    Without `durable` there is no fsync, which takes milliseconds: the file survives a kill of the process, not a loss of
+    power; for what can be made again. Raises UserError when the folder cannot be written or the disk is full; `path` then
+    keeps what it held.
     """
     temporary = ""
     try:
@@ -30,8 +32,9 @@ def write_bytes(path: Path, data: bytes) -> None:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_umask())
         Path(temporary).replace(path)
     except OSError as error:

@@ -17,6 +17,7 @@ from pipeline.config import compose
 from pipeline.data import build_dataset
 from pipeline.errors import RunFailed
 from pipeline.evaluation import Evaluation, evaluate, quick_validation, split_source
+from pipeline.metrics.accumulate import Resume
 from pipeline.models.contract import Synthesis
 from pipeline.models.registry import build_generator
 from pipeline.protocols import load_protocol, protocol_digest, protocol_names
@@ -146,6 +147,17 @@ def test_a_killed_evaluation_goes_on_where_it_stopped(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(found.per_image, expected.per_image)
     assert second.calls < whole.calls and second.calls <= whole.calls - 4
     assert not any((tmp_path / "evaluating").iterdir()), "the state of a finished evaluation is removed"
+
+
+def test_a_contribution_cut_off_counts_as_absent(tmp_path: Path) -> None:
+    resume = Resume(tmp_path)
+    resume.put("stream", 0, {"each/psnr": np.arange(3.0)})
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    assert resume.get("stream", 0) is not None and resume.get("stream", 1) is None
+    for size in (0, 10, len(whole) - 5):
+        path.write_bytes(whole[:size])
+        assert resume.get("stream", 0) is None
 
 
 def test_other_weights_do_not_resume_each_other(tmp_path: Path) -> None:
