@@ -34,7 +34,7 @@ def edit_pictures(context: Context, contents: Sequence[int]) -> Iterator[EditPic
     """The protocol's edit tasks on the images `contents`, at most one case a task and image; none for tasks that the family
     refuses. Cases depend on protocol and data alone."""
     dataset, cfg = context.dataset, context.protocol.editing
-    renderer = renderer_of(dataset)
+    renderer = renderer_of(dataset, context.cache)
     for task in cfg.tasks:
         if refusal(task, context.generator.capabilities):
             continue
@@ -45,9 +45,10 @@ def edit_pictures(context: Context, contents: Sequence[int]) -> Iterator[EditPic
         edited = perform(task, context.generator, content, reference, cases, steps=cfg.steps, seed=cfg.seed)
         pictures, references = image_array(edited.image), image_array(reference.image)
         layouts = edited.label.cpu().numpy()
+        truths = None if renderer is None else renderer.truths(task, cases, layouts)
         for i, case in enumerate(cases):
             other = case.content != case.reference or task == "absent_style"
-            truth = None if renderer is None else renderer.truth(task, case, layouts[i])
+            truth = None if truths is None else truths[i]
             yield EditPicture(
                 case.content, task, case.region, pictures[i], layouts[i], references[i] if other else None, truth
             )
