@@ -199,7 +199,7 @@ def _show(args: argparse.Namespace, result: dict[str, Any]) -> int:
 
 def _write(path: Path, result: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:

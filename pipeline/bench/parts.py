@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline.allocator import keep_freed_memory, return_freed_memory
 from pipeline.bench.setup import configure, machine, prepare
 from pipeline.bench.shares import step_shares
 from pipeline.data.batch import Batch
@@ -157,7 +158,6 @@ def _timed_row(
     name: str, forward: Callable[[], Any], repeats: int, device: torch.device, peak: float
 ) -> dict[str, Any]:
     there, back = [], []
-    before = reset_peak(device)
     for _ in range(repeats + 1):
         began = now(device)
         outputs = [x for x in flat(forward()) if x.requires_grad]
@@ -166,13 +166,28 @@ def _timed_row(
         began = now(device)
         torch.autograd.backward(outputs, gradients)
         back.append(now(device) - began)
-    memory = None if before is None else max(0.0, peak_memory_gib(device.type) - before)
+    memory = _peak_gib(forward, device)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         forward()
     flops = counter.get_total_flops()  # of the forward pass; torch's counter overlooks the groups in a backward pass
     row = _row(name, 1000 * median(there[1:]), 1000 * median(back[1:]), flops, peak)
     return {**row, "peak_mem_gib": memory}
+
+
+def _peak_gib(forward: Callable[[], Any], device: torch.device) -> float | None:
+    """Memory that one forward and backward pass takes on top of what is there, in GiB; None where the system cannot say."""
+    if device.type == "cpu":
+        return_freed_memory()  # else the pass would work in what earlier ones left behind
+    before = reset_peak(device)
+    if before is None:
+        return None
+    outputs = [x for x in flat(forward()) if x.requires_grad]
+    torch.autograd.backward(outputs, [torch.ones_like(x) for x in outputs])
+    peak = max(0.0, peak_memory_gib(device.type) - before)
+    if device.type == "cpu":
+        keep_freed_memory()
+    return peak
 
 
 def _row(name: str, forward_ms: float, backward_ms: float | None, flops: int | None, peak: float) -> dict[str, Any]:

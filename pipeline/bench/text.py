@@ -86,7 +86,7 @@ def _where(result: dict[str, Any]) -> str:
 
 
 def _cells(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
-    names = list(rows[0])
+    names = sorted(rows[0], key=lambda name: name not in LABELS)  # what names the row first, then as they were measured
     return [names, *[[_number(row[name]) for name in names] for row in rows]]
 
 

@@ -124,13 +124,12 @@ def test_parts_of_a_step() -> None:
     pixels, batch, width = 16 * 16, 2, 16
     assert rows["to_rgb"]["gflops"] == pytest.approx(2 * batch * pixels * width * 3 / 1e9)
     assert rows["stages.1"]["backward_ms"] > 0 and 0 < rows["stages.1"]["share_of_peak"] < 5
+    assert rows["encoder"]["peak_mem_gib"] is None or rows["encoder"]["peak_mem_gib"] > 0
     assert result["images_per_s"] == pytest.approx(2000 / rows["whole step"]["forward_ms"])
     shares = {key: value for key, value in result.items() if key.startswith("share_")}
-    assert (
-        len(shares) == 4
-        and all(value > 0 for value in shares.values())
-        and shares["share_kernels"] > shares["share_copies"]
-    )
+    assert set(shares) == {f"share_{kind}" for kind in ("kernels", "elementwise", "copies", "overhead")}
+    assert all(shares[f"share_{kind}"] > 0 for kind in ("kernels", "elementwise", "copies"))
+    assert shares["share_overhead"] >= 0  # a difference of clocks: on a busy machine nothing more can be said of it
     assert len(as_text(result).splitlines()) == 1 + 1 + len(rows) + 2 + len(shares)
     assert matmul_peak(torch.device("cpu")) > 1e8
 
