@@ -61,12 +61,15 @@ def evaluate(
     samples: Path | None = None,
     progress: Progress | None = None,
     splits: Splits | None = None,
+    owner: str = "",
 ) -> Evaluation:
     """Measure `generator` on the first `protocol.images` samples of `dataset`, which is the split `protocol.split`.
 
     `cache`: folder for reference statistics, the segmenter and the state of an evaluation in progress. `samples`: folder for
     the pictures of the first images. `splits`: gives the data set of another split, for what needs one; without it such
-    metrics are unavailable. With state "untrained" only `UNTRAINED_GROUPS` are measured.
+    metrics are unavailable. `owner`: whose evaluation this is; runs of one seed start from equal weights, and two that are
+    measured at the same time must not share the state of their evaluation. With state "untrained" only `UNTRAINED_GROUPS`
+    are measured.
 
     The generator is put into eval mode and back. Raises RunFailed when its output is not finite. torch's and numpy's global
     random states are left as they were.
@@ -77,7 +80,10 @@ def evaluate(
     generator.eval()
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=_cuda_devices(device)):
-            return _evaluate(generator, dataset, protocol, groups, device, state, cache, samples, reporter, splits)
+            total = len(dataset) if protocol.images is None else min(protocol.images, len(dataset))
+            resume = Resume(_resume_folder(cache, generator, dataset, protocol, groups, total, owner))
+            context = Context(generator, dataset, protocol, groups, total, device, cache, splits, reporter, resume)
+            return _evaluate(context, state, samples)
     finally:
         generator.train(was_training)
         reporter.stop()
@@ -146,21 +152,8 @@ def as_images(image: Tensor) -> ImageBatch:
     return ImageBatch(image.to(torch.float32), "signed")
 
 
-def _evaluate(
-    generator: Generator,
-    dataset: Dataset,
-    protocol: ProtocolConfig,
-    groups: tuple[str, ...],
-    device: torch.device,
-    state: State,
-    cache: Path | None,
-    samples: Path | None,
-    progress: Progress,
-    splits: Splits | None,
-) -> Evaluation:
-    total = len(dataset) if protocol.images is None else min(protocol.images, len(dataset))
-    resume = Resume(_resume_folder(cache, generator, dataset, protocol, groups, total))
-    context = Context(generator, dataset, protocol, groups, total, device, cache, splits, progress, resume)
+def _evaluate(context: Context, state: State, samples: Path | None) -> Evaluation:
+    dataset, protocol, groups, total = context.dataset, context.protocol, context.groups, context.total
     parts = build_parts(context)
     writer = SampleWriter(samples, dataset.label_space) if samples is not None else None
     totals, throughput = _stream(context, parts, writer)
@@ -185,7 +178,7 @@ def _evaluate(
             for picture in edit_pictures(context, range(min(EDIT_COUNT, total))):
                 writer.add_edit(picture)
         writer.finish()
-    resume.clear()
+    context.resume.clear()
     kept = [frame for frame in frames if len(frame)]
     per_image = pd.concat(kept, ignore_index=True) if kept else pd.DataFrame(columns=list(PER_IMAGE_COLUMNS))
     return Evaluation(rows, per_image)
@@ -267,8 +260,9 @@ def _resume_folder(
     protocol: ProtocolConfig,
     groups: tuple[str, ...],
     total: int,
+    owner: str,
 ) -> Path | None:
-    """Where the state of this very evaluation is kept: named by weights, data keys, protocol and groups."""
+    """Where the state of this very evaluation is kept: named by owner, weights, data keys, protocol and groups."""
     if cache is None:
         return None
     weights = hashlib.sha256(type(generator).__qualname__.encode())
@@ -277,7 +271,7 @@ def _resume_folder(
         weights.update(tensor.detach().cpu().contiguous().view(-1).to(torch.float32).numpy().tobytes())
     name = digest(
         canonical_json(
-            [weights.hexdigest(), list(dataset.keys[:total]), [dataset.height, dataset.width], dataset.label_space.name,
+            [owner, weights.hexdigest(), list(dataset.keys[:total]), [dataset.height, dataset.width], dataset.label_space.name,
              protocol_digest(protocol), protocol.batch_size, list(groups)]
         )
     )  # fmt: skip

@@ -41,6 +41,7 @@ def evaluate_record(
         samples=record.path / "samples" / protocol.name if state == "trained" else None,
         progress=progress,
         splits=split_source(lambda split: build_dataset(config.data, split, record.cache)),
+        owner=record.id,
     )
     recorded = {row.name for row in record.metrics if row.state == state}
     rows = [row for row in evaluation.rows if not (row.name in OF_THE_TRAINING_PROCESS and row.name in recorded)]

@@ -149,6 +149,22 @@ def test_a_killed_evaluation_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert not any((tmp_path / "evaluating").iterdir()), "the state of a finished evaluation is removed"
 
 
+def test_equal_networks_of_two_runs_are_measured_side_by_side(tmp_path: Path) -> None:
+    """Arms of one seed start from equal weights: while one is measured, another begins and ends."""
+    config = protocol("reconstruction").model_copy(update={"batch_size": 3})
+
+    class Interrupted(Echo):
+        def synthesize(self, mask: Tensor, style: Tensor, *, attention: bool = True) -> Synthesis:
+            if self.calls == 2:
+                evaluate(Echo(0.2), faces(), config, device=CPU, cache=tmp_path, owner="other")
+            return super().synthesize(mask, style, attention=attention)
+
+    Interrupted.__qualname__ = Echo.__qualname__  # the same network to the evaluator
+    found = evaluate(Interrupted(0.2), faces(), config, device=CPU, cache=tmp_path, owner="one")
+    assert numbers(found) == numbers(evaluate(Echo(0.2), faces(), config, device=CPU))
+    assert not any((tmp_path / "evaluating").iterdir())
+
+
 def test_a_contribution_cut_off_counts_as_absent(tmp_path: Path) -> None:
     resume = Resume(tmp_path)
     resume.put("stream", 0, {"each/psnr": np.arange(3.0)})
