@@ -117,6 +117,17 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
     assert len(atomic.read_json(path)["fill"]) == 100_000
 
 
+def test_files_get_the_rights_that_the_umask_leaves(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        atomic.write_text(tmp_path / "new" / "folder" / "value.txt", "one")
+        atomic.write_text(tmp_path / "new" / "folder" / "value.txt", "two")
+    finally:
+        os.umask(before)
+    (file,) = (tmp_path / "new" / "folder").iterdir()
+    assert file.read_text() == "two" and file.stat().st_mode & 0o777 == 0o640
+
+
 def test_a_lock_is_exclusive_and_dies_with_its_process(tmp_path: Path) -> None:
     record = make_record(tmp_path)
     holder = multiprocessing.get_context("fork").Process(target=_hold, args=(record,))
