@@ -71,8 +71,10 @@ def evaluate(
     measured at the same time must not share the state of their evaluation. With state "untrained" only `UNTRAINED_GROUPS`
     are measured.
 
-    The generator is put into eval mode and back. Raises RunFailed when its output is not finite. torch's and numpy's global
-    random states are left as they were.
+    The protocol's batch size is an upper bound: where memory does not hold a batch, the evaluation begins anew with half of it.
+
+    The generator is put into eval mode and back. Raises RunFailed when its output is not finite, and when memory does not hold
+    a single image. torch's and numpy's global random states are left as they were.
     """
     reporter = progress or Quiet()
     was_training = generator.training
@@ -81,12 +83,34 @@ def evaluate(
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=_cuda_devices(device)):
             total = len(dataset) if protocol.images is None else min(protocol.images, len(dataset))
-            resume = Resume(_resume_folder(cache, generator, dataset, protocol, groups, total, owner))
-            context = Context(generator, dataset, protocol, groups, total, device, cache, splits, reporter, resume)
-            return _evaluate(context, state, samples)
+            while True:
+                resume = Resume(_resume_folder(cache, generator, dataset, protocol, groups, total, owner))
+                context = Context(generator, dataset, protocol, groups, total, device, cache, splits, reporter, resume)
+                try:
+                    return _evaluate(context, state, samples)
+                except RuntimeError as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    resume.clear()
+                    protocol = _smaller_batches(protocol, reporter)
+                    if device.type == "cuda":
+                        torch.cuda.empty_cache()
     finally:
         generator.train(was_training)
         reporter.stop()
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch could not get memory, of a GPU or of the machine."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _smaller_batches(protocol: ProtocolConfig, reporter: Progress) -> ProtocolConfig:
+    if protocol.batch_size == 1:
+        raise RunFailed("memory does not hold the evaluation of a single image")
+    half = protocol.batch_size // 2
+    reporter.say(f"evaluate: memory does not hold batches of {protocol.batch_size} images, going on with {half}")
+    return protocol.model_copy(update={"batch_size": half})
 
 
 def quick_validation(

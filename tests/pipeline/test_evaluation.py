@@ -20,6 +20,7 @@ from pipeline.evaluation import Evaluation, evaluate, quick_validation, split_so
 from pipeline.metrics.accumulate import Resume
 from pipeline.models.contract import Synthesis
 from pipeline.models.registry import build_generator
+from pipeline.progress import Quiet
 from pipeline.protocols import load_protocol, protocol_digest, protocol_names
 from pipeline.records.rows import MetricRow
 from pipeline.schema.evaluation import ProtocolConfig
@@ -27,6 +28,16 @@ from tests.pipeline.metrics.doubles import CLASSES, Echo, data_config, faces, pa
 
 CPU = torch.device("cpu")
 SPLITS = split_source(lambda split: build_dataset(data_config(), split))
+
+
+class Said(Quiet):
+    """Keeps the lines that stay."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
 
 
 def rows_of(evaluation: Evaluation) -> dict[str, MetricRow]:
@@ -68,6 +79,47 @@ def test_batch_size_changes_no_number_and_no_fingerprint() -> None:
     for name, (value, fingerprint) in first.items():
         wanted = None if value is None else pytest.approx(value, rel=1e-3, abs=1e-4)
         assert second[name] == (wanted, fingerprint), name
+
+
+class Heavy(Echo):
+    """Memory holds so many images of it at once."""
+
+    def __init__(self, most: int, error: RuntimeError) -> None:
+        super().__init__(0.3)
+        self.most, self.error, self.tried = most, error, list[int]()
+
+    def synthesize(self, mask: Tensor, style: Tensor, *, attention: bool = True) -> Synthesis:
+        self.tried.append(mask.shape[0])
+        if mask.shape[0] > self.most:
+            raise self.error
+        return super().synthesize(mask, style, attention=attention)
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["gpu", "cpu"])
+def test_batches_shrink_until_memory_holds_them(error: RuntimeError, tmp_path: Path) -> None:
+    config = protocol("reconstruction").model_copy(update={"batch_size": 12})
+    heavy, said = Heavy(4, error), Said()
+    found = evaluate(heavy, faces(), config, device=CPU, cache=tmp_path, progress=said)
+    assert heavy.tried == [12, 6, 3, 3, 3, 3]
+    assert numbers(found) == numbers(evaluate(Echo(0.3), faces(), config, device=CPU))
+    assert said.lines == [
+        "evaluate: memory does not hold batches of 12 images, going on with 6",
+        "evaluate: memory does not hold batches of 6 images, going on with 3",
+    ]
+    assert not list((tmp_path / "evaluating").glob("*")), "nothing of the attempts is left"
+
+
+def test_an_image_that_memory_does_not_hold_is_a_failed_run() -> None:
+    with pytest.raises(RunFailed, match="a single image"):
+        evaluate(Heavy(0, OUT_OF_MEMORY[0]), faces(), protocol("reconstruction"), device=CPU)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        evaluate(Heavy(0, RuntimeError("shapes differ")), faces(), protocol("reconstruction"), device=CPU)
 
 
 def test_the_fingerprint_follows_data_and_count_and_metric_not_the_model() -> None:
