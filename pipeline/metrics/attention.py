@@ -39,7 +39,8 @@ class AttentionAgreement:
             self.leakage, self.entropy = [0.0] * len(attention), [0.0] * len(attention)
         for level, logits in enumerate(attention):
             target = nearest_label(label, logits.shape[-2], logits.shape[-1])
-            self.confusions[level].update(logits.argmax(dim=1), target)
+            classes = logits.permute(0, 2, 3, 1).argmax(dim=-1)  # a pixel's logits lie together
+            self.confusions[level].update(classes, target)
             leak, entropy = leakage_and_entropy(logits, target)
             self.leakage[level] += float(leak.sum())
             self.entropy[level] += float(entropy.sum())
