@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.utils import deterministic
 
 from pipeline import provenance
 from pipeline.allocator import keep_freed_memory
@@ -39,6 +40,8 @@ def set_numerics(cfg: RunConfig, device: torch.device) -> None:
     torch.backends.cudnn.benchmark = device.type == "cuda" and cfg.train.deterministic == "off"
     if cfg.train.deterministic != "off":
         torch.use_deterministic_algorithms(True, warn_only=cfg.train.deterministic == "warn")
+        # A debugging aid: every new tensor would be written once more.
+        deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def norms_in_effect(network: nn.Module, world: World) -> dict[str, int]:

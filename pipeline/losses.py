@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.errors import UserError
+from pipeline.models.conditioning import resize_nearest
 from pipeline.models.kernels import is_naive
 from pipeline.schema.losses import AttentionLoss
 
@@ -136,7 +137,7 @@ def attention_loss(attention: Sequence[Tensor], mask: Tensor, cfg: AttentionLoss
     losses: dict[int, Tensor] = {}
     for level in chosen:
         logits = attention[level].float()  # (N,K,h,w)
-        target = F.interpolate(mask.float(), size=logits.shape[-2:], mode="nearest")  # (N,K,h,w) {0,1}
+        target = resize_nearest(mask.float(), (logits.shape[-2], logits.shape[-1]))  # (N,K,h,w) {0,1}
         if cfg.kind == "bce":
             losses[level] = _class_mean(_bce_per_class(logits, target), weights)
         elif cfg.kind == "ce":
@@ -200,7 +201,8 @@ def _bce_per_class(logits: Tensor, target: Tensor) -> Tensor:
         return torch.stack(
             [F.binary_cross_entropy_with_logits(logits[:, k], target[:, k]) for k in range(logits.shape[1])]
         )
-    return F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=(0, 2, 3))
+    by_pixel, wanted = (x.permute(0, 2, 3, 1).flatten(0, 2) for x in (logits, target))  # (N*h*w,K): how logits lie
+    return F.binary_cross_entropy_with_logits(by_pixel, wanted, reduction="none").mean(dim=0)
 
 
 def _pixel_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:

@@ -18,7 +18,7 @@ from pipeline.data.batch import Batch
 from pipeline.distributed import World
 from pipeline.errors import UserError
 from pipeline.models.contract import Generator, instance_arguments
-from pipeline.models.discriminator import discriminate, judge
+from pipeline.models.discriminator import Layout, discriminate, judge, layout_of
 from pipeline.models.registry import family_of
 from pipeline.objective import SUMMED, Objective
 from pipeline.schema.run import RunConfig
@@ -44,9 +44,10 @@ class Trainer:
         self.world.share(cfg.train.batch_size, cfg.train.accumulate)
         self.iterations = iterations
         self.iteration = 0
-        memory_format = torch.channels_last if cfg.train.channels_last else torch.contiguous_format
-        self.generator: Generator = generator.to(device, memory_format=memory_format)  # type: ignore[call-overload]
-        self.discriminator = discriminator.to(device, memory_format=memory_format)  # type: ignore[call-overload]
+        self.generator: Generator = generator.to(device)
+        self.discriminator = discriminator.to(device)
+        if cfg.train.channels_last:
+            self.lay_out(torch.channels_last)
         self.averaged = copy.deepcopy(self.generator).eval().requires_grad_(False) if cfg.train.ema_decay else None
         self.objective = Objective(cfg.loss).to(device)
         factor_g, factor_d = (0.5, 2.0) if cfg.train.ttur else (1.0, 1.0)  # TTUR as the releases do it
@@ -65,10 +66,13 @@ class Trainer:
         self.optimiser_d = torch.optim.Adam(
             self.discriminator.parameters(), lr=cfg.train.lr * factor_d, betas=cfg.train.betas, fused=fused
         )
-        self._run_generator: nn.Module = torch.compile(generator_pass) if cfg.train.compile else generator_pass  # type: ignore[assignment]
-        self._run_discriminator: nn.Module = (
-            torch.compile(self.discriminator) if cfg.train.compile else self.discriminator  # type: ignore[assignment]
-        )
+        self._run_generator = _compiled(generator_pass, cfg.train.compile)
+        self._run_discriminator = _compiled(self.discriminator, cfg.train.compile)
+
+    def lay_out(self, memory_format: torch.memory_format) -> None:
+        """Put the weights of all convolutions into one memory format."""
+        for network in (self.generator, self.discriminator):
+            network.to(memory_format=memory_format)  # type: ignore[call-overload]
 
     @property
     def evaluated(self) -> Generator:
@@ -81,6 +85,8 @@ class Trainer:
         They are detached scalars, the mean over all processes.
         """
         torch.manual_seed(step_seed(self.cfg.seed, self.iteration, self.world.rank))
+        if self.cfg.train.compile == "cuda_graphs":
+            torch.compiler.cudagraph_mark_step_begin()  # nothing that graphs gave out in the last update is read again
         self._set_learning_rates()
         self.generator.train()
         self.discriminator.train()
@@ -88,7 +94,7 @@ class Trainer:
         self.optimiser_d.zero_grad(set_to_none=True)
         parts = self.cfg.train.accumulate
         terms: dict[str, Tensor] = {}
-        fakes: list[Tensor] = []
+        seen: list[tuple[Batch, Layout, Tensor]] = []  # what the discriminator's update looks at again
         micro = [batch] if parts == 1 else _split(batch, parts)
         self.discriminator.requires_grad_(False)
         for part in micro:
@@ -96,20 +102,21 @@ class Trainer:
                 instances = instance_arguments(self.generator, part.instance)
                 made = self._run_generator(part.image, part.mask, attention=self.objective.wants_attention, **instances)
                 fake = made.synthesis.image
-                features_fake, features_real = judge(self._run_discriminator, part.mask, fake, part.image)
+                layout = layout_of(self.discriminator, part.mask)
+                features_fake, features_real = judge(self._run_discriminator, layout, fake, part.image)
                 losses = self.objective.generator_terms(made, part.image, part.mask, features_fake, features_real)
                 for name in set(SUMMED) & set(losses):
                     losses[name] = losses[name] * (parts * self.world.size)
                 total = self.objective.total(losses) / parts
             total.backward()  # type: ignore[no-untyped-call]
-            fakes.append(self._fake_for_discriminator(part, fake))
+            seen.append((part, layout, self._fake_for_discriminator(part, fake)))
             _accumulate(terms, losses, parts)
         self.world.average_gradients(self.generator.parameters())
         self.optimiser_g.step()
         self.discriminator.requires_grad_(True)
-        for part, fake in zip(micro, fakes, strict=True):
+        for part, layout, fake in seen:
             with self._autocast():
-                features_fake, features_real = discriminate(self._run_discriminator, part.mask, fake, part.image)
+                features_fake, features_real = discriminate(self._run_discriminator, layout, fake, part.image)
                 losses = self.objective.discriminator_terms(features_fake, features_real)
                 total = sum(losses.values(), torch.zeros((), device=self.device)) / parts
             total.backward()  # type: ignore[no-untyped-call]
@@ -182,6 +189,14 @@ class Trainer:
 def step_seed(seed: int, iteration: int, rank: int = 0) -> int:
     """Seed of update `iteration` in process `rank`: distinct streams for neighbouring seeds, iterations and processes."""
     return int(np.random.SeedSequence([seed, iteration, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _compiled(network: nn.Module, how: bool | str) -> nn.Module:
+    """`network` as `train.compile` says; CUDA graphs are torch's mode "reduce-overhead", on a CPU the same as true."""
+    if how is False:
+        return network
+    compiled: nn.Module = torch.compile(network, mode="reduce-overhead" if how == "cuda_graphs" else None)  # type: ignore[assignment]
+    return compiled
 
 
 def _accumulate(terms: dict[str, Tensor], losses: dict[str, Tensor], parts: int) -> None:

@@ -37,7 +37,7 @@ def param_free_norm(kind: NormKind, channels: int) -> nn.Module:
     if kind == "sync_batch":
         return nn.SyncBatchNorm(channels, affine=False)
     if kind == "instance":
-        return nn.InstanceNorm2d(channels, affine=False)
+        return InstanceNorm2d(channels)
     if kind == "group":
         return nn.GroupNorm(math.gcd(_GROUPS, channels), channels, affine=False)
     if kind == "layer":
@@ -45,9 +45,28 @@ def param_free_norm(kind: NormKind, channels: int) -> nn.Module:
     raise UserError(f"norm is {kind!r}; allowed: {', '.join(get_args(NormKind))}")
 
 
+def instance_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
+    """Each channel of each image (N,C,h,w) to mean 0 and variance 1. As group norm with one channel a group it is half as dear
+    as torch's own, which goes through batch norm."""
+    return F.instance_norm(x, eps=eps) if is_naive() else F.group_norm(x, x.shape[1], eps=eps)
+
+
+class InstanceNorm2d(nn.InstanceNorm2d):
+    """`instance_norm` as a module, without scale and shift."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N,C,h,w) -> (N,C,h,w)."""
+        return instance_norm(input, self.eps)
+
+
 def resize_nearest(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """One-hot (N,K,H,W) -> (N,K,h,w) by nearest neighbour, so that it stays one-hot; free when the size is right."""
-    return mask if tuple(mask.shape[-2:]) == tuple(size) else F.interpolate(mask, size=size, mode="nearest")
+    height, width = mask.shape[-2:]
+    if (height, width) == tuple(size):
+        return mask
+    if height % size[0] == 0 and width % size[1] == 0:  # the neighbour is every n-th pixel
+        return mask[..., :: height // size[0], :: width // size[1]].contiguous()
+    return F.interpolate(mask, size=size, mode="nearest")
 
 
 class MaskModulation(nn.Module):

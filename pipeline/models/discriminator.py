@@ -17,6 +17,8 @@ from pipeline.schema.discriminator import DiscriminatorConfig
 
 Features = list[list[Tensor]]  # per scale: features after each layer's activation, and last the patch scores
 
+Layout = Tensor | list[Tensor]  # a one-hot label map (N,K,H,W), or that map as each scale sees it (`layout_of`)
+
 KERNEL, PADDING = 4, 2  # of every conv in the release
 
 
@@ -74,29 +76,40 @@ class Discriminator(nn.Module):
                 conv for scale in self.scales for conv in list(scale.get_submodule("convs").children())[1:]
             )
 
-    def forward(self, mask: Tensor, image: Tensor) -> Features:
-        """mask (N,K,H,W) one-hot, image (N,3,H,W) [-1,1] -> per scale (full size first) a list of features, the
-        scores last.
+    def forward(self, mask: Layout, image: Tensor) -> Features:
+        """mask (N,K,H,W) one-hot or its `layout`, image (N,3,H,W) [-1,1] -> per scale (full size first) a list of
+        features, the scores last.
         """
-        x = torch.cat([mask.to(image.dtype), image], dim=1)  # (N,K+3,H,W)
-        outputs: Features = []
-        for number, scale in enumerate(self.scales):
-            if number > 0:
-                x = F.avg_pool2d(x, kernel_size=3, stride=2, padding=1, count_include_pad=False)
-            outputs.append(scale(x))
-        return outputs
+        masks = self.pyramid(mask) if isinstance(mask, Tensor) else mask
+        return [
+            scale(torch.cat([layout.to(view.dtype), view], dim=1))  # (N,K+3,h,w)
+            for scale, layout, view in zip(self.scales, masks, self.pyramid(image), strict=True)
+        ]
+
+    def pyramid(self, x: Tensor) -> list[Tensor]:
+        """x (N,C,H,W) as each scale sees it."""
+        views = [x]
+        for _ in range(len(self.scales) - 1):
+            views.append(F.avg_pool2d(views[-1], kernel_size=3, stride=2, padding=1, count_include_pad=False))
+        return views
 
 
-def discriminate(discriminator: nn.Module, mask: Tensor, fake: Tensor, real: Tensor) -> tuple[Features, Features]:
+def layout_of(discriminator: nn.Module, mask: Tensor) -> Layout:
+    """`mask` (N,K,H,W) pooled once for all passes over one batch; naive passes pool it themselves."""
+    return mask if is_naive() or not isinstance(discriminator, Discriminator) else discriminator.pyramid(mask)
+
+
+def discriminate(discriminator: nn.Module, mask: Layout, fake: Tensor, real: Tensor) -> tuple[Features, Features]:
     """Features of `fake` and `real` (N,3,H,W each) under the same `mask`, run as one batch, fake first, as the
     release does.
     """
-    both: Features = discriminator(torch.cat([mask, mask]), torch.cat([fake, real]))
+    twice = torch.cat([mask, mask]) if isinstance(mask, Tensor) else [torch.cat([view, view]) for view in mask]
+    both: Features = discriminator(twice, torch.cat([fake, real]))
     count = fake.shape[0]
     return [[x[:count] for x in scale] for scale in both], [[x[count:] for x in scale] for scale in both]
 
 
-def judge(discriminator: nn.Module, mask: Tensor, fake: Tensor, real: Tensor) -> tuple[Features, Features]:
+def judge(discriminator: nn.Module, mask: Layout, fake: Tensor, real: Tensor) -> tuple[Features, Features]:
     """As `discriminate`, with gradients into `fake` alone: for the generator's update, while the weights are frozen.
 
     The same numbers with half the backward pass, where the norm leaves images apart. The weights are normalised once, so

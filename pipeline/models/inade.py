@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import UserError
 from pipeline.losses import kl_divergence
-from pipeline.models.conditioning import NormKind, param_free_norm, resize_nearest
+from pipeline.models.conditioning import NormKind, instance_norm, param_free_norm, resize_nearest
 from pipeline.models.contract import Capabilities, GeneratorPass, InstanceGenerator, Synthesis
 from pipeline.models.kernels import is_naive
 from pipeline.models.sean import region_means
@@ -117,7 +117,7 @@ class InstanceEncoder(nn.Module):
         """
         x, skips = image, []
         for conv in self.down:
-            x = F.leaky_relu(F.instance_norm(conv(x, ids)), LEAK)
+            x = F.leaky_relu(instance_norm(conv(x, ids)), LEAK)
             skips.append(x)
         skips.pop()
         x = self._doubled(self.middle(x, ids))
@@ -129,7 +129,7 @@ class InstanceEncoder(nn.Module):
 
     @staticmethod
     def _doubled(x: Tensor) -> Tensor:
-        return F.interpolate(F.leaky_relu(F.instance_norm(x), LEAK), scale_factor=2, mode="bilinear")
+        return F.interpolate(F.leaky_relu(instance_norm(x), LEAK), scale_factor=2, mode="bilinear")
 
 
 class InadeGenerator(InstanceGenerator):

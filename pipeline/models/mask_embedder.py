@@ -6,7 +6,6 @@ ablation: strided convolutions, or no embedding (the masks resized). Embeddings 
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.models.conditioning import resize_nearest
@@ -42,7 +41,7 @@ class MaskEmbedder(nn.Module):
         """(N,K',H,W) one-hot float32 -> (N,K',h*w)."""
         if self.kind == "none":
             return resize_nearest(mask, self.side).flatten(2)
-        shrunk = F.interpolate(mask, size=self.shrunk, mode="nearest")
+        shrunk = resize_nearest(mask, self.shrunk)
         embedding: Tensor
         if self.kind == "linear":
             embedding = self.embed(shrunk.flatten(2))

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.models.conditioning import instance_norm
 from pipeline.models.contract import Capabilities, Generator, Synthesis
 from pipeline.models.trunk import check_size, initialise
 from pipeline.schema.model_maskgan import MaskganModel, SpatialEncoderSection
@@ -104,7 +105,7 @@ class AdaptiveBlock(nn.Module):
 def adaptive_norm(x: Tensor, style: Tensor) -> Tensor:
     """x (N,C,h,w) normalised per image and channel (eps 1e-5), times scale, plus shift; style (N,2,C): shift, scale."""
     shift, scale = style[..., None, None].unbind(1)
-    return F.instance_norm(x) * scale + shift
+    return instance_norm(x) * scale + shift
 
 
 class MaskganGenerator(Generator):
@@ -151,13 +152,13 @@ class MaskganGenerator(Generator):
         """Image from `mask` (N,K,H,W) and `style` (N, blocks*2*2*C); there is no attention."""
         check_size("maskgan", (mask.shape[-2], mask.shape[-1]), self.trunk_stride)
         layers = self._layers(style)
-        x = F.relu(F.instance_norm(self.conv_in(mask)))
+        x = F.relu(instance_norm(self.conv_in(mask)))
         for conv in self.down:
-            x = F.relu(F.instance_norm(conv(x)))
+            x = F.relu(instance_norm(conv(x)))
         for number, block in enumerate(self.blocks):
             x = block(x, layers[:, number])
         for conv in self.up:
-            x = F.relu(F.instance_norm(conv(x)))
+            x = F.relu(instance_norm(conv(x)))
         return Synthesis(torch.tanh(self.conv_out(x)))
 
     def _layers(self, style: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.models.conditioning import SeanNorm, StyleModulation, resize_nearest
+from pipeline.models.conditioning import SeanNorm, StyleModulation, instance_norm, resize_nearest
 from pipeline.models.contract import Capabilities, Generator, Synthesis
 from pipeline.models.kernels import is_naive
 from pipeline.models.spectral import apply_spectral_norm
@@ -51,7 +51,7 @@ class RegionStyleEncoder(nn.Module):
         """image (N,3,H,W) float32 [-1,1] -> (N,style_dim,H/2,W/2) in [-1,1], before pooling."""
         x = image
         for conv in (self.conv_in, self.down_0, self.down_1, self.up):
-            x = F.leaky_relu(F.instance_norm(conv(x)), LEAK)
+            x = F.leaky_relu(instance_norm(conv(x)), LEAK)
         return torch.tanh(self.conv_out(x))
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:

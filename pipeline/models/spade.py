@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import UserError
 from pipeline.losses import kl_divergence
-from pipeline.models.conditioning import SpadeNorm, resize_nearest
+from pipeline.models.conditioning import SpadeNorm, instance_norm, resize_nearest
 from pipeline.models.contract import Capabilities, Generator, GeneratorPass, Synthesis
 from pipeline.models.spectral import apply_spectral_norm
 from pipeline.models.trunk import LEAK, UpsamplingTrunk, check_size, initialise
@@ -46,7 +46,7 @@ class ImageEncoder(nn.Module):
         if tuple(x.shape[-2:]) != (self.size, self.size):
             x = F.interpolate(x, size=(self.size, self.size), mode="bilinear")
         for conv in self.convs:
-            x = F.leaky_relu(F.instance_norm(conv(x)), LEAK)
+            x = F.leaky_relu(instance_norm(conv(x)), LEAK)
         flat = x.flatten(1)  # (N, features)
         return self.mean(flat), self.log_variance(flat)
 

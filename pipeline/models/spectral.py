@@ -47,8 +47,13 @@ class SpectralNorm(nn.Module):
 
     @torch.no_grad()
     def _iterate(self, matrix: Tensor) -> None:
-        self.v.copy_(F.normalize(torch.mv(matrix.t(), self.u), dim=0, eps=_EPS))
-        self.u.copy_(F.normalize(torch.mv(matrix, self.v), dim=0, eps=_EPS))
+        _normalise(torch.mv(matrix.t(), self.u, out=self.v))
+        _normalise(torch.mv(matrix, self.v, out=self.u))
+
+
+def _normalise(vector: Tensor) -> None:
+    """To length 1, in place."""
+    vector.div_(torch.linalg.vector_norm(vector).clamp_(min=_EPS))
 
 
 def apply_spectral_norm(convs: Iterable[nn.Module]) -> None:

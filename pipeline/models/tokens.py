@@ -175,7 +175,9 @@ def times(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
         matrix = matrix[0]
         bias = bias if bias is None else bias.flatten()
     if matrix.dim() == 2 and (bias is None or bias.dim() == 1):
-        return F.linear(x, matrix.t(), bias)
+        rows = x.flatten(0, -2)
+        product = rows @ matrix if bias is None else torch.addmm(bias, rows, matrix)
+        return product.unflatten(0, x.shape[:-1])
     if bias is None:
         return x @ matrix
     shift = (bias.unsqueeze(1) if bias.dim() == 2 else bias).to(x.dtype)  # (N,1,O) or (O,)

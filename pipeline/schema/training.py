@@ -26,7 +26,7 @@ class TrainConfig(Section):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] | None  # null: evaluate the raw weights
     ema_every: Positive  # updates between two EMA steps
     precision: Literal["float32", "bf16"]  # bf16: autocast of the forward passes
-    compile: bool  # torch.compile of generator and discriminator
+    compile: bool | Literal["cuda_graphs"]  # torch.compile of both networks, or that and replayed as CUDA graphs
     channels_last: bool  # memory format of convolutions
     deterministic: Literal["strict", "warn", "off"]  # torch.use_deterministic_algorithms
     log_every: Positive  # updates between two history rows
@@ -41,6 +41,8 @@ class TrainConfig(Section):
             raise ValueError("give exactly one of iterations and epochs; set the other to null")
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} is not divisible by accumulate {self.accumulate}")
+        if self.compile == "cuda_graphs" and self.accumulate > 1:  # a replay overwrites what the one before it gave out
+            raise ValueError(f"compile cuda_graphs holds one micro-batch at a time; accumulate is {self.accumulate}")
         return self
 
     def total_iterations(self, train_images: int) -> int:

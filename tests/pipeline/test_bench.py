@@ -83,9 +83,10 @@ def test_switches_of_speed_keep_the_numbers(switch: str, tolerance: float) -> No
 
 
 @pytest.mark.slow
-def test_compiled_step_keeps_the_losses() -> None:
+@pytest.mark.parametrize("how", ["true", "cuda_graphs"])
+def test_compiled_step_keeps_the_losses(how: str) -> None:
     losses = []
-    for compiled in ("false", "true"):
+    for compiled in ("false", how):
         cfg, device = configure([*SMALL, f"train.compile={compiled}"])
         trainer, batch = prepare(cfg, device)
         losses.append({name: float(value) for name, value in trainer.step(batch).items()})

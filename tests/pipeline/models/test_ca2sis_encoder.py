@@ -3,6 +3,7 @@ refusals."""
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.models.kernels import naive_kernels
+from pipeline.models.kernels import naive_kernels, plain_kernels
 from pipeline.models.style_encoder import StyleEncoder, build_style_encoder, group_slices, region_mean
 from tests.pipeline.models.ca2sis_cases import inputs, small
 
@@ -176,10 +177,15 @@ def test_region_mean_in_closed_form() -> None:
 @pytest.mark.parametrize("groups", [1, 2, 3, 6])
 def test_region_mean_agrees_with_its_loop(groups: int) -> None:
     _, mask = inputs(K, (8, 12))
-    features = torch.randn(2, 12, 8, 12)
-    with naive_kernels():
-        expected = region_mean(features, mask, groups)
-    torch.testing.assert_close(region_mean(features, mask, groups), expected, rtol=1e-5, atol=1e-6)
+    features = torch.randn(2, 12, 8, 12, requires_grad=True)
+    found = {}
+    for form in (naive_kernels, plain_kernels, contextlib.nullcontext):
+        with form():
+            pooled = region_mean(features, mask, groups)
+        weights = torch.linspace(-1, 1, pooled.numel()).view_as(pooled)
+        found[form] = (pooled.detach(), *torch.autograd.grad((pooled * weights).sum(), features))
+    for form in (plain_kernels, contextlib.nullcontext):
+        torch.testing.assert_close(found[form], found[naive_kernels], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("grouping", ["release", "class", "shared", "shared_matched", 2, 4])

@@ -6,6 +6,7 @@ from typing import get_args
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from pipeline.models.conditioning import (
     SeanNorm,
     SpadeNorm,
     StyleModulation,
+    instance_norm,
     param_free_norm,
     resize_nearest,
 )
@@ -152,3 +154,23 @@ def test_nearest_resize_stays_one_hot_and_takes_even_pixels() -> None:
     small = resize_nearest(mask, (8, 8))
     assert torch.equal(small, mask[:, :, ::2, ::2])
     assert resize_nearest(mask, (16, 16)) is mask
+
+
+@given(st.integers(1, 24), st.integers(1, 24), st.integers(1, 24), st.integers(1, 24))
+@settings(max_examples=60, deadline=None)
+def test_nearest_resize_is_torchs(height: int, width: int, to_height: int, to_width: int) -> None:
+    x = torch.rand(1, 2, height, width)
+    found = resize_nearest(x, (to_height, to_width))
+    assert torch.equal(found, F.interpolate(x, size=(to_height, to_width), mode="nearest"))
+    assert found.is_contiguous()
+
+
+def test_instance_norm_is_torchs() -> None:
+    torch.manual_seed(3)
+    x = torch.randn(3, 5, 4, 6, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(3, 5, 4, 6, dtype=torch.float64)
+    mine, theirs = instance_norm(x), F.instance_norm(x)
+    torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
+    (one,) = torch.autograd.grad((mine * weights).sum(), x)
+    (other,) = torch.autograd.grad((theirs * weights).sum(), x)
+    torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)

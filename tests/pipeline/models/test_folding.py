@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from pipeline.bench.parts import flat
+from pipeline.models import gate
 from pipeline.models.attention import Attention
-from pipeline.models.discriminator import build_discriminator, discriminate, judge
+from pipeline.models.discriminator import build_discriminator, discriminate, judge, layout_of
 from pipeline.models.gate import gated
 from pipeline.models.kernels import bound, folds, is_naive, kernel_form, naive_kernels, plain_kernels
 from pipeline.models.tokens import Term, Tokens
@@ -111,7 +113,9 @@ def test_attention_to_codes_is_the_explicit_attention(count: int) -> None:
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
 
 
-def test_gate_keeps_less_and_computes_the_same() -> None:
+@pytest.mark.parametrize("block", [24, 36, gate.BLOCK], ids=["2 rows", "3 rows", "all"])
+def test_gate_keeps_less_and_computes_the_same(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "BLOCK", block)
     torch.manual_seed(5)
     hidden = drawn(2, 7, 12)
     fast = gated(hidden)
@@ -120,6 +124,20 @@ def test_gate_keeps_less_and_computes_the_same() -> None:
     torch.testing.assert_close(fast, plain, rtol=0, atol=0)
     torch.testing.assert_close(gradients(fast, [hidden]), gradients(plain, [hidden]), rtol=1e-12, atol=1e-12)
     assert torch.autograd.gradcheck(gated, (drawn(3, 8),))
+
+
+def test_a_layout_pooled_once_serves_every_pass() -> None:
+    torch.manual_seed(8)
+    discriminator = build_discriminator(DISCRIMINATOR, 5).eval().requires_grad_(False)
+    real, mask = random_inputs(size=(32, 32))
+    layout = layout_of(discriminator, mask)
+    assert isinstance(layout, list) and [x.shape[-1] for x in layout] == [32, 16]
+    for function in (judge, discriminate):
+        one, other = (function(discriminator, form, real.roll(1, 3), real) for form in (mask, layout))
+        for mine, theirs in zip(flat(one), flat(other), strict=True):
+            assert torch.equal(mine, theirs)
+    with naive_kernels():
+        assert layout_of(discriminator, mask) is mask, "the releases pool it in every pass"
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch", "none"])
