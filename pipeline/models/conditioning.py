@@ -46,9 +46,13 @@ def param_free_norm(kind: NormKind, channels: int) -> nn.Module:
 
 
 def instance_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
-    """Each channel of each image (N,C,h,w) to mean 0 and variance 1. As group norm with one channel a group it is half as dear
-    as torch's own, which goes through batch norm."""
-    return F.instance_norm(x, eps=eps) if is_naive() else F.group_norm(x, x.shape[1], eps=eps)
+    """Each channel of each image (N,C,h,w) to mean 0 and variance 1.
+
+    On a CPU as group norm with one channel a group: half as dear as torch's own, which goes through batch norm.
+    """
+    if is_naive() or x.device.type != "cpu":
+        return F.instance_norm(x, eps=eps)
+    return F.group_norm(x, x.shape[1], eps=eps)
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
