@@ -18,6 +18,7 @@ PUBLISHED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("sean-paper", "modes", ("model=sean", *PAPER)),
     ("ca2sis-tiny", "modes", ()),
     ("parts-ca2sis-paper", "parts", PAPER),
+    ("parts-ca2sis-small", "parts", ("preset=small",)),
     ("parts-ca2sis-tiny", "parts", ()),
     ("data", "data", ("size=64",)),
     ("eval", "eval", ("protocol=standard", "data.train_images=512", "data.test_images=128")),

@@ -35,7 +35,7 @@ REPEATS = 8
 
 
 def step_shares(trainer: Trainer, batch: Batch, device: torch.device) -> dict[str, float]:
-    """Shares of a step's wall time, of a trainer that is warm: operators as the profiler clocks them, over steps without it.
+    """Shares of a step's wall time, of a trainer that is warm: operators as the profiler clocks them, over a step without it.
 
     `kernels`: convolutions, matrix products, normalisation, attention. `elementwise`: activations, pooling, resampling, sums,
     losses, the optimiser's update. `copies`: changes of layout and concatenation. `overhead`: the rest up to 1, that is
@@ -48,24 +48,21 @@ def step_shares(trainer: Trainer, batch: Batch, device: torch.device) -> dict[st
     if not on_gpu:
         _make_room()
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    times = []
-    for _ in range(REPEATS):
+    seen_shares: dict[str, list[float]] = {"kernels": [], "elementwise": [], "copies": []}
+    for _ in range(REPEATS):  # in pairs, so that a busy machine moves both
         began = now(device)
         trainer.step(batch)
-        times.append(now(device) - began)
-    wall_us = 1e6 * median(times)
-    spent: dict[str, list[float]] = {"kernels": [], "elementwise": [], "copies": []}
-    for _ in range(REPEATS):
+        wall_us = 1e6 * (now(device) - began)
         with profile(activities=activities) as seen:
             trainer.step(batch)
-        totals = dict.fromkeys(spent, 0.0)
+        totals = dict.fromkeys(seen_shares, 0.0)
         for event in seen.key_averages():
             kind = kind_of(event.key)
             if kind in totals:
                 totals[kind] += event.self_device_time_total if on_gpu else event.self_cpu_time_total
         for kind, total in totals.items():
-            spent[kind].append(total)
-    shares = {kind: median(totals) / wall_us for kind, totals in spent.items()}
+            seen_shares[kind].append(total / wall_us)
+    shares = {kind: median(of_pairs) for kind, of_pairs in seen_shares.items()}
     return {**shares, "overhead": max(0.0, 1.0 - sum(shares.values()))}
 
 
