@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -53,7 +57,7 @@ def step_shares(trainer: Trainer, batch: Batch, device: torch.device) -> dict[st
         began = now(device)
         trainer.step(batch)
         wall_us = 1e6 * (now(device) - began)
-        with profile(activities=activities) as seen:
+        with _silent_stderr(), profile(activities=activities) as seen:
             trainer.step(batch)
         totals = dict.fromkeys(seen_shares, 0.0)
         for event in seen.key_averages():
@@ -64,6 +68,19 @@ def step_shares(trainer: Trainer, batch: Batch, device: torch.device) -> dict[st
             seen_shares[kind].append(total / wall_us)
     shares = {kind: median(of_pairs) for kind, of_pairs in seen_shares.items()}
     return {**shares, "overhead": max(0.0, 1.0 - sum(shares.values()))}
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """The profiler's library writes lines of its own to the process's standard error, at every level of its log."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _make_room() -> None:
