@@ -105,7 +105,7 @@ def run_compare(args: argparse.Namespace) -> int:
 
 def run_step(args: argparse.Namespace) -> int:
     """`bench step`."""
-    return _show(args, measure("modes" if args.naive_vs_fast else "parts", args.overrides, repeats=args.repeats))
+    return _show(args, measure("modes" if args.naive_vs_fast else "parts", args.overrides, args.repeats))
 
 
 def run_data(args: argparse.Namespace) -> int:
@@ -124,7 +124,7 @@ def run_eval(args: argparse.Namespace) -> int:
 
 def run_launch(args: argparse.Namespace) -> int:
     """`bench launch`."""
-    return _show(args, measure("launch", (), repeats=args.repeats))
+    return _show(args, measure("launch", (), args.repeats))
 
 
 def run_frame(args: argparse.Namespace) -> int:
@@ -145,8 +145,12 @@ def run_study(args: argparse.Namespace) -> int:
 
 
 def run_all(args: argparse.Namespace) -> int:
-    """`bench all`: measure, keep the JSON beside the page, and put the tables into it."""
+    """`bench all`: measure, keep the JSON beside the page, and put the tables into it.
+
+    Each in a fresh process, as its own command does: what one leaves in memory slows the next.
+    """
     from pipeline.bench.page import rewrite
+    from pipeline.bench.processes import in_own_process
 
     names = [name for name, _, _ in PUBLISHED]
     unknown = sorted(set(args.only or ()) - set(names))
@@ -156,7 +160,7 @@ def run_all(args: argparse.Namespace) -> int:
     for name, what, overrides in PUBLISHED:
         if args.only is None or name in args.only:
             print(f"measuring {name} ...", flush=True)
-            result = measure(what, overrides, repeats=5)
+            result = in_own_process(measure, what, overrides, 5)
             _write(folder / f"{name}.json", result)
             if what == "frame":
                 from pipeline.bench.scale import plot
@@ -166,7 +170,7 @@ def run_all(args: argparse.Namespace) -> int:
     return 0
 
 
-def measure(what: str, overrides: Any, *, repeats: int) -> dict[str, Any]:
+def measure(what: str, overrides: Any, repeats: int) -> dict[str, Any]:
     """One result by its kind."""
     if what == "modes":
         from pipeline.bench.modes import naive_against_fast

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from statistics import median
 from typing import Any
 
@@ -12,6 +10,7 @@ import torch
 
 from pipeline.allocator import keep_freed_memory, return_freed_memory
 from pipeline.bench.naive import NaiveTrainer
+from pipeline.bench.processes import in_own_process
 from pipeline.bench.setup import configure, machine, prepare
 from pipeline.metrics.cost import now
 from pipeline.provenance import peak_memory_gib
@@ -82,9 +81,3 @@ def peak_of(mode: str, overrides: tuple[str, ...]) -> float:
     for _ in range(2):
         trainer.step(batch)
     return peak_memory_gib(device.type)
-
-
-def in_own_process(function: Any, *arguments: Any) -> Any:
-    """Call in a fresh interpreter: its memory is the function's alone."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()

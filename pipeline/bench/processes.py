@@ -1,11 +1,13 @@
-"""Commands of the house in processes of their own, timed from outside."""
+"""Commands of the house and functions in processes of their own, timed from outside."""
 
 from __future__ import annotations
 
+import multiprocessing
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from statistics import median
 from typing import Any
 
@@ -43,3 +45,9 @@ def timed(work: Callable[[], Any]) -> float:
 def seconds(arguments: Sequence[str], repeats: int) -> float:
     """Median wall seconds of `python ARGUMENTS`."""
     return median(timed(lambda: python(*arguments)) for _ in range(repeats))
+
+
+def in_own_process(function: Any, *arguments: Any) -> Any:
+    """Call in a fresh interpreter: its memory is the function's alone."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
