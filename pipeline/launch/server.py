@@ -86,12 +86,15 @@ class _Server:
         server = os.getpid()
         sys.stdout.flush()
         sys.stderr.flush()
+        # held back until the job has handlers of its own: in the server's, its request to stop would be lost
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR1))
         pid = os.fork()
         if pid == 0:
             status = EXIT_FAILED
             try:
                 os.close(words_read)
                 self._become_job(job, server)
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
                 status, message = run_job(job)
                 os.write(words_write, message.encode()[:MESSAGE_BYTES])
             except BaseException:
@@ -101,6 +104,7 @@ class _Server:
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(status)  # never fall back into the server's loop
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(words_write)
         self.children[pid] = _Child(job.run_id, words_read)
         self.tell(event="started", run_id=job.run_id, pid=pid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import random
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.launch.job import EXIT_PREEMPTED, Job
 from pipeline.launch.local import LocalExecutor
 from pipeline.launch.resources import Resources
 from pipeline.launch.scheduler import Policy, run_tasks
@@ -26,6 +28,7 @@ DRIVER = """
 import json, sys
 from pathlib import Path
 from pipeline.config import compose, identify
+from pipeline.launch.job import EXIT_PREEMPTED, Job
 from pipeline.launch.local import LocalExecutor
 from pipeline.launch.resources import Resources
 from pipeline.launch.scheduler import Policy, Task, run_tasks
@@ -52,9 +55,17 @@ def children(pid: int) -> list[int]:
         return []
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process runs: it is there, and not a dead one that nobody has asked after."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def kill_all(pids: list[int]) -> bool:
     """SIGKILL to all of them, of which none gets to act on another's end; whether any was there."""
-    present = [pid for pid in pids if pid and Path(f"/proc/{pid}").exists()]
+    present = [pid for pid in pids if pid and is_alive(pid)]
     for number in (signal.SIGSTOP, signal.SIGKILL):
         for pid in present:
             with contextlib.suppress(ProcessLookupError):
@@ -66,12 +77,14 @@ def storm(settings: dict[str, object], kills: int, seed: int, longest_s: float) 
     """Start the driver again and again; kill -9 it, its fork server, a run, or all of them, at a random instant each time."""
     dice = random.Random(seed)
     killed: list[str] = []
+    started: set[int] = set()  # runs that were ever seen: one whose driver was killed goes on without it
     while len(killed) < kills:
         driver = subprocess.Popen([sys.executable, "-c", DRIVER, json.dumps(settings)])
         while driver.poll() is None and len(killed) < kills:
             time.sleep(dice.uniform(0.05, longest_s))
             server = next(iter(children(driver.pid)), 0)
-            runs = children(server) if server else []
+            started.update(children(server) if server else [])
+            runs = sorted(filter(is_alive, started))
             last = len(killed) == kills - 1
             kind = "machine" if last else dice.choice(["driver", "server", "run", "run", "machine"])
             one = dice.choice(runs) if runs else 0
@@ -120,15 +133,17 @@ def test_kills_at_random_instants(tmp_path: Path, kills: int) -> None:
 def test_real_training_after_kills_is_bit_for_bit_the_undisturbed_one(tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
-    small = ["preset=tiny", "protocol=quick", "train.iterations=120", "train.batch_size=2", "data.train_images=16",
+    small = ["preset=tiny", "protocol=quick", "train.iterations=240", "train.batch_size=2", "data.train_images=16",
              "data.val_images=4", "train.validate_images=4", "train.checkpoint_every=10", "train.validate_every=30",
              "train.log_every=10", "tracking.mode=disabled"]  # fmt: skip
     settings: dict[str, object] = {
         "overrides": small, "seeds": [0, 1], "preload": ["pipeline.launch.preload", "pipeline.launch.entry"],
         "entry": "pipeline.launch.entry:train", "options": {},
     }  # fmt: skip
+    kills, began = 6, time.monotonic()
     complete({**settings, "out": str(tmp_path / "calm")})
-    storm({**settings, "out": str(tmp_path / "storm")}, 6, seed, longest_s=4.0)
+    longest_s = 0.8 * (time.monotonic() - began) / kills  # the last kill comes before the end, however fast the machine
+    storm({**settings, "out": str(tmp_path / "storm")}, kills, seed, longest_s)
     complete({**settings, "out": str(tmp_path / "storm")})
     calm, stormy = (RunStore(tmp_path / name / "runs") for name in ("calm", "storm"))
     assert calm.ids() == stormy.ids() and len(calm.ids()) == 2
@@ -178,3 +193,17 @@ def test_run_folder_that_cannot_be_written(executor: LocalExecutor, tmp_path: Pa
         tasks(0, 1), tmp_path, executor, Policy.parse("continue"), Quiet(), entry="tests.pipeline.launch.fakes:train"
     )
     assert [outcome.how for outcome in outcomes] == ["finished", "reused"]
+
+
+def test_runs_of_a_driver_killed_while_the_server_loads_are_asked_to_stop(tmp_path: Path) -> None:
+    """Their requests and the driver's end reach the server together: the asking must not come before a fork can hear it."""
+    asked = [
+        {"job": dataclasses.asdict(Job.of(task.resolved, tmp_path, entry="tests.pipeline.launch.fakes:slowly"))}
+        for task in tasks(*range(8))
+    ]
+    server = [sys.executable, "-m", "pipeline.launch.server", "tests.pipeline.launch.fakes"]
+    lines = "".join(json.dumps(request) + "\n" for request in asked)
+    done = subprocess.run(server, input=lines, capture_output=True, text=True, timeout=120, check=True)
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    ended = {event["run_id"]: event["status"] for event in events if event["event"] == "ended"}
+    assert ended == {request["job"]["run_id"]: EXIT_PREEMPTED for request in asked}
