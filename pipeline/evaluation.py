@@ -40,6 +40,8 @@ State = Literal["trained", "untrained"]
 PER_IMAGE_COLUMNS = ("key", "metric", "value", "split", "fingerprint")
 # An untrained state is measured to show that training moved it: the groups that cost one pass.
 UNTRAINED_GROUPS = ("reconstruction", "attention")
+# What torch's CPU allocator says when there is no memory, and oneDNN, which gives no reason with it.
+NO_MEMORY = ("can't allocate memory", "could not create a primitive")
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,11 @@ def evaluate(
                 context = Context(generator, dataset, protocol, groups, total, device, cache, splits, reporter, resume)
                 try:
                     return _evaluate(context, state, samples)
-                except RuntimeError as error:
+                except (RuntimeError, MemoryError) as error:
                     if not is_out_of_memory(error):
                         raise
                     resume.clear()
-                    protocol = _smaller_batches(protocol, reporter)
+                    protocol = _smaller_batches(protocol, total, reporter, error)
                     if device.type == "cuda":
                         torch.cuda.empty_cache()
     finally:
@@ -100,17 +102,19 @@ def evaluate(
         reporter.stop()
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch could not get memory, of a GPU or of the machine."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether torch, or a library under it, could not get memory, of a GPU or of the machine."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(complaint in str(error) for complaint in NO_MEMORY)
 
 
-def _smaller_batches(protocol: ProtocolConfig, reporter: Progress) -> ProtocolConfig:
-    if protocol.batch_size == 1:
-        raise RunFailed("memory does not hold the evaluation of a single image")
-    half = protocol.batch_size // 2
-    reporter.say(f"evaluate: memory does not hold batches of {protocol.batch_size} images, going on with {half}")
-    return protocol.model_copy(update={"batch_size": half})
+def _smaller_batches(protocol: ProtocolConfig, total: int, reporter: Progress, error: Exception) -> ProtocolConfig:
+    tried = min(protocol.batch_size, total)
+    if tried == 1:
+        raise RunFailed(f"memory does not hold the evaluation of a single image ({error})") from error
+    reporter.say(f"evaluate: memory does not hold batches of {tried} images, going on with {tried // 2}")
+    return protocol.model_copy(update={"batch_size": tried // 2})
 
 
 def quick_validation(

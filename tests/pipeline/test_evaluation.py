@@ -84,7 +84,7 @@ def test_batch_size_changes_no_number_and_no_fingerprint() -> None:
 class Heavy(Echo):
     """Memory holds so many images of it at once."""
 
-    def __init__(self, most: int, error: RuntimeError) -> None:
+    def __init__(self, most: int, error: Exception) -> None:
         super().__init__(0.3)
         self.most, self.error, self.tried = most, error, list[int]()
 
@@ -98,12 +98,15 @@ class Heavy(Echo):
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory."),
     RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+    RuntimeError("could not create a primitive"),
+    MemoryError(),
 ]
 
 
-@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["gpu", "cpu"])
-def test_batches_shrink_until_memory_holds_them(error: RuntimeError, tmp_path: Path) -> None:
-    config = protocol("reconstruction").model_copy(update={"batch_size": 12})
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["gpu", "cpu", "onednn", "python"])
+@pytest.mark.parametrize("batch_size", [12, 500])
+def test_batches_shrink_until_memory_holds_them(error: Exception, batch_size: int, tmp_path: Path) -> None:
+    config = protocol("reconstruction").model_copy(update={"batch_size": batch_size})
     heavy, said = Heavy(4, error), Said()
     found = evaluate(heavy, faces(), config, device=CPU, cache=tmp_path, progress=said)
     assert heavy.tried == [12, 6, 3, 3, 3, 3]
@@ -116,7 +119,7 @@ def test_batches_shrink_until_memory_holds_them(error: RuntimeError, tmp_path: P
 
 
 def test_an_image_that_memory_does_not_hold_is_a_failed_run() -> None:
-    with pytest.raises(RunFailed, match="a single image"):
+    with pytest.raises(RunFailed, match=r"a single image \(CUDA out of memory"):
         evaluate(Heavy(0, OUT_OF_MEMORY[0]), faces(), protocol("reconstruction"), device=CPU)
     with pytest.raises(RuntimeError, match="shapes differ"):
         evaluate(Heavy(0, RuntimeError("shapes differ")), faces(), protocol("reconstruction"), device=CPU)
