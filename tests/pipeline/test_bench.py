@@ -111,8 +111,9 @@ def test_fused_adam_is_adam() -> None:
     torch.testing.assert_close(parameter.detach().double(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_parts_of_a_step() -> None:
+def test_parts_of_a_step(capfd: pytest.CaptureFixture[str]) -> None:
     result = step_parts(SMALL, repeats=1)
+    assert "profiler" not in capfd.readouterr().err, "its library talks about every start and stop"
     rows = {row["part"]: row for row in result["rows"]}
     assert {
         "encoder",
@@ -319,6 +320,23 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "--compare" in capsys.readouterr().err
     assert main(["bench", "all", "--only", "nothing"]) == 2
     assert main(["bench", "step", "sizze=16"]) == 2
+
+
+def test_all_measures_and_rewrites_the_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = (("parts-small", "parts", SMALL), ("modes-small", "modes", SMALL))
+    monkeypatch.setattr("pipeline.bench.cli.PUBLISHED", small)
+    page, folder = tmp_path / "performance.md", tmp_path / "performance"
+    only = ["bench", "all", "--docs", str(tmp_path), "--only", "parts-small"]
+    assert main(only) == 2 and not folder.exists(), "a page that is not there is said before anything is measured"
+    assert "cannot be read" in capsys.readouterr().err
+    page.write_text(f"above\n{BEGIN}\nold\n{END}\nbelow\n")
+    assert main(only) == 0
+    result = json.loads((folder / "parts-small.json").read_text())
+    assert (result["repeats"], result["overrides"]) == (5, list(SMALL))
+    assert as_markdown(result) in page.read_text() and "modes-small" not in page.read_text()
+    assert [path.name for path in folder.iterdir()] == ["parts-small.json"]
 
 
 def test_trainers_of_the_benchmark_are_a_runs(tmp_path: Path) -> None:
