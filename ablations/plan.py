@@ -14,9 +14,10 @@ from ablations.designs import arms_of
 from ablations.study import Study
 from pipeline.config import ResolvedRun, expand_best, flat, identify, last_wins, resolve
 from pipeline.errors import UserError
-from pipeline.launch.budget import images_seen, refuse_unknown_metrics
+from pipeline.launch.budget import images_seen
 from pipeline.launch.scheduler import Task
 from pipeline.records.manifest import Arm, Cell, StudyManifest
+from pipeline.records.metric_specs import refuse_unknown_metrics
 
 
 @dataclass(frozen=True)

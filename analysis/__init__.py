@@ -1,1 +1,1 @@
-"""Records -> tidy frame -> statistics -> tables, figures, report. Never imports torch (DESIGN: the house)."""
+"""Records -> tidy frame -> statistics -> tables, figures, report. Never imports torch."""

@@ -15,8 +15,8 @@ from pipeline.cli import Parser, run_main
 # command -> module with `register(subparsers)`; only the module of the given command is imported
 COMMANDS: dict[str, str] = {
     "table": "analysis.commands.table",
-    "figures": "analysis.figures.cli",
-    "report": "analysis.report.cli",
+    "figures": "analysis.commands.figures",
+    "report": "analysis.commands.report",
     "compare": "analysis.commands.compare",
     "claims": "analysis.commands.claims",
     "trace": "analysis.commands.trace",

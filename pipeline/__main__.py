@@ -9,15 +9,15 @@ from importlib import import_module
 
 from pipeline.cli import Parser, run_main
 
-# Rooms of the command line, in the order help lists them. Each module's `register(subparsers)` adds its sub-commands and
+# Modules of the command line, in the order help lists them. Each module's `register(subparsers)` adds its sub-commands and
 # imports what is heavy only when one of them runs.
 COMMANDS = (
-    "pipeline.commands",
-    "pipeline.data.cli",
-    "pipeline.evaluation_cli",
-    "pipeline.editing.cli",
-    "pipeline.weights_cli",
-    "pipeline.bench.cli",
+    "pipeline.commands.run",
+    "pipeline.commands.data",
+    "pipeline.commands.evaluate",
+    "pipeline.commands.edit",
+    "pipeline.commands.weights",
+    "pipeline.commands.bench",
 )
 
 DESCRIPTION = """\

@@ -16,8 +16,9 @@ from typing import Any
 import yaml
 
 from pipeline.errors import UserError, nearest
-from pipeline.identity import digest, identity_text
+from pipeline.identity import canonical_json, digest, identity_text
 from pipeline.records.store import SCHEMA_VERSION, RunRecord
+from pipeline.schema.evaluation import ProtocolConfig
 from pipeline.schema.run import RunConfig, validate
 
 CONF = Path(__file__).parent / "conf"
@@ -35,9 +36,7 @@ class ResolvedRun:
 
     def is_complete(self, record: RunRecord) -> bool:
         """Whether `record`, this run's, is finished and measured under the protocol of the config as it is now."""
-        from pipeline.protocols import protocol_digest
-
-        return record.is_complete(self.config.protocol.name, protocol_digest(self.config.protocol))
+        return record.is_complete(self.config.protocol.name, self.config.protocol.digest)
 
 
 def compose(overrides: Sequence[str] = ()) -> RunConfig:
@@ -100,6 +99,15 @@ def from_yaml(text: str) -> RunConfig:
 def choices(group: str) -> list[str]:
     """Names a config group offers, for instance `choices("model")`."""
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def load_protocol(name: str) -> ProtocolConfig:
+    """The protocol of that name; raises UserError naming the known ones."""
+    names = choices("protocol")
+    if name not in names:
+        raise UserError(f"unknown protocol {name!r}{nearest(name, names)}; there are: {', '.join(names)}")
+    values: dict[str, Any] = yaml.safe_load((CONF / "protocol" / f"{name}.yaml").read_text())
+    return ProtocolConfig.model_validate_json(canonical_json(values))
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

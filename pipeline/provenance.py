@@ -6,12 +6,10 @@ import functools
 import hashlib
 import os
 import platform
-import resource
 import subprocess
-import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 PACKAGES = ("torch", "torchvision", "numpy", "torchmetrics", "hydra-core", "pillow")
 
@@ -52,32 +50,6 @@ def host_facts() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round(pages * page_bytes / 2**30, 1),
     }
-
-
-def peak_memory_gib(device_type: str) -> float:
-    """Most memory so far in GiB: tensors on the CUDA device if `device_type` is "cuda", else what this process had resident.
-
-    On Linux from /proc: getrusage also counts the process that started this one, whose memory is none of this one's.
-    """
-    if device_type == "cuda":
-        import torch
-
-        return torch.cuda.max_memory_allocated() / 2**30
-    resident = resident_gib("VmHWM")
-    if resident is not None:
-        return resident
-    scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**30
-
-
-def resident_gib(key: Literal["VmHWM", "VmRSS"]) -> float | None:
-    """Resident memory of this process in GiB, at its highest (VmHWM) or now (VmRSS); None where /proc does not say."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    found = [int(line.split()[1]) for line in lines if line.startswith(f"{key}:")]
-    return found[0] / 2**20 if found else None
 
 
 def _processor() -> str:

@@ -113,7 +113,7 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--trainer",
-        default="pipeline.training:execute",
+        default="pipeline.runs.run:execute",
         metavar="MODULE:FUNCTION",
         help="what carries out a run (default: training)",
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from pipeline.launch.budget import OF_THE_TRAINING_PROCESS
 from pipeline.records import MetricRow
+from pipeline.records.metric_specs import OF_THE_TRAINING_PROCESS
 from pipeline.records.store import RunRecord
 from sweeps.sweep import Sweep
 

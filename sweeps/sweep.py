@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from pipeline.config import compose, expand_best, last_wins
 from pipeline.errors import UserError, nearest
-from pipeline.launch.budget import refuse_unknown_metrics
+from pipeline.records.metric_specs import refuse_unknown_metrics
 from pipeline.schema.base import Section
 from sweeps.space import Number, Parameter, Space, check_space, extremes, overrides
 

@@ -16,7 +16,7 @@ from sweeps.storage import open_storage
 from sweeps.sweep import Pruner
 
 ENTRY = "sweeps.trial:execute"
-TRAINER = "pipeline.training:execute"
+TRAINER = "pipeline.runs.run:execute"
 
 
 def execute(resolved: ResolvedRun, store: RunStore, options: dict[str, Any]) -> RunRecord:

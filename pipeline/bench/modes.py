@@ -8,14 +8,13 @@ from typing import Any
 
 import torch
 
-from pipeline.allocator import keep_freed_memory, return_freed_memory
 from pipeline.bench.naive import NaiveTrainer
 from pipeline.bench.processes import in_own_process
 from pipeline.bench.setup import configure, machine, prepare
 from pipeline.data.batch import Batch
-from pipeline.metrics.cost import now
-from pipeline.provenance import peak_memory_gib
-from pipeline.trainer import Trainer
+from pipeline.metrics.cost import now, peak_memory_gib
+from pipeline.training.allocator import keep_freed_memory, return_freed_memory
+from pipeline.training.trainer import Trainer
 
 WARM_UP = 1  # pairs that are not counted
 MODES: dict[str, type[Trainer]] = {"naive": NaiveTrainer, "fast": Trainer}
@@ -27,7 +26,8 @@ def naive_against_fast(overrides: Sequence[str], *, pairs: int, memory: bool = T
     """Median seconds of a step in both modes, median of the paired ratios, largest difference of any loss term.
 
     The naive network takes over the fast one's state before each pair, so every pair starts from equal weights and rounding
-    does not add up through the optimiser. Each mode has memory handed out in its own way (`pipeline.allocator`); pairs that
+    does not add up through the optimiser. Each mode has memory handed out in its own way
+    (`pipeline.training.allocator`); pairs that
     both keep what they free follow, whose ratio `ratio_memory_kept` is that of the arithmetic alone. Peak memory is that of a
     process that trains in one mode only, torch included.
     """

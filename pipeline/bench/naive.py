@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pipeline.data.batch import Batch
 from pipeline.models.kernels import naive_kernels
 from pipeline.models.spectral import SpectralNorm
-from pipeline.trainer import Trainer, step_seed
+from pipeline.training.trainer import Trainer, step_seed
 
 
 class NaiveTrainer(Trainer):

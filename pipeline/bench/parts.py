@@ -13,17 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.allocator import keep_freed_memory, return_freed_memory
 from pipeline.bench.setup import configure, machine, prepare
 from pipeline.bench.shares import step_shares
 from pipeline.data.batch import Batch
 from pipeline.data.speed import feeding_speed
-from pipeline.metrics.cost import now
+from pipeline.metrics.cost import now, peak_memory_gib, resident_gib
 from pipeline.models.contract import Generator, GeneratorPass, Synthesis
 from pipeline.models.discriminator import discriminate, judge
-from pipeline.provenance import peak_memory_gib, resident_gib
 from pipeline.schema.run import RunConfig
-from pipeline.trainer import Trainer
+from pipeline.training.allocator import keep_freed_memory, return_freed_memory
+from pipeline.training.trainer import Trainer
 
 EXPANDED = ("trunk",)  # containers of the baselines whose blocks are parts of their own
 SIDE = 2048  # of the matrices whose product gives the device's peak

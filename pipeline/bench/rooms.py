@@ -55,7 +55,8 @@ def evaluating(overrides: Sequence[str], *, arms: int) -> dict[str, Any]:
     """
     from pipeline.bench.setup import configure, machine, prepare
     from pipeline.data.build import build_dataset
-    from pipeline.evaluation import evaluate, split_source
+    from pipeline.evaluation.context import split_source
+    from pipeline.evaluation.evaluator import evaluate
 
     cfg, device = configure(overrides)
     data = build_dataset(cfg.data, cfg.protocol.split)
@@ -171,7 +172,7 @@ def studying(study: str, jobs: Sequence[int]) -> dict[str, Any]:
 def _first_step_seconds(overrides: Sequence[str]) -> float:
     code = (
         "import sys, time\n"
-        "from pipeline import trainer\n"
+        "from pipeline.training import trainer\n"
         "step = trainer.Trainer.step\n"
         "def first(self, batch):\n"
         "    print('FIRST', time.time(), flush=True); return step(self, batch)\n"

@@ -110,8 +110,8 @@ def _write_record(record: RunRecord, identity: str) -> Path:
     """A finished record as large as a real one; returns its folder."""
     import pandas as pd
 
+    from pipeline.config import load_protocol
     from pipeline.identity import digest
-    from pipeline.protocols import load_protocol, protocol_digest
     from pipeline.records import MetricRow
 
     names = ["psnr", "ssim", "rmse", *(f"seg_iou_{number}" for number in range(ROWS - 3))]
@@ -125,8 +125,6 @@ def _write_record(record: RunRecord, identity: str) -> Path:
         for name in names[:3]
     ]  # fmt: skip
     record.add_per_image(pd.concat(frames, ignore_index=True))
-    record.update_provenance(
-        wall_seconds=60.0, images_seen=8, protocols={"standard": protocol_digest(load_protocol("standard"))}
-    )
+    record.update_provenance(wall_seconds=60.0, images_seen=8, protocols={"standard": load_protocol("standard").digest})
     record.end_attempt("finished")
     return record.path

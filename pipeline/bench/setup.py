@@ -13,11 +13,11 @@ from pipeline.config import compose
 from pipeline.data.batch import Batch
 from pipeline.data.build import build_dataset
 from pipeline.data.loader import batches
-from pipeline.devices import choose_device, device_name, set_numerics
+from pipeline.models.build import build_generator
 from pipeline.models.discriminator import build_discriminator
-from pipeline.models.registry import build_generator
 from pipeline.schema.run import RunConfig
-from pipeline.trainer import Trainer
+from pipeline.training.devices import choose_device, device_name, set_numerics
+from pipeline.training.trainer import Trainer
 
 # A benchmark needs no data set and no account: whole batches of few procedural faces, unless the overrides say otherwise.
 FEW_IMAGES = (

@@ -12,9 +12,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from pipeline.data.batch import Batch
-from pipeline.metrics.cost import now
-from pipeline.provenance import resident_gib
-from pipeline.trainer import Trainer
+from pipeline.metrics.cost import now, resident_gib
+from pipeline.training.trainer import Trainer
 
 # Names of operators as torch's profiler gives them, without "aten::".
 MATMUL = {"mm", "bmm", "addmm", "baddbmm", "addbmm", "mv", "addmv", "dot"}

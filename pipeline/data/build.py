@@ -11,11 +11,6 @@ from pipeline.errors import UserError
 from pipeline.schema.data import DataConfig
 
 
-def count_limit(cfg: DataConfig, split: Split) -> int | None:
-    """The config's number of images for `split`, None for all."""
-    return {"train": cfg.train_images, "val": cfg.val_images, "test": cfg.test_images}[split]
-
-
 def space_of(cfg: DataConfig) -> LabelSpace:
     """The label space a config's samples are in, before any photo is read."""
     if cfg.name == "procfaces":
@@ -34,7 +29,7 @@ def build_dataset(cfg: DataConfig, split: Split, shared: Path | None = None) -> 
     out of range and unreadable photos are reported, with the file, when the sample is read.
     """
     dataset: Dataset
-    limit = count_limit(cfg, split)
+    limit = cfg.count_limit(split)
     if limit == 0:
         raise UserError(f"data.{split}_images=0: the {split} split of {cfg.name} would be empty; give at least 1")
     if cfg.name == "procfaces":

@@ -15,7 +15,7 @@ from pipeline.data.adapters.prepared import MANIFEST, read_manifest
 from pipeline.data.digests import sha256_of
 from pipeline.data.inspection import Inspected, inspect_sample
 from pipeline.data.label_spaces import LabelSpace
-from pipeline.data.sources import Layout, Record
+from pipeline.data.layout import Layout, Record
 from pipeline.errors import UserError
 
 Severity = Literal["error", "warning", "note"]

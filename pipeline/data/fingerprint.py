@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.data.build import count_limit
 from pipeline.data.digests import canonical_digest
 from pipeline.data.types import SPLITS
 from pipeline.schema.data import NUISANCE_FIELDS, DataConfig
@@ -40,7 +39,7 @@ def _summary(cfg: DataConfig, description: dict[str, Any]) -> str:
     parts = []
     for split in SPLITS:
         found = description["splits"][split]["images"] if "splits" in description else None
-        counts = [count for count in (count_limit(cfg, split), found) if count is not None]
+        counts = [count for count in (cfg.count_limit(split), found) if count is not None]
         parts.append(f"{min(counts)} {split}")
     rule = "" if cfg.name == "procfaces" else f", split {description['split_rule']}"
     return f"{cfg.name} {width}x{height}, {', '.join(parts)} images{rule}"

@@ -10,9 +10,9 @@ from PIL import Image
 
 from pipeline.data.digests import sha256_of
 from pipeline.data.label_spaces import LabelSpace
+from pipeline.data.layout import Record
 from pipeline.data.prepare.sample import difference_hash
 from pipeline.data.reading import check_alignment, photo_traits, read_ids, read_photo
-from pipeline.data.sources import Record
 from pipeline.errors import UserError
 
 _UNKNOWN_SHARE = 0.95

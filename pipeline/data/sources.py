@@ -6,37 +6,18 @@ applies the split rule. It reads no pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.adapters import find_layout
+from pipeline.data.digests import canonical_digest, file_digests
 from pipeline.data.label_spaces import LabelSpace
+from pipeline.data.layout import Record
+from pipeline.data.splits import divide
 from pipeline.data.types import Split
 from pipeline.errors import UserError
 from pipeline.schema.data import DataConfig
-
-
-@dataclass(frozen=True)
-class Record:
-    """The files of one sample."""
-
-    key: str
-    photo: Path
-    label: Path
-    instance: Path | None
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What an adapter found below a root: samples by part ("train", "val", "test", or "all" where nothing divides
-    them).
-    """
-
-    name: str  # for people, e.g. "CelebA-HQ-img + merged_labels"
-    parts: dict[str, tuple[Record, ...]]
-    space: LabelSpace  # with the lookup table that fits these files
-    named_splits: dict[str, dict[Split, tuple[Record, ...]]] = field(default_factory=dict)  # of a prepared root
-    default_split: str | None = None  # the rule a prepared root was given
 
 
 @dataclass(frozen=True)
@@ -54,8 +35,6 @@ class Source:
         """Plain description by content: a digest of the names and files of every split, the rule, the classes; no paths of this
         machine.
         """
-        from pipeline.data.digests import canonical_digest, file_digests
-
         digests = file_digests(
             self.root, sorted({path for records in self.splits.values() for r in records for path in _paths(r)})
         )
@@ -82,9 +61,6 @@ def open_source(cfg: DataConfig) -> Source:
     """The source a config names. UserError: no root, no such folder, unknown layout or label space, unpaired files,
     empty split.
     """
-    from pipeline.data.adapters import find_layout
-    from pipeline.data.splits import divide
-
     if cfg.root is None:
         raise UserError(f"data.root is not set: data={cfg.name} needs the folder it lies in (data.root=PATH)")
     root = Path(cfg.root)

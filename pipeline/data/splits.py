@@ -10,16 +10,13 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from pipeline.data.layout import Layout, Record
 from pipeline.data.types import SPLITS, Split
 from pipeline.errors import UserError
 from pipeline.schema.data import DataConfig
 
-if TYPE_CHECKING:
-    from pipeline.data.sources import Layout, Record
-
-Division = dict[Split, tuple["Record", ...]]
+Division = dict[Split, tuple[Record, ...]]
 HOLDOUT_FRACTION = 0.2
 _CELEBA_TRAIN_END, _CELEBA_VAL_END = 162_771, 182_638  # original CelebA indices, its own partition
 _SEAN_TRAIN_END = 28_000
@@ -53,15 +50,14 @@ def divide(cfg: DataConfig, layout: Layout, root: Path) -> tuple[str, Division]:
 
 def _limited(cfg: DataConfig, rule: str, splits: Division) -> Division:
     """The splits cut to the config's counts; UserError where one is then empty."""
-    limits: dict[Split, int | None] = {"train": cfg.train_images, "val": cfg.val_images, "test": cfg.test_images}
-    limited: Division = {split: splits[split][: limits[split]] for split in SPLITS}
+    limited: Division = {split: splits[split][: cfg.count_limit(split)] for split in SPLITS}
     for split in SPLITS:
         if not limited[split]:
             hint = "; data.split=share uses every image in every split (for trials only)" if rule == "holdout" else ""
             raise UserError(
                 f"data={cfg.name}: the {split} split has no images (rule {rule}, "
                 f"{len({r.key for s in SPLITS for r in splits[s]})} images found, "
-                f"data.{split}_images={limits[split]}){hint}"
+                f"data.{split}_images={cfg.count_limit(split)}){hint}"
             )
     return limited
 

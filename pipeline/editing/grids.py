@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 
 from pipeline.data.batch import image_array
 from pipeline.data.types import Dataset
+from pipeline.editing.batches import load_case_batches
 from pipeline.editing.cases import WHOLE, Case
-from pipeline.editing.scoring import load_case_batches
 from pipeline.editing.tasks import perform
 from pipeline.editing.truth import renderer_of
 from pipeline.models.contract import Generator

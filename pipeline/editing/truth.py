@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.content import faces_behind
 from pipeline.data.procfaces import RENDERER_VERSION
 from pipeline.data.procfaces.dataset import ProcFaces
 from pipeline.data.procfaces.render import render_label
@@ -120,8 +121,5 @@ class Renderer:
 
 def renderer_of(dataset: Dataset, cache: Path | None = None) -> Renderer | None:
     """The renderer behind a data set of procedural faces (cached or not), None for any other; `cache` as the Renderer's."""
-    from pipeline.data.mapped import Mapped
-    from pipeline.data.memory import InMemory
-
-    source = dataset.source if isinstance(dataset, InMemory | Mapped) else dataset
-    return Renderer(source, cache) if isinstance(source, ProcFaces) else None
+    faces = faces_behind(dataset)
+    return None if faces is None else Renderer(faces, cache)

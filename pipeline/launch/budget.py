@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from pipeline.config import ResolvedRun
-from pipeline.errors import UserError, nearest
-from pipeline.metrics.registry import SPECS, spec_of
-from pipeline.models.registry import family_of, family_spec
-
-TRAINING_METRICS = ("train_images_per_s", "train_device_hours")  # rows that training writes, not evaluation
-# Rows that describe the process a run was trained in: evaluating it later, in another process, does not change them.
-OF_THE_TRAINING_PROCESS = (*TRAINING_METRICS, "peak_mem_gib")
+from pipeline.schema.families import family_of, family_spec
 
 
 def images_seen(resolved: ResolvedRun) -> int:
@@ -32,15 +24,3 @@ def train_images(resolved: ResolvedRun) -> int:
     if config.data.name == "procfaces" and config.data.train_images is not None:
         return config.data.train_images
     return len(build_dataset(config.data.model_copy(update={"cache": "none"}), "train"))  # planning writes nothing
-
-
-def refuse_unknown_metrics(names: Iterable[str], where: str) -> None:
-    """Raise UserError for a name that no metric row can have."""
-    for name in names:
-        if name in TRAINING_METRICS:
-            continue
-        try:
-            spec_of(name)
-        except KeyError as error:
-            known = [*SPECS, *TRAINING_METRICS]
-            raise UserError(f"{where}: unknown metric {name!r}{nearest(name, known)}") from error

@@ -22,7 +22,7 @@ from pipeline.records.store import RunRecord, RunStore
 def train(resolved: ResolvedRun, store: RunStore, options: dict[str, Any]) -> RunRecord:
     """The ordinary entry: run or resume one training run; `options` is empty."""
     from pipeline.progress import Lines
-    from pipeline.training import execute
+    from pipeline.runs.run import execute
 
     return execute(resolved, store, progress=Lines())
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from pipeline.config import ResolvedRun
 from pipeline.errors import UserError
-from pipeline.preemption import EXIT_PREEMPTED as EXIT_PREEMPTED  # one of a job's exit statuses
 from pipeline.records.store import RunRecord, RunStore
+from pipeline.runs.preemption import EXIT_PREEMPTED as EXIT_PREEMPTED
 
 EXIT_FINISHED = 0
 EXIT_FAILED = 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 
-from pipeline.models.registry import FAMILIES
+from pipeline.schema.families import FAMILIES
 
 NEEDED = (
     "torch",
@@ -19,7 +19,7 @@ NEEDED = (
     "PIL.PngImagePlugin",
     "pandas",
     "pyarrow.parquet",
-    "pipeline.training",
+    "pipeline.runs.run",
     *(spec.builder.partition(":")[0] for spec in FAMILIES.values()),
 )
 WHERE_PRESENT = ("wandb",)

@@ -1,1 +1,1 @@
-"""Metrics: one module a group; every metric's unit, direction and version stand in `pipeline.metrics.registry`."""
+"""Metrics as functions of images; every metric's unit, direction and version stand in `pipeline.records.metric_specs`."""

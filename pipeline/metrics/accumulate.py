@@ -6,15 +6,10 @@ A contribution is a dict of arrays; the prefix of the key says how it is reduced
 
 from __future__ import annotations
 
-import io
-import zipfile
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-
-from pipeline.records import atomic
 
 Contribution = dict[str, NDArray]
 
@@ -48,41 +43,3 @@ class Totals:
     def has(self, key: str) -> bool:
         """Whether any batch contributed `key`."""
         return key in self.parts or key in self.sums
-
-
-class Resume:
-    """Contributions on disk while an evaluation runs, under a digest of everything they depend on; None folder: nowhere."""
-
-    def __init__(self, folder: Path | None) -> None:
-        self.folder = folder
-
-    def get(self, stage: str, index: int) -> Contribution | None:
-        """The stored contribution of batch `index` of `stage`, or None; an unreadable file counts as absent."""
-        if self.folder is None:
-            return None
-        path = self._path(stage, index)
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                return {key.replace("|", "/"): archive[key] for key in archive.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-            return None
-
-    def put(self, stage: str, index: int, contribution: Contribution) -> None:
-        """Store a contribution atomically."""
-        if self.folder is None:
-            return
-        buffer = io.BytesIO()
-        np.savez(buffer, **{key.replace("/", "|"): value for key, value in contribution.items()})  # type: ignore[arg-type]
-        atomic.write_bytes(self._path(stage, index), buffer.getvalue(), durable=False)
-
-    def clear(self) -> None:
-        """Remove everything stored: the evaluation is complete and its rows are about to be written."""
-        if self.folder is None or not self.folder.is_dir():
-            return
-        for path in self.folder.glob("*.npz"):
-            path.unlink(missing_ok=True)
-        self.folder.rmdir()
-
-    def _path(self, stage: str, index: int) -> Path:
-        assert self.folder is not None, "paths exist only with a folder"
-        return self.folder / f"{stage}_{index:06d}.npz"

@@ -61,7 +61,7 @@ class Moments:
 def check_features(features: Features, width: int | None = None) -> Matrix:
     """Rows as float64; ValueError unless they are (n >= 1, d >= 2), finite, and of `width` where that is given.
 
-    Flattened feature buffers once gave a plausible Fréchet distance near 0 (FIELD_NOTES A10).
+    Flattened feature buffers once gave a plausible Fréchet distance near 0.
     """
     if features.ndim != 2 or features.shape[0] < 1 or features.shape[1] < 2:
         raise ValueError(f"features must be (n, d) with d >= 2, got shape {features.shape}")

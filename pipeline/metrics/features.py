@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.images import ImageBatch
+from pipeline.metrics.images import ImageBatch
 from pipeline.metrics.segmenter import Segmenter
 from pipeline.weights import WeightsMissing, verified
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.images import ImageBatch, check_pair
+from pipeline.metrics.images import ImageBatch, check_pair
 from pipeline.weights import WeightsMissing, load_tensors
 
 SMALLEST_SIDE = 32  # pixels; below, the poolings of the backbones leave nothing

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.images import ImageBatch, check_pair
+from pipeline.metrics.images import ImageBatch, check_pair
 
 SSIM_SIGMA = 1.5  # pixels; source: Wang et al. 2004
 SSIM_WINDOW = 11  # taps; source: Wang et al. 2004

@@ -1,6 +1,6 @@
 """Intersection over union and accuracy from a running confusion matrix.
 
-Pitfall (FIELD_NOTES B7): such numbers depend on ignored labels, on the resize of labels and on the segmenter, and a generator
+Pitfall: such numbers depend on ignored labels, on the resize of labels and on the segmenter, and a generator
 can beat real images. Hence: nearest labels only, the ignored class is stated, real images always stand beside generated ones.
 """
 

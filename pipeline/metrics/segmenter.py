@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.data.batch import collate
+from pipeline.data.content import content_digest
 from pipeline.data.label_spaces import LabelSpace
 from pipeline.data.types import Dataset
 from pipeline.errors import UserError
 from pipeline.identity import canonical_json, digest
-from pipeline.images import ImageBatch
-from pipeline.metrics.reference import content_digest
+from pipeline.metrics.images import ImageBatch
 from pipeline.progress import Progress
 from pipeline.records import atomic
 from pipeline.schema.evaluation import SegmenterConfig

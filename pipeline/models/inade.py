@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.losses import kl_divergence
 from pipeline.models.conditioning import NormKind, instance_norm, param_free_norm, resize_nearest
 from pipeline.models.contract import Capabilities, GeneratorPass, InstanceGenerator, Synthesis
 from pipeline.models.kernels import is_naive
 from pipeline.models.sean import region_means
 from pipeline.models.spectral import apply_spectral_norm
 from pipeline.models.trunk import LEAK, UpsamplingTrunk, check_size, initialise
+from pipeline.models.variational import kl_divergence
 from pipeline.schema.model_inade import InadeModel, InstanceEncoderSection
 
 PARTS = 2  # noise of an instance has a part for the scale and one for the shift, in this order

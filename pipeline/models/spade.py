@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.losses import kl_divergence
 from pipeline.models.conditioning import SpadeNorm, instance_norm, resize_nearest
 from pipeline.models.contract import Capabilities, Generator, GeneratorPass, Synthesis
 from pipeline.models.spectral import apply_spectral_norm
 from pipeline.models.trunk import LEAK, UpsamplingTrunk, check_size, initialise
+from pipeline.models.variational import kl_divergence
 from pipeline.schema.model_spade import SpadeEncoder, SpadeModel
 
 

@@ -1,4 +1,4 @@
-"""The metric row: one number with everything that says what it is (DESIGN: metric identity)."""
+"""The metric row: one number with everything that says what it is."""
 
 from __future__ import annotations
 

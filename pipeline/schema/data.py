@@ -61,6 +61,10 @@ class DataConfig(Section):
             raise ValueError(f"split={self.split} belongs to celebamask_hq, not to {self.name}")
         return self
 
+    def count_limit(self, split: Literal["train", "val", "test"]) -> int | None:
+        """The number of images asked for in `split`, None for all."""
+        return {"train": self.train_images, "val": self.val_images, "test": self.test_images}[split]
+
     @property
     def hw(self) -> tuple[int, int]:
         """(height, width) of the training size: the short side is `size`, the long side rounds to a multiple of 8

@@ -1,7 +1,7 @@
 """Config section `protocol`: what an evaluation is. Defaults: `pipeline/conf/protocol/*.yaml`.
 
 A protocol decides which metrics are computed on which images, with which reference and which settings. Everything here that
-can change a number enters that number's fingerprint (`pipeline.protocols`).
+can change a number enters that number's fingerprint (`pipeline.evaluation.rows`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.identity import canonical_json, digest
 from pipeline.schema.base import Section
 
 MetricGroup = Literal[
@@ -120,6 +121,12 @@ class ProtocolConfig(Section):
     robustness: RobustnessConfig
     diversity: DiversityConfig
     weights_dir: str | None  # folder searched for weight files before the torch hub cache
+
+    @property
+    def digest(self) -> str:
+        """Digest of everything in the protocol that can change a number (not of its name, batch size or paths)."""
+        values = self.model_dump(mode="json")
+        return digest(canonical_json({key: value for key, value in values.items() if key not in NUISANCE_FIELDS}))
 
     @model_validator(mode="after")
     def _sound(self) -> ProtocolConfig:

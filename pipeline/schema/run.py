@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
 from pipeline.errors import UserError
-from pipeline.models.registry import schema_for
 from pipeline.schema.base import Section
 from pipeline.schema.data import DataConfig
 from pipeline.schema.discriminator import DiscriminatorConfig
 from pipeline.schema.evaluation import ProtocolConfig
+from pipeline.schema.families import schema_for
 from pipeline.schema.losses import LossConfig
 from pipeline.schema.training import TrackingConfig, TrainConfig
 

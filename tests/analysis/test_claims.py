@@ -228,7 +228,7 @@ def test_shipped_claims_tables_and_labels_know_the_metrics_that_exist() -> None:
 
     from analysis.labels import CONF, COSTS
     from analysis.tables import load_spec, shipped_specs
-    from pipeline.metrics.registry import SPECS, spec_of
+    from pipeline.records.metric_specs import SPECS, spec_of
 
     training = {"train_images_per_s", "train_device_hours"}  # written by training, not by a metric
     used = {metric for claim in load_claims() for metric in claim.metrics}

@@ -15,8 +15,8 @@ from pipeline.records import RunRecord
 
 def test_written_samples_are_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
-    from pipeline import sample_pictures
     from pipeline.data.label_spaces import label_space
+    from pipeline.evaluation import samples as sample_pictures
 
     space = label_space("celebamask_hq")
     generator = np.random.default_rng(0)

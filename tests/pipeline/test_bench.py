@@ -23,9 +23,9 @@ from pipeline.bench.shares import kind_of
 from pipeline.bench.text import as_markdown, as_text, compare
 from pipeline.cli import run_main
 from pipeline.errors import UserError
-from pipeline.provenance import peak_memory_gib
+from pipeline.metrics.cost import peak_memory_gib
 from pipeline.records.bulk import read_raw
-from pipeline.trainer import Trainer
+from pipeline.training.trainer import Trainer
 
 SMALL = ("size=16", "train.batch_size=2", "discriminator.width=8", "discriminator.layers=2")
 
@@ -258,7 +258,7 @@ def test_freed_memory_is_kept_or_returned() -> None:
     import sys
 
     code = (
-        "import resource, torch; from pipeline.allocator import keep_freed_memory, return_freed_memory\n"
+        "import resource, torch; from pipeline.training.allocator import keep_freed_memory, return_freed_memory\n"
         "def fetched(mib):\n"
         "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt; torch.empty(mib * 2**18).fill_(1)\n"
         "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
@@ -326,7 +326,7 @@ def test_all_measures_and_rewrites_the_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = (("parts-small", "parts", SMALL), ("modes-small", "modes", SMALL))
-    monkeypatch.setattr("pipeline.bench.cli.PUBLISHED", small)
+    monkeypatch.setattr("pipeline.commands.bench.PUBLISHED", small)
     page, folder = tmp_path / "performance.md", tmp_path / "performance"
     only = ["bench", "all", "--docs", str(tmp_path), "--only", "parts-small"]
     assert main(only) == 2 and not folder.exists(), "a page that is not there is said before anything is measured"

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.distributed import World, join
 from pipeline.errors import UserError
 from pipeline.records import RunRecord, RunStore
+from pipeline.training.distributed import World, join
 from tests.pipeline.tiny import TINY, environment, run
 
 # Adam's first steps are the sign of the gradient, which turns rounding into whole steps: small ones keep the paths together.

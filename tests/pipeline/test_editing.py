@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline.editing.batches import load_case_batches
 from pipeline.editing.cases import WHOLE, Case, choose_cases
 from pipeline.editing.layouts import transplanted, without
-from pipeline.editing.scoring import load_case_batches, region_rmse, smoothness, style_distance
 from pipeline.editing.tasks import perform, refusal
 from pipeline.editing.truth import renderer_of
-from pipeline.evaluation import evaluate
-from pipeline.images import ImageBatch
+from pipeline.evaluation.evaluator import evaluate
+from pipeline.evaluation.stages.edit_scores import region_rmse, smoothness, style_distance
+from pipeline.metrics.images import ImageBatch
 from pipeline.models.contract import Capabilities
 from pipeline.records.rows import MetricRow
 from pipeline.schema.evaluation import EditTask
@@ -167,7 +168,7 @@ def test_samples_hold_edits_with_reference_layout_and_truth(tmp_path: Path) -> N
 
 
 def test_without_a_renderer_the_ground_truth_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.editing.stage.renderer_of", lambda *_: None)
+    monkeypatch.setattr("pipeline.evaluation.stages.editing.renderer_of", lambda *_: None)
     rows = edited(painter(), ("style_transfer",))
     missing = {name for name, row in rows.items() if row.status == "not_applicable"}
     assert missing == {f"edit_{name}_style_transfer" for name in ("psnr", "ssim", "region_error", "light_consistency")}
@@ -312,7 +313,7 @@ def test_families_refuse_what_they_cannot_do() -> None:
 
 def test_shape_interpolation_and_sampling_on_a_real_family() -> None:
     from pipeline.config import compose
-    from pipeline.models.registry import build_generator
+    from pipeline.models.build import build_generator
 
     torch.manual_seed(0)
     generator = build_generator(compose([]).model, 19, (32, 32))

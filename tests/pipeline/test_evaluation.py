@@ -13,15 +13,16 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.__main__ import main
-from pipeline.config import compose
+from pipeline.config import choices, compose, load_protocol
 from pipeline.data import build_dataset
 from pipeline.errors import RunFailed
-from pipeline.evaluation import Evaluation, evaluate, quick_validation, split_source
-from pipeline.metrics.accumulate import Resume
+from pipeline.evaluation.context import split_source
+from pipeline.evaluation.evaluator import Evaluation, evaluate
+from pipeline.evaluation.resume import Resume
+from pipeline.evaluation.validation import quick_validation
+from pipeline.models.build import build_generator
 from pipeline.models.contract import Synthesis
-from pipeline.models.registry import build_generator
 from pipeline.progress import Quiet
-from pipeline.protocols import load_protocol, protocol_digest, protocol_names
 from pipeline.records.rows import MetricRow
 from pipeline.schema.evaluation import ProtocolConfig
 from tests.pipeline.metrics.doubles import CLASSES, Echo, data_config, faces, painter, protocol
@@ -338,11 +339,11 @@ def test_quick_validation_is_the_start_of_the_evaluation() -> None:
 
 
 def test_protocols_load_and_differ() -> None:
-    assert protocol_names() == ["paper", "quick", "sean_compat", "standard"]
-    digests = {protocol_digest(load_protocol(name)) for name in protocol_names()}
+    assert choices("protocol") == ["paper", "quick", "sean_compat", "standard"]
+    digests = {load_protocol(name).digest for name in choices("protocol")}
     assert len(digests) == 4
     standard = load_protocol("standard")
-    assert protocol_digest(standard.model_copy(update={"batch_size": 3, "name": "x"})) == protocol_digest(standard)
+    assert standard.model_copy(update={"batch_size": 3, "name": "x"}).digest == standard.digest
     compat = load_protocol("sean_compat")
     assert (
         compat.distribution.reference_split == "train" and load_protocol("paper").distribution.reference_split == "test"

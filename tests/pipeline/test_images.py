@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.images import ImageBatch, check_pair, from_uint8
+from pipeline.metrics.images import ImageBatch, check_pair, from_uint8
 
 
 def test_ranges_convert_into_one_another() -> None:

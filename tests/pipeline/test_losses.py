@@ -14,20 +14,20 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.errors import UserError
-from pipeline.losses import (
+from pipeline.models.kernels import naive_kernels
+from pipeline.models.variational import kl_divergence
+from pipeline.schema.losses import TERMS, AttentionLoss, LossConfig, PerceptualLoss
+from pipeline.training.losses import (
     attention_loss,
     discriminator_loss,
     diversity_loss,
     feature_matching_loss,
     generator_gan_loss,
-    kl_divergence,
     multiscale_pixel_loss,
     patch_scores,
     total_loss,
 )
-from pipeline.models.kernels import naive_kernels
-from pipeline.perceptual import VggPerceptualLoss
-from pipeline.schema.losses import TERMS, AttentionLoss, LossConfig, PerceptualLoss
+from pipeline.training.perceptual import VggPerceptualLoss
 from tests.pipeline.models.small_models import one_hot, random_inputs
 
 ATTENTION = {"kind": "bce", "weight": 1.0, "class_weights": "none", "levels": "all"}

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import checkpoint
 from pipeline.errors import UserError
 from pipeline.models.interop import load_release
 from pipeline.records import RunStore
-from pipeline.released import import_release, read_tensors
+from pipeline.runs import checkpoint
+from pipeline.runs.released import import_release, read_tensors
 from tests.pipeline.models.release_fill import load_meta, shrunk
 from tests.pipeline.tiny import command
 

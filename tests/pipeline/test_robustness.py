@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.data.batch import collate
-from pipeline.evaluation import evaluate
-from pipeline.robustness import area, damaged, damaged_batch, noise_stream
+from pipeline.evaluation.evaluator import evaluate
+from pipeline.evaluation.mask_noise import damaged, damaged_batch, noise_stream
+from pipeline.evaluation.stages.robustness import area
 from pipeline.schema.evaluation import NoiseKind
 from tests.pipeline.metrics.doubles import CLASSES, Echo, faces, painter, protocol
 

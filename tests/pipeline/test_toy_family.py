@@ -14,9 +14,9 @@ from hydra.core.global_hydra import GlobalHydra
 from torch import Tensor, nn
 
 from pipeline import config
-from pipeline.models import registry
 from pipeline.models.contract import Capabilities, Generator, Synthesis
 from pipeline.models.sean import region_means
+from pipeline.schema import families as registry
 from pipeline.schema.base import Section
 from tests.pipeline.tiny import TINY
 
@@ -106,7 +106,7 @@ def test_from_config_to_table(toy: None, tmp_path: Path, capsys: pytest.CaptureF
     from pipeline.__main__ import main as pipeline
     from pipeline.progress import Quiet
     from pipeline.records import RunStore
-    from pipeline.training import execute
+    from pipeline.runs.run import execute
 
     out = tmp_path / "out"
     sizes = [override for override in TINY if not override.startswith("protocol=")]

@@ -14,16 +14,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import checkpoint, training
 from pipeline.config import compose, resolve
 from pipeline.data.batch import Batch
 from pipeline.errors import RunFailed, UserError
-from pipeline.launch.budget import OF_THE_TRAINING_PROCESS
-from pipeline.preemption import Preempted
 from pipeline.progress import Quiet
 from pipeline.records import RunRecord, RunStore, atomic
-from pipeline.trainer import Trainer
-from pipeline.training import execute
+from pipeline.records.metric_specs import OF_THE_TRAINING_PROCESS
+from pipeline.runs import checkpoint
+from pipeline.runs import run as training
+from pipeline.runs.preemption import Preempted
+from pipeline.runs.run import execute
+from pipeline.training.trainer import Trainer
 from tests.pipeline.tiny import TINY, command, environment, killed_after, run, values
 
 
@@ -290,9 +291,9 @@ def test_accumulation_sums_to_the_same_update() -> None:
     """Two micro-batches of 2 give the gradients of one batch of 4 (a family without batch statistics)."""
     from pipeline.data import build_dataset
     from pipeline.data.loader import sequential
+    from pipeline.models.build import build_generator
     from pipeline.models.discriminator import build_discriminator
-    from pipeline.models.registry import build_generator
-    from pipeline.trainer import Trainer
+    from pipeline.training.trainer import Trainer
 
     after = []
     for parts in (1, 2):
@@ -314,9 +315,9 @@ def test_accumulation_sums_to_the_same_update() -> None:
 def test_the_learning_rate_is_constant_then_falls_to_zero() -> None:
     from pipeline.data import build_dataset
     from pipeline.data.loader import sequential
+    from pipeline.models.build import build_generator
     from pipeline.models.discriminator import build_discriminator
-    from pipeline.models.registry import build_generator
-    from pipeline.trainer import Trainer
+    from pipeline.training.trainer import Trainer
 
     config = compose([*TINY, "train.lr=0.0002", "train.decay_fraction=0.5"])
     dataset = build_dataset(config.data, "train")
@@ -336,9 +337,9 @@ def test_the_learning_rate_is_constant_then_falls_to_zero() -> None:
 def test_ema_follows_the_weights() -> None:
     from pipeline.data import build_dataset
     from pipeline.data.loader import sequential
+    from pipeline.models.build import build_generator
     from pipeline.models.discriminator import build_discriminator
-    from pipeline.models.registry import build_generator
-    from pipeline.trainer import Trainer
+    from pipeline.training.trainer import Trainer
 
     config = compose([*TINY, "train.ema_decay=0.75", "train.ema_every=1"])
     dataset = build_dataset(config.data, "train")
@@ -366,7 +367,7 @@ def test_progress_says_when_a_run_is_reused(tmp_path: Path) -> None:
         def say(self, text: str) -> None:
             said.append(text)
 
-    from pipeline.training import execute
+    from pipeline.runs.run import execute
 
     run(tmp_path)
     execute(resolve(TINY), RunStore(tmp_path / "runs"), progress=Saying())
@@ -406,9 +407,9 @@ def test_the_second_stage_needs_a_finished_run_of_the_same_network(tmp_path: Pat
 
 
 def test_the_norm_that_acts_is_recorded() -> None:
-    from pipeline.distributed import World
-    from pipeline.models.registry import build_generator
-    from pipeline.training import norms_in_effect
+    from pipeline.models.build import build_generator
+    from pipeline.runs.run import norms_in_effect
+    from pipeline.training.distributed import World
 
     config = compose([*TINY, "model=spade", "model.norm=sync_batch"])
     generator = build_generator(config.model, 19, config.data.hw)

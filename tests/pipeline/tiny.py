@@ -24,7 +24,7 @@ MEASURED = {"train_images_per_s", "train_device_hours", "eval_images_per_s", "la
 
 def run(out: Path, *overrides: str) -> RunRecord:
     """Execute one tiny run in this process."""
-    from pipeline.training import execute
+    from pipeline.runs.run import execute
 
     return execute(resolve([*TINY, *overrides]), RunStore(out / "runs"), progress=Quiet())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.data.adapters import celebamask, photos, prepared, street
 from pipeline.data.label_spaces import LabelSpace, label_space
-from pipeline.data.sources import Layout
+from pipeline.data.layout import Layout
 from pipeline.errors import UserError, nearest
 
 CLASSES_FILE = "classes_file"  # label space of `folder`: read from the root's classes.txt

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from pipeline.data.adapters.pairing import Complaint, complain, pair
 from pipeline.data.adapters.photos import unknown_layout
 from pipeline.data.label_spaces import LabelSpace
+from pipeline.data.layout import Layout, Record
 from pipeline.data.reading import read_ids
-from pipeline.data.sources import Layout, Record
 from pipeline.errors import UserError
 
 LabelOrder = Literal["celebamask_hq", "celebamask_hq_g_mask", "undecided"]

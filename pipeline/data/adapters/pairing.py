@@ -9,8 +9,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.data.layout import Record
 from pipeline.data.reading import LABEL_SUFFIXES, PHOTO_SUFFIXES
-from pipeline.data.sources import Record
 from pipeline.errors import UserError
 
 _SHOWN = 5

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.data.adapters.pairing import pair
 from pipeline.data.label_spaces import LabelSpace, make_space
-from pipeline.data.sources import Layout, Record
+from pipeline.data.layout import Layout, Record
 from pipeline.errors import UserError
 
 CLASSES = "classes.txt"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.label_spaces import LabelSpace, label_space, make_space
-from pipeline.data.sources import Layout, Record
+from pipeline.data.layout import Layout, Record
 from pipeline.data.types import SPLITS, Split
 from pipeline.errors import UserError
 

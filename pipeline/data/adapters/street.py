@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.data.adapters.pairing import pair
 from pipeline.data.adapters.photos import unknown_layout
 from pipeline.data.label_spaces import LabelSpace
-from pipeline.data.sources import Layout, Record
+from pipeline.data.layout import Layout, Record
 
 _ENDINGS = {
     "photo_ending": "_leftImg8bit",

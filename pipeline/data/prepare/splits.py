@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.data.layout import Record
 from pipeline.data.prepare.sample import PreparedSample
-from pipeline.data.sources import Record
 from pipeline.data.splits import Division, celebamask_28000_2000, celebamask_official, holdout, natural_key
 from pipeline.data.types import SPLITS
 

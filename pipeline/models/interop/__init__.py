@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import cast
+
+from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.models.registry import importer_for
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from pipeline.models.contract import Generator
-    from pipeline.models.discriminator import Discriminator
+from pipeline.models.contract import Generator
+from pipeline.schema.families import FAMILIES, family_spec, load_name
 
 
 def load_release(
@@ -32,8 +29,11 @@ def load_release(
     return importer(generator)
 
 
-def load_release_discriminator(discriminator: Mapping[str, Tensor]) -> Discriminator:
-    """The released multi-scale discriminator (SPADE's, which SEAN and CA²-SIS share) as ours, in eval mode."""
-    from pipeline.models.interop.spade import import_discriminator
-
-    return import_discriminator(discriminator)
+def importer_for(family: str) -> tuple[Callable[..., Generator], bool]:
+    """The importer of the family's released weights, and whether it takes a second state dict (image encoder)."""
+    spec = family_spec(family)
+    if spec.importer is None:
+        known = ", ".join(name for name, other in sorted(FAMILIES.items()) if other.importer is not None)
+        raise UserError(f"model family {family!r} has no released weights to import; families that have: {known}")
+    importer = cast("Callable[[Mapping[str, Tensor]], Generator]", load_name(spec.importer))
+    return importer, spec.importer_takes_encoder

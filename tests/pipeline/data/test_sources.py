@@ -13,8 +13,9 @@ from PIL import Image
 
 from pipeline.data import build_dataset, data_fingerprint
 from pipeline.data.adapters import guess_data_set
+from pipeline.data.layout import Record
 from pipeline.data.loader import batches
-from pipeline.data.sources import Record, open_source
+from pipeline.data.sources import open_source
 from pipeline.data.splits import holdout, natural_key
 from pipeline.data.types import SPLITS
 from pipeline.errors import UserError

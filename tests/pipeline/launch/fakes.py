@@ -11,8 +11,8 @@ from typing import Any
 
 from pipeline.config import ResolvedRun, to_yaml
 from pipeline.errors import RunFailed, UserError
-from pipeline.models.registry import family_of
 from pipeline.records import MetricRow, RunRecord, RunStore
+from pipeline.schema.families import family_of
 
 
 def psnr(value: float, protocol: str) -> MetricRow:

@@ -220,7 +220,7 @@ import json, sys
 from pathlib import Path
 import pipeline.launch.preload
 import torch
-from pipeline.models.registry import FAMILIES
+from pipeline.schema.families import FAMILIES
 print(json.dumps({
     "cuda": torch.cuda.is_initialized(),
     "threads": [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")],
@@ -267,7 +267,6 @@ import sys
 from pathlib import Path
 from pipeline.launch.local import LocalExecutor
 from pipeline.launch.resources import Resources
-from tests.pipeline.launch.test_scheduler import run
 executor = LocalExecutor(Resources(2, 1, (), 1, ""), preload=("tests.pipeline.launch.fakes",))
 run(executor, Path(sys.argv[1]), [0, 1], iterations=400, pause=0.01)
 """

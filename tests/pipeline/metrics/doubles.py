@@ -8,15 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.config import compose
+from pipeline.config import compose, load_protocol
 from pipeline.data import Dataset, build_dataset
 from pipeline.data.batch import image_tensor
 from pipeline.data.procfaces.render import render_label
 from pipeline.data.procfaces.styles import FaceStyles
 from pipeline.editing.truth import Renderer, renderer_of
+from pipeline.models.build import build_generator
 from pipeline.models.contract import Capabilities, Generator, Synthesis
-from pipeline.models.registry import build_generator
-from pipeline.protocols import load_protocol
 from pipeline.schema.data import DataConfig
 from pipeline.schema.evaluation import ProtocolConfig
 

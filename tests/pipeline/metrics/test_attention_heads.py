@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from pipeline.config import compose
-from pipeline.evaluation import evaluate
-from pipeline.metrics.attention_heads import HEAD_IMAGES, head_logits
+from pipeline.evaluation.evaluator import evaluate
+from pipeline.evaluation.stages.attention_heads import HEAD_IMAGES, head_logits
 from pipeline.models.attention import Attention
+from pipeline.models.build import build_generator
 from pipeline.models.contract import Capabilities, Generator, Synthesis
 from pipeline.models.head_maps import heads_observed, observed_heads, show_heads
 from pipeline.models.kernels import Form, kernel_form
-from pipeline.models.registry import build_generator
 from tests.pipeline.metrics.doubles import CLASSES, Echo, faces, protocol
 
 CPU = torch.device("cpu")

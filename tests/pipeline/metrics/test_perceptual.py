@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pipeline import weights
-from pipeline.images import ImageBatch
 from pipeline.metrics.features import InceptionFeatures
+from pipeline.metrics.images import ImageBatch
 from pipeline.metrics.perceptual import Dists, Lpips, self_test
 from pipeline.weights import WeightsMissing
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.images import ImageBatch
+from pipeline.metrics.images import ImageBatch
 from pipeline.metrics.reconstruction import psnr, rmse, ssim
 
 

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.data.content import content_digest
 from pipeline.errors import UserError
-from pipeline.evaluation import evaluate, split_source
-from pipeline.images import ImageBatch, from_uint8
-from pipeline.metrics.reference import content_digest, reference_features
+from pipeline.evaluation.context import split_source
+from pipeline.evaluation.evaluator import evaluate
+from pipeline.evaluation.reference import reference_features
+from pipeline.metrics.images import ImageBatch, from_uint8
 from pipeline.metrics.segmentation import Confusion
 from pipeline.metrics.segmenter import Segmenter, UNet, build_network, external_segmenter, trained_segmenter
 from pipeline.progress import Quiet

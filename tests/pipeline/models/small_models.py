@@ -10,10 +10,11 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor
 
+from pipeline.models.build import build_generator
 from pipeline.models.contract import Generator
-from pipeline.models.registry import build_generator, schema_for
 from pipeline.schema.base import Section
 from pipeline.schema.discriminator import DiscriminatorConfig
+from pipeline.schema.families import schema_for
 
 CONF = Path(__file__).parents[3] / "pipeline" / "conf" / "model"
 SMALL: dict[str, dict[str, Any]] = {

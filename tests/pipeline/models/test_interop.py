@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.models.interop import load_release, load_release_discriminator
+from pipeline.models.interop import load_release
+from pipeline.models.interop.spade import import_discriminator
 from pipeline.models.sean import SeanGenerator
 from pipeline.models.spade import SpadeGenerator
 from tests.pipeline.models.release_fill import load_meta, shrunk
@@ -39,7 +40,7 @@ def files() -> dict[str, dict[str, Tensor]]:
 
 def load(case: str, state: dict[str, Tensor], files: dict[str, dict[str, Tensor]]) -> torch.nn.Module:
     if case == "discriminator":
-        return load_release_discriminator(state)
+        return import_discriminator(state)
     if case == "encoder":
         return load_release("spade", files["spade_vae"], encoder=state)
     if case == "spade_vae":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.config import compose
-from pipeline.models.registry import build_generator
+from pipeline.models.build import build_generator
 from pipeline.models.summary import as_text, summarise
 from tests.pipeline.models.ca2sis_cases import make
 

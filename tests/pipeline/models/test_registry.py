@@ -9,9 +9,9 @@ from typing import Literal
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.models import registry
 from pipeline.models.contract import Generator
 from pipeline.models.painter import PainterGenerator
+from pipeline.schema import families as registry
 from pipeline.schema.base import Section
 
 

@@ -13,16 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.losses import (
-    discriminator_loss,
-    feature_matching_loss,
-    generator_gan_loss,
-    kl_divergence,
-    patch_scores,
-)
 from pipeline.models.discriminator import discriminate
-from pipeline.models.interop import load_release, load_release_discriminator
+from pipeline.models.interop import load_release
+from pipeline.models.interop.spade import import_discriminator
 from pipeline.models.spade import SpadeGenerator
+from pipeline.models.variational import kl_divergence
+from pipeline.training.losses import discriminator_loss, feature_matching_loss, generator_gan_loss, patch_scores
 from tests.parity_fill import case_inputs, check_fill, fill_state_dict
 from tests.pipeline.models.release_fill import (
     FULL,
@@ -82,7 +78,7 @@ def test_encoder_and_first_blocks(meta: dict[str, Any], compact: Arrays, inputs:
 @torch.no_grad()
 def test_half_size_discriminator(meta: dict[str, Any], compact: Arrays, inputs: tuple[Tensor, Tensor]) -> None:
     image, mask = inputs
-    discriminator = load_release_discriminator(fill_with_sigma(meta["keys_D"], {}, meta["sigma_D"]))
+    discriminator = import_discriminator(fill_with_sigma(meta["keys_D"], {}, meta["sigma_D"]))
     x = torch.nn.functional.avg_pool2d(torch.cat([mask, image], 1)[:1], 3, 2, 1, count_include_pad=False)
     scores = discriminator.scales[1](x)[-1]
     np.testing.assert_allclose(scores, compact["D_1_logits_real"][:1], **IMAGE)
@@ -104,7 +100,7 @@ def test_image_scores_and_losses(variant: str, meta: dict[str, Any], inputs: tup
     )
     step, suffix = (1, "") if full else (4, "_sub4")
     np.testing.assert_allclose(fake[..., ::step, ::step], expected[f"image_{variant}{suffix}"], **IMAGE)
-    discriminator = load_release_discriminator(fill_with_sigma(meta["keys_D"], {}, meta["sigma_D"]))
+    discriminator = import_discriminator(fill_with_sigma(meta["keys_D"], {}, meta["sigma_D"]))
     fake_features, real_features = discriminate(discriminator, mask, fake, image)
     for half, features in (("fake", fake_features), ("real", real_features)):
         rows = np.stack([statistics(feature) for scale in features for feature in scale])

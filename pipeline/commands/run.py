@@ -1,0 +1,134 @@
+"""Commands on one run: train, config, model, doctor, sync, runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from pipeline.cli import add_out, add_overrides
+from pipeline.records import RunRecord, RunStore
+
+
+def register(subparsers: Any) -> None:
+    """Add the sub-commands of this module to `python -m pipeline`."""
+    train = subparsers.add_parser(
+        "train",
+        help="train one run (or resume it, or find it finished)",
+        description="Train one run. The same overrides name the same run: a finished one is reused, a killed one resumed.",
+    )
+    add_overrides(train)
+    add_out(train)
+    train.set_defaults(func=run_train)
+
+    config = subparsers.add_parser("config", help="print the resolved config and the run id it has")
+    add_overrides(config)
+    config.set_defaults(func=run_config)
+
+    model = subparsers.add_parser("model", help="print the assembled network: parts, shapes, parameters, FLOPs")
+    add_overrides(model)
+    model.add_argument("--depth", type=int, default=2, metavar="N", help="levels of parts to list (default: 2)")
+    model.set_defaults(func=run_model)
+
+    doctor = subparsers.add_parser(
+        "doctor", help="check this installation: versions, device, weights, a tiny forward pass"
+    )
+    add_out(doctor)
+    doctor.set_defaults(func=run_doctor)
+
+    sync = subparsers.add_parser("sync", help="rebuild W&B runs from finished records")
+    sync.add_argument("runs", nargs="+", metavar="RUN", help="run ids, or the beginning of one")
+    sync.add_argument("--mode", choices=("offline", "online"), default="offline")
+    add_out(sync)
+    sync.set_defaults(func=run_sync)
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """`train`: one run in this process."""
+    from pipeline.config import resolve
+
+    store = RunStore(args.out / "runs")
+    resolved = resolve(with_full_ids(args.overrides, store))  # before torch: a mistake in a key costs no start-up
+    from pipeline.progress import shown
+    from pipeline.runs.run import execute
+
+    with shown() as progress:
+        record = execute(resolved, store, progress=progress)
+    print(metrics_text(record))
+    print(f"record: {record.path}")
+    return 0
+
+
+def run_config(args: argparse.Namespace) -> int:
+    """`config`: what a run would be."""
+    from pipeline.config import compose, identify, to_yaml
+    from pipeline.errors import UserError
+
+    config = compose(args.overrides)
+    sys.stdout.write(to_yaml(config))
+    try:
+        print(f"# run id: {identify(config).run_id}")
+    except UserError as error:  # the config is sound, the data is not there
+        print(f"# run id: unknown until the data is there ({error})")
+    return 0
+
+
+def run_model(args: argparse.Namespace) -> int:
+    """`model`: the network as a table."""
+    from pipeline.config import compose
+    from pipeline.data.build import space_of
+    from pipeline.models.build import build_generator
+    from pipeline.models.summary import as_text, summarise
+
+    config = compose(args.overrides)
+    generator = build_generator(config.model, space_of(config.data).num_classes, config.data.hw)
+    print(as_text(summarise(generator, config.data.hw, depth=args.depth)))
+    return 0
+
+
+def run_doctor(args: argparse.Namespace) -> int:
+    """`doctor`: is this installation sound?"""
+    from pipeline.commands.doctor import examine
+
+    findings = examine(args.out)
+    for finding in findings:
+        print(f"{'ok     ' if finding.sound else 'PROBLEM'} {finding.what}: {finding.text}")
+    return 0 if all(finding.sound for finding in findings) else 1
+
+
+def run_sync(args: argparse.Namespace) -> int:
+    """`sync`: W&B runs out of records."""
+    from pipeline.config import from_yaml
+    from pipeline.errors import RunFailed
+    from pipeline.runs.tracking import mirror_record
+
+    store = RunStore(args.out / "runs")
+    for record in [store.find(prefix) for prefix in args.runs]:
+        tracking = from_yaml(record.config_yaml).tracking.model_copy(update={"mode": args.mode})
+        problem = mirror_record(record, tracking)
+        if problem:
+            raise RunFailed(f"run {record.id[:10]} could not be mirrored: {problem}")
+        print(f"{record.id[:10]} mirrored ({args.mode})")
+    return 0
+
+
+def with_full_ids(overrides: list[str], store: RunStore) -> list[str]:
+    """Overrides with `init_from=PREFIX` completed to the full id: identities hold no prefixes."""
+    key = "init_from="
+    return [key + store.find(item.removeprefix(key)).id if item.startswith(key) else item for item in overrides]
+
+
+def metrics_text(record: RunRecord) -> str:
+    """The final numbers of a record, one a line, with the untrained state beside."""
+    rows = record.metrics
+    untrained = {(row.name, row.split, row.fingerprint): row.value for row in rows if row.state == "untrained"}
+    lines = [f"{'metric':<24} {'value':>12}  {'untrained':>12}  unit"]
+    for row in rows:
+        if row.state != "trained":
+            continue
+        before = untrained.get((row.name, row.split, row.fingerprint))
+        shown = f"{row.value:12.4g}" if row.value is not None else f"{row.status:>12}"
+        lines.append(
+            f"{row.name:<24} {shown}  {f'{before:12.4g}' if before is not None else '':>12}  {row.unit or row.reason}"
+        )
+    return "\n".join(lines)

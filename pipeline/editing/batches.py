@@ -1,0 +1,39 @@
+"""The batches that edit cases work on: content and reference images, classes taken out where a task asks for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from pipeline.data.batch import Batch, collate
+from pipeline.data.types import Dataset, Sample
+from pipeline.editing.cases import Case
+from pipeline.editing.layouts import filled, inside, nearest_outside
+from pipeline.editing.truth import Renderer
+from pipeline.schema.evaluation import EditTask
+
+
+def load_case_batches(
+    task: EditTask, dataset: Dataset, cases: list[Case], renderer: Renderer | None, device: torch.device
+) -> tuple[Batch, Batch]:
+    """Content and reference images of `cases`; for absent_style the reference is the content without the classes."""
+    classes = dataset.label_space.num_classes
+    contents = [dataset[case.content] for case in cases]
+    removed = task == "absent_style"
+    references = _without(contents, cases, renderer) if removed else [dataset[case.reference] for case in cases]
+    return collate(contents, classes).to(device), collate(references, classes).to(device)
+
+
+def _without(samples: list[Sample], cases: list[Case], renderer: Renderer | None) -> list[Sample]:
+    """Content images with their case's classes taken out: drawn anew where there is a renderer, else each pixel takes the
+    colour of the nearest one outside."""
+    holes = [inside(sample.label, case.classes) for sample, case in zip(samples, cases, strict=True)]
+    labels = np.stack([filled(sample.label, hole) for sample, hole in zip(samples, holes, strict=True)])
+    if renderer is not None:
+        images = renderer.redrawn(cases, labels)
+    else:
+        nearest = [nearest_outside(hole) for hole in holes]
+        images = np.stack([sample.image[at[0], at[1]] for sample, at in zip(samples, nearest, strict=True)])
+    return [
+        Sample(image, label, sample.key, None) for image, label, sample in zip(images, labels, samples, strict=True)
+    ]

@@ -1,0 +1,221 @@
+"""One evaluator for every family: a generator, a data set and a protocol give metric rows.
+
+The stream of images is gone through once, batch by batch, in bounded memory; what each batch contributes is kept on disk while
+the evaluation runs, so a killed one goes on where it stopped. Edits, robustness and diversity follow as stages of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+
+from pipeline.data.batch import Batch, collate
+from pipeline.data.types import Dataset
+from pipeline.errors import RunFailed
+from pipeline.evaluation.context import Context, Splits
+from pipeline.evaluation.groups import build_parts, run_stages
+from pipeline.evaluation.parts.part import Part
+from pipeline.evaluation.resume import Resume, resume_folder
+from pipeline.evaluation.rows import RowMaker
+from pipeline.evaluation.samples import EDIT_COUNT, SampleWriter, edit_pictures
+from pipeline.evaluation.view import reconstruct
+from pipeline.identity import digest
+from pipeline.metrics import cost
+from pipeline.metrics.accumulate import Contribution, Totals
+from pipeline.metrics.cost import peak_memory_gib
+from pipeline.metrics.images import ImageBatch
+from pipeline.models.contract import Generator
+from pipeline.progress import Progress, Quiet
+from pipeline.records.rows import MetricRow
+from pipeline.schema.evaluation import ProtocolConfig
+
+State = Literal["trained", "untrained"]
+PER_IMAGE_COLUMNS = ("key", "metric", "value", "split", "fingerprint")
+# An untrained state is measured to show that training moved it: the groups that cost one pass.
+UNTRAINED_GROUPS = ("reconstruction", "attention")
+# What torch's CPU allocator says when there is no memory, and oneDNN, which gives no reason with it.
+NO_MEMORY = ("can't allocate memory", "could not create a primitive")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one evaluation found."""
+
+    rows: list[MetricRow]
+    per_image: pd.DataFrame  # key, metric, value, split, fingerprint
+
+
+def evaluate(
+    generator: Generator,
+    dataset: Dataset,
+    protocol: ProtocolConfig,
+    *,
+    device: torch.device,
+    state: State = "trained",
+    cache: Path | None = None,
+    samples: Path | None = None,
+    progress: Progress | None = None,
+    splits: Splits | None = None,
+    owner: str = "",
+) -> Evaluation:
+    """Measure `generator` on the first `protocol.images` samples of `dataset`, which is the split `protocol.split`.
+
+    `cache`: folder for reference statistics, the segmenter and the state of an evaluation in progress. `samples`: folder for
+    the pictures of the first images. `splits`: gives the data set of another split, for what needs one; without it such
+    metrics are unavailable. `owner`: whose evaluation this is; runs of one seed start from equal weights, and two that are
+    measured at the same time must not share the state of their evaluation. With state "untrained" only `UNTRAINED_GROUPS`
+    are measured.
+
+    The protocol's batch size is an upper bound: where memory does not hold a batch, the evaluation begins anew with half of it.
+
+    The generator is put into eval mode and back. Raises RunFailed when its output is not finite, and when memory does not hold
+    a single image. torch's and numpy's global random states are left as they were.
+    """
+    reporter = progress or Quiet()
+    was_training = generator.training
+    groups = tuple(g for g in protocol.groups if state == "trained" or g in UNTRAINED_GROUPS)
+    generator.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=_cuda_devices(device)):
+            total = len(dataset) if protocol.images is None else min(protocol.images, len(dataset))
+            while True:
+                resume = Resume(resume_folder(cache, generator, dataset, protocol, groups, total, owner))
+                context = Context(generator, dataset, protocol, groups, total, device, cache, splits, reporter, resume)
+                try:
+                    return _evaluate(context, state, samples)
+                except (RuntimeError, MemoryError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    resume.clear()
+                    protocol = _smaller_batches(protocol, total, reporter, error)
+                    if device.type == "cuda":
+                        torch.cuda.empty_cache()
+    finally:
+        generator.train(was_training)
+        reporter.stop()
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether torch, or a library under it, could not get memory, of a GPU or of the machine."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(complaint in str(error) for complaint in NO_MEMORY)
+
+
+def _smaller_batches(protocol: ProtocolConfig, total: int, reporter: Progress, error: Exception) -> ProtocolConfig:
+    tried = min(protocol.batch_size, total)
+    if tried == 1:
+        raise RunFailed(f"memory does not hold the evaluation of a single image ({error})") from error
+    reporter.say(f"evaluate: memory does not hold batches of {tried} images, going on with {tried // 2}")
+    return protocol.model_copy(update={"batch_size": tried // 2})
+
+
+def _evaluate(context: Context, state: State, samples: Path | None) -> Evaluation:
+    dataset, protocol, groups, total = context.dataset, context.protocol, context.groups, context.total
+    parts = build_parts(context)
+    writer = SampleWriter(samples, dataset.label_space) if samples is not None else None
+    totals, throughput = _stream(context, parts, writer)
+    data = {
+        "images": digest("".join(str(value) for value in totals.stacked("each/content"))),
+        "label_space": dataset.label_space.name,
+        "size": [dataset.height, dataset.width],
+    }
+    make = RowMaker(protocol.name, protocol.split, state, data)
+    rows: list[MetricRow] = []
+    for part in parts:
+        rows += part.rows(totals, make)
+    if "cost" in groups:
+        rows += _cost_rows(context, make, throughput)
+    keys = list(dataset.keys[:total])
+    frames = [per_image_frame(keys, totals.each(), make)]
+    stage_rows, stage_frames = run_stages(context, make)
+    rows += stage_rows
+    frames += stage_frames
+    if writer is not None:
+        if "editing" in groups:
+            for picture in edit_pictures(context, range(min(EDIT_COUNT, total))):
+                writer.add_edit(picture)
+        writer.finish()
+    context.resume.clear()
+    kept = [frame for frame in frames if len(frame)]
+    per_image = pd.concat(kept, ignore_index=True) if kept else pd.DataFrame(columns=list(PER_IMAGE_COLUMNS))
+    return Evaluation(rows, per_image)
+
+
+def _stream(context: Context, parts: list[Part], writer: SampleWriter | None) -> tuple[Totals, cost.Throughput]:
+    """One pass over the images: every part's contributions, in order."""
+    totals, throughput = Totals(), cost.Throughput()
+    size, dataset = context.protocol.batch_size, context.dataset
+    context.progress.start("evaluate", context.total)
+    for number, start in enumerate(range(0, context.total, size)):
+        stop = min(start + size, context.total)
+        stored = context.resume.get("stream", number)
+        pictures_wanted = writer is not None and start < writer.count
+        if stored is None or pictures_wanted:
+            batch = collate([dataset[i] for i in range(start, stop)], dataset.label_space.num_classes)
+            view = reconstruct(context.generator, batch, context.device, start)
+            throughput.add(len(batch.keys), view.seconds)
+            if writer is not None:
+                writer.add(view)
+            if stored is None:
+                stored = {"each/content": content_digests(batch)}
+                for part in parts:
+                    stored.update(part.measure(view))
+                context.resume.put("stream", number, stored)
+        totals.add(stored)
+        context.progress.update(stop)
+    context.progress.stop()
+    return totals, throughput
+
+
+def per_image_frame(keys: list[str], each: Contribution, make: RowMaker) -> pd.DataFrame:
+    """Tidy per-image values of every `each/` array that has a row of the same name."""
+    frames = [
+        pd.DataFrame(
+            {"key": keys, "metric": name, "value": values.astype(float), "split": make.split,
+             "fingerprint": make.fingerprints[name]}
+        )
+        for name, values in each.items()
+        if name in make.fingerprints
+    ]  # fmt: skip
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(PER_IMAGE_COLUMNS))
+
+
+def content_digests(batch: Batch) -> np.ndarray:
+    """(N,) text digests of image and label of each sample, as 8-bit and 16-bit values: what was measured on."""
+    images = ImageBatch(batch.image, "signed").uint8()
+    labels = batch.label.cpu().numpy().astype("<i2")
+    return np.array(
+        [
+            hashlib.sha256(image.tobytes() + label.tobytes()).hexdigest()
+            for image, label in zip(images, labels, strict=True)
+        ]
+    )
+
+
+def _cost_rows(context: Context, make: RowMaker, throughput: cost.Throughput) -> list[MetricRow]:
+    """Parameters, FLOPs, latency, throughput and memory; they belong to no split."""
+    generator, device = context.generator, context.device
+    sample = collate([context.dataset[0]], context.dataset.label_space.num_classes).to(device)
+    where = {"hardware": cost.hardware(device)}
+    bare = RowMaker(make.protocol, "", make.state, {"size": make.data["size"], "label_space": make.data["label_space"]})
+    speed = throughput.images_per_s()
+    return [
+        bare.ok("params", cost.parameter_count(generator), 1),
+        bare.ok("flops_per_image", cost.flops_per_image(generator, sample.image, sample.mask), 1),
+        bare.ok("latency_ms", cost.latency_ms(generator, sample.image, sample.mask), 1, **where),
+        bare.unavailable("eval_images_per_s", "every batch was measured by an earlier, interrupted attempt", **where)
+        if speed is None
+        else bare.ok("eval_images_per_s", speed, context.total, batch_size=context.protocol.batch_size, **where),
+        bare.ok("peak_mem_gib", peak_memory_gib(device.type), 1, **where),
+    ]
+
+
+def _cuda_devices(device: torch.device) -> list[torch.device]:
+    return [device] if device.type == "cuda" else []

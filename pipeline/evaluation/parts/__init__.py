@@ -1,0 +1,1 @@
+"""Parts of an evaluation: what is measured over the stream of images, group by group."""

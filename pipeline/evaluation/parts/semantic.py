@@ -1,0 +1,90 @@
+"""A segmenter's view of generated and real images over the stream; real images are the ceiling beside every number."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.content import content_digest
+from pipeline.errors import UserError
+from pipeline.evaluation.context import Context
+from pipeline.evaluation.rows import RowMaker
+from pipeline.evaluation.view import View
+from pipeline.identity import canonical_json, digest
+from pipeline.metrics.accumulate import Contribution, Totals
+from pipeline.metrics.images import ImageBatch
+from pipeline.metrics.segmentation import Confusion
+from pipeline.records import atomic
+from pipeline.records.rows import MetricRow
+
+
+class SemanticPart:
+    """`seg_miou`, `seg_accuracy`, `seg_iou_<class>` and the same with `_real`."""
+
+    def __init__(self, context: Context) -> None:
+        self.space = context.dataset.label_space
+        self.segmenter, self.reason = context.segmenter()
+        self.stored: Path | None = None  # what the segmenter makes of the real images: the same for every run
+        if self.segmenter is not None and context.cache is not None:
+            content = content_digest(context.dataset, context.total, context.cache)
+            key = digest(canonical_json(["real confusion", self.segmenter.digest, self.space.unknown, content]))
+            self.stored = context.cache / "reference" / f"{key[:32]}.npy"
+        self.real = _load(self.stored, self.space.num_classes)
+
+    def measure(self, view: View) -> Contribution:
+        """Confusion counts on outputs and on targets."""
+        if self.segmenter is None:
+            return {}
+        found: Contribution = {}
+        judged = {"output": view.output} | ({"real": view.target} if self.real is None else {})
+        for name, images in judged.items():
+            confusion = Confusion(self.space.num_classes, self.space.unknown)
+            confusion.update(self.segmenter.labels(_eight_bit(images)), view.label)
+            found[f"sum/seg_{name}"] = confusion.counts.numpy()
+        return found
+
+    def rows(self, totals: Totals, make: RowMaker) -> list[MetricRow]:
+        """Whole-set scores, then every class that occurs in the labels."""
+        if self.segmenter is None:
+            names = ("seg_miou", "seg_accuracy", "seg_miou_real", "seg_accuracy_real")
+            return [make.unavailable(name, self.reason) for name in names]
+        rows: list[MetricRow] = []
+        settings: dict[str, Any] = {"segmenter": self.segmenter.digest, "ignored": self.space.unknown, "resize": "none"}
+        output = totals.sums["sum/seg_output"]
+        real = totals.sums.get("sum/seg_real", np.zeros_like(output)) if self.real is None else self.real
+        if real.sum() != output.sum():  # the same pixels were judged
+            raise UserError(
+                "cache/reference was emptied while this evaluation was interrupted: remove cache/evaluating too"
+            )
+        if self.real is None and self.stored is not None:
+            buffer = io.BytesIO()
+            np.save(buffer, real, allow_pickle=False)
+            atomic.write_bytes(self.stored, buffer.getvalue())
+        for counts, suffix in ((output, ""), (real, "_real")):
+            confusion = Confusion.of(counts)
+            pixels_from = len(totals.stacked("each/content"))
+            rows.append(make.ok(f"seg_miou{suffix}", confusion.mean_iou(), pixels_from, **settings))
+            rows.append(make.ok(f"seg_accuracy{suffix}", confusion.accuracy(), pixels_from, **settings))
+            for class_name, value in zip(self.space.classes, confusion.iou(), strict=True):
+                if not math.isnan(value):
+                    rows.append(make.ok(f"seg_iou{suffix}_{class_name}", value, pixels_from, **settings))
+        return rows
+
+
+def _load(path: Path | None, num_classes: int) -> NDArray[np.int64] | None:
+    """Stored counts (K,K), None where there are none or they cannot be read."""
+    try:
+        counts: NDArray[np.int64] | None = None if path is None else np.load(path, allow_pickle=False)
+    except (OSError, ValueError):
+        return None
+    return counts if counts is not None and counts.shape == (num_classes, num_classes) else None
+
+
+def _eight_bit(images: ImageBatch) -> ImageBatch:
+    """Real images come from 8-bit files: generated ones are judged on the same grid."""
+    return images.quantised()

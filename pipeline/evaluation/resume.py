@@ -1,0 +1,81 @@
+"""The state of an evaluation in progress, kept on disk so that a killed one goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.data.types import Dataset
+from pipeline.identity import canonical_json, digest
+from pipeline.metrics.accumulate import Contribution
+from pipeline.models.contract import Generator
+from pipeline.records import atomic
+from pipeline.schema.evaluation import ProtocolConfig
+
+
+def resume_folder(
+    cache: Path | None,
+    generator: Generator,
+    dataset: Dataset,
+    protocol: ProtocolConfig,
+    groups: tuple[str, ...],
+    total: int,
+    owner: str,
+) -> Path | None:
+    """Where the state of this very evaluation is kept: named by owner, weights, data keys, protocol and groups."""
+    if cache is None:
+        return None
+    weights = hashlib.sha256(type(generator).__qualname__.encode())
+    for name, tensor in sorted(generator.state_dict().items()):
+        weights.update(name.encode())
+        weights.update(tensor.detach().cpu().contiguous().view(-1).to(torch.float32).numpy().tobytes())
+    name = digest(
+        canonical_json(
+            [owner, weights.hexdigest(), list(dataset.keys[:total]), [dataset.height, dataset.width], dataset.label_space.name,
+             protocol.digest, protocol.batch_size, list(groups)]
+        )
+    )  # fmt: skip
+    return cache / "evaluating" / name[:32]
+
+
+class Resume:
+    """Contributions on disk while an evaluation runs, under a digest of everything they depend on; None folder: nowhere."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+
+    def get(self, stage: str, index: int) -> Contribution | None:
+        """The stored contribution of batch `index` of `stage`, or None; an unreadable file counts as absent."""
+        if self.folder is None:
+            return None
+        path = self._path(stage, index)
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                return {key.replace("|", "/"): archive[key] for key in archive.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def put(self, stage: str, index: int, contribution: Contribution) -> None:
+        """Store a contribution atomically."""
+        if self.folder is None:
+            return
+        buffer = io.BytesIO()
+        np.savez(buffer, **{key.replace("/", "|"): value for key, value in contribution.items()})  # type: ignore[arg-type]
+        atomic.write_bytes(self._path(stage, index), buffer.getvalue(), durable=False)
+
+    def clear(self) -> None:
+        """Remove everything stored: the evaluation is complete and its rows are about to be written."""
+        if self.folder is None or not self.folder.is_dir():
+            return
+        for path in self.folder.glob("*.npz"):
+            path.unlink(missing_ok=True)
+        self.folder.rmdir()
+
+    def _path(self, stage: str, index: int) -> Path:
+        assert self.folder is not None, "paths exist only with a folder"
+        return self.folder / f"{stage}_{index:06d}.npz"

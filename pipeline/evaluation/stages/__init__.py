@@ -1,0 +1,1 @@
+"""Stages of an evaluation: what follows the stream of images and generates pictures of its own."""

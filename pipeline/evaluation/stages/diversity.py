@@ -1,0 +1,91 @@
+"""Spread between samples of one layout: higher is more diverse, under names no reconstruction metric has."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from pipeline.data.batch import Batch, collate
+from pipeline.evaluation.context import Context
+from pipeline.evaluation.rows import RowMaker
+from pipeline.evaluation.view import as_images
+from pipeline.metrics import reconstruction
+from pipeline.metrics.accumulate import Totals
+from pipeline.metrics.images import ImageBatch
+from pipeline.metrics.perceptual import SMALLEST_SIDE, Lpips, PerceptualDistance
+from pipeline.models.contract import Generator
+from pipeline.records.rows import MetricRow
+from pipeline.weights import WeightsMissing
+
+NAMES = ("pixel_div", "lpips_div_alex")
+
+
+def diversity_stage(context: Context, make: RowMaker) -> tuple[list[MetricRow], list[pd.DataFrame]]:
+    """`pixel_div` and `lpips_div_alex` for families that sample styles."""
+    if not context.generator.capabilities.sampling:
+        return [make.not_applicable(name, "the family does not sample styles") for name in NAMES], []
+    cfg = context.protocol.diversity
+    total = min(cfg.images, context.total)
+    lpips: PerceptualDistance | None = None
+    missing = f"images are smaller than {SMALLEST_SIDE} pixels"
+    if min(context.dataset.height, context.dataset.width) >= SMALLEST_SIDE:
+        try:
+            lpips = Lpips("alex", context.protocol.weights_dir, context.device)
+        except WeightsMissing as error:
+            missing = str(error)
+    totals = Totals()
+    context.progress.start("diversity", total)
+    for index in range(total):
+        stored = context.resume.get("diversity", index)
+        if stored is None:
+            batch = collate([context.dataset[index]], context.num_classes).to(context.device)
+            images = sampled_images(context.generator, batch, cfg.samples, seed=cfg.seed + index)
+            stored = {"each/pixel_div": np.array([pairwise_pixel(images)])}
+            if lpips is not None:
+                stored["each/lpips_div_alex"] = np.array([pairwise_perceptual(images, lpips)])
+            context.resume.put("diversity", index, stored)
+        totals.add(stored)
+        context.progress.update(index + 1)
+    context.progress.stop()
+    settings: dict[str, Any] = {"samples": cfg.samples, "seed": cfg.seed, "aggregation": "mean over layouts and pairs"}
+    found = totals.each()
+    rows = [make.ok("pixel_div", float(found["pixel_div"].mean()), total, **settings)]
+    if lpips is None:
+        rows.append(make.unavailable("lpips_div_alex", missing))
+    else:
+        value = float(found["lpips_div_alex"].mean())
+        rows.append(make.ok("lpips_div_alex", value, total, weights=lpips.weights_digest, **settings))
+    return rows, []
+
+
+def sampled_images(generator: Generator, batch: Batch, samples: int, *, seed: int) -> ImageBatch:
+    """`samples` images (samples,3,H,W) of the one layout in `batch`, from noise drawn on the CPU with `seed`."""
+    width = generator.capabilities.noise_width
+    noise = torch.randn(samples, width, generator=torch.Generator().manual_seed(seed)).to(batch.image.device)
+    mask = batch.mask.expand(samples, -1, -1, -1)
+    return as_images(generator.synthesize(mask, generator.sample_style(mask, noise), attention=False).image)
+
+
+def pairwise_pixel(images: ImageBatch) -> float:
+    """Mean RMSE over all pairs, range 1; 0 when all samples are equal."""
+    first, second = _pairs(images)
+    return float(reconstruction.rmse(first, second).mean())
+
+
+def pairwise_perceptual(images: ImageBatch, metric: PerceptualDistance) -> float:
+    """Mean perceptual distance over all pairs."""
+    first, second = _pairs(images)
+    return float(metric.distance(first, second).mean())
+
+
+def _pairs(images: ImageBatch) -> tuple[ImageBatch, ImageBatch]:
+    index: NDArray[np.intp] = np.array(list(combinations(range(len(images)), 2)))
+    return (
+        ImageBatch(images.tensor[index[:, 0]], images.range),
+        ImageBatch(images.tensor[index[:, 1]], images.range),
+    )

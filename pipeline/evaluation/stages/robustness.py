@@ -1,0 +1,84 @@
+"""Mask noise at graded levels, and what reconstruction loses under it (paper: robustness to mask noise).
+
+Both the style encoder and the generator see the damaged mask; the target is the untouched photo. Damage is a function of
+(seed, kind, level, image), the same for every family, and never leaves a pixel without a class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.data.batch import Batch, collate
+from pipeline.evaluation.context import Context
+from pipeline.evaluation.mask_noise import damaged_batch
+from pipeline.evaluation.rows import RowMaker
+from pipeline.evaluation.view import reconstruct
+from pipeline.metrics import reconstruction
+from pipeline.metrics.accumulate import Totals
+from pipeline.records.rows import MetricRow
+
+
+def robustness_stage(context: Context, make: RowMaker) -> tuple[list[MetricRow], list[pd.DataFrame]]:
+    """Curve points `robust_<metric>_<kind>_<level>`, areas `robust_<metric>_area_<kind>` and their mean over kinds."""
+    cfg = context.protocol.robustness
+    total = min(cfg.images, context.total)
+    size = context.protocol.batch_size
+    levels = (0.0, *cfg.levels)
+    totals = Totals()
+    context.progress.start("robustness", total)
+    for number, start in enumerate(range(0, total, size)):
+        stop = min(start + size, total)
+        stored = context.resume.get("robustness", number)
+        if stored is None:
+            stored = _measure(context, start, stop)
+            context.resume.put("robustness", number, stored)
+        totals.add(stored)
+        context.progress.update(stop)
+    context.progress.stop()
+    rows: list[MetricRow] = []
+    common: dict[str, Any] = {"seed": cfg.seed, "aggregation": "mean over images"}
+    values = {name: float(array.mean()) for name, array in totals.each().items()}
+    for metric in ("psnr", "ssim"):
+        if f"{metric}_clean" not in values:
+            rows.append(make.not_applicable(f"robust_{metric}_area", "images are smaller than the SSIM window"))
+            continue
+        areas = []
+        for kind in cfg.kinds:
+            curve = [values[f"{metric}_clean"], *(values[f"{metric}_{kind}_{level:g}"] for level in cfg.levels)]
+            for level, value in zip(levels, curve, strict=True):  # level 0, the clean mask, begins every curve
+                rows.append(
+                    make.ok(f"robust_{metric}_{kind}_{level:g}", value, total, kind=kind, level=level, **common)
+                )
+            areas.append(area(levels, curve))
+            rows.append(
+                make.ok(f"robust_{metric}_area_{kind}", areas[-1], total, kind=kind, levels=list(levels), **common)
+            )
+        mean = float(np.mean(areas))
+        rows.append(make.ok(f"robust_{metric}_area", mean, total, kinds=list(cfg.kinds), levels=list(levels), **common))
+    return rows, []
+
+
+def area(levels: Sequence[float], values: Sequence[float]) -> float:
+    """Area under the piecewise linear curve over its width: the mean value between the first and the last level."""
+    x, y = np.asarray(levels), np.asarray(values)
+    return float((np.diff(x) * (y[1:] + y[:-1]) / 2).sum() / (x[-1] - x[0]))
+
+
+def _measure(context: Context, start: int, stop: int) -> dict[str, NDArray]:
+    cfg = context.protocol.robustness
+    clean = collate([context.dataset[i] for i in range(start, stop)], context.num_classes)
+    variants: list[tuple[str, Batch]] = [("clean", clean)]
+    for kind in cfg.kinds:
+        variants += [(f"{kind}_{level:g}", damaged_batch(clean, kind, level, seed=cfg.seed)) for level in cfg.levels]
+    found: dict[str, NDArray] = {}
+    for name, batch in variants:
+        view = reconstruct(context.generator, batch, context.device, start)
+        found[f"each/psnr_{name}"] = reconstruction.psnr(view.output, view.target).cpu().numpy()
+        if min(batch.image.shape[-2:]) >= reconstruction.SSIM_WINDOW:
+            found[f"each/ssim_{name}"] = reconstruction.ssim(view.output, view.target).cpu().numpy()
+    return found

@@ -1,0 +1,147 @@
+"""What every metric is: unit, direction, version, and one line that enters its fingerprint.
+
+A change of a metric's arithmetic raises its version, so that old and new numbers cannot share a column. Names carry what is
+easily confused: reconstruction LPIPS and diversity LPIPS are different metrics, `fd_seg` is not FID.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline.errors import UserError, nearest
+from pipeline.records.rows import Direction
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """One metric; rows named `<name>_<suffix>` (a level, a class, a task) share the spec of `<name>`."""
+
+    name: str
+    unit: str
+    direction: Direction
+    version: int
+    definition: str
+
+
+def _spec(name: str, unit: str, direction: Direction, definition: str, version: int = 1) -> MetricSpec:
+    return MetricSpec(name, unit, direction, version, definition)
+
+
+_SPECS = (
+    _spec("psnr", "dB", "max", "mean over images of 20 log10(1/RMSE), range 1, at most 100 dB"),
+    _spec(
+        "ssim", "", "max", "mean over images; Wang 2004: Gaussian 11, sigma 1.5, K 0.01/0.03, range 1, valid windows"
+    ),
+    _spec(
+        "ssim_range2", "", "max", "as ssim with data range 2 on [0,1] images: only beside numbers published that way"
+    ),
+    _spec("rmse", "", "min", "mean over images of the root mean squared error, range 1"),
+    _spec("lpips_recon_alex", "", "min", "LPIPS 0.1, AlexNet, output against target, signed range"),
+    _spec("lpips_recon_vgg", "", "min", "LPIPS 0.1, VGG-16, output against target, signed range"),
+    _spec("dists", "", "min", "DISTS, VGG-16 with L2 pooling, output against target, unit range, no resize"),
+    _spec("fid", "", "min", "Frechet distance, float64 symmetric eigenvalues; clean-fid resize and Inception features"),
+    _spec("kid_x1000", "", "min", "1000 x unbiased cubic-kernel MMD over seeded subsets; clean-fid features"),
+    _spec("fd_seg", "", "min", "Frechet distance in standardised features of the project's own segmenter: not FID"),
+    _spec(
+        "kd_seg_x1000",
+        "",
+        "min",
+        "1000 x cubic-kernel MMD in standardised features of the project's own segmenter: not KID",
+    ),
+    _spec("fid_floor", "", "none", "as fid between two halves of the real images: what zero looks like at this n"),
+    _spec("fid_low", "", "none", "2.5 % quantile of fid over resampled generated images"),
+    _spec("fid_high", "", "none", "97.5 % quantile of fid over resampled generated images"),
+    _spec("kid_x1000_floor", "", "none", "as kid_x1000 between two halves of the real images"),
+    _spec(
+        "fd_seg_floor", "", "none", "as fd_seg between two halves of the real images: what zero looks like at this n"
+    ),
+    _spec("fd_seg_low", "", "none", "2.5 % quantile of fd_seg over resampled generated images"),
+    _spec("fd_seg_high", "", "none", "97.5 % quantile of fd_seg over resampled generated images"),
+    _spec("kd_seg_x1000_floor", "", "none", "as kd_seg_x1000 between two halves of the real images"),
+    _spec("seg_miou", "", "max", "mean IoU of a segmenter on generated images over classes in the labels"),
+    _spec("seg_miou_real", "", "none", "as seg_miou on the real images: the ceiling"),
+    _spec("seg_accuracy", "", "max", "pixel accuracy of a segmenter on generated images"),
+    _spec("seg_accuracy_real", "", "none", "as seg_accuracy on the real images: the ceiling"),
+    _spec("seg_iou", "", "max", "IoU of one class of a segmenter on generated images"),
+    _spec("seg_iou_real", "", "none", "as seg_iou on the real images: the ceiling"),
+    _spec(
+        "attention_miou", "", "max", "mean IoU of argmax attention with the nearest-resized mask, classes in the labels"
+    ),
+    _spec("attention_leakage", "", "min", "mean probability outside the own class, softmax of head-averaged logits"),
+    _spec("attention_entropy", "", "min", "mean entropy over ln K, softmax of head-averaged logits"),
+    _spec("lpips_div_alex", "", "max", "mean LPIPS 0.1 AlexNet between samples of one layout"),
+    _spec("pixel_div", "", "max", "mean RMSE between samples of one layout, range 1"),
+    _spec("params", "", "none", "number of generator parameters used in evaluation"),
+    _spec("flops_per_image", "FLOP", "min", "encode and synthesize one image; a multiply-add counts as 2"),
+    _spec("latency_ms", "ms", "min", "median wall time of encode and synthesize at batch 1"),
+    _spec(
+        "eval_images_per_s",
+        "images/s",
+        "max",
+        "encode and synthesize at the protocol's batch size, first batch left out",
+    ),
+    _spec(
+        "peak_mem_gib", "GiB", "min", "high-water mark of the process so far: resident (CPU) or allocated (CUDA)", 2
+    ),  # 1 also counted the process that had started it
+    # Editing tasks: rows are named `<spec>_<task>`.
+    _spec("edit_psnr", "dB", "max", "PSNR of the edited image against the ground-truth edit"),
+    _spec("edit_ssim", "", "max", "SSIM of the edited image against the ground-truth edit"),
+    _spec("edit_lpips_alex", "", "min", "LPIPS 0.1 AlexNet of the edited image against the ground-truth edit"),
+    _spec("edit_region_error", "", "min", "RMSE inside the edited region against the ground-truth edit, range 1"),
+    _spec(
+        "edit_light_consistency",
+        "",
+        "max",
+        "d_r/(d_t+d_r) in the region, d_t, d_r: RMSE to the edit under the target's, the reference's light",
+    ),
+    _spec(
+        "edit_outside_change", "", "min", "RMSE between edit and own reconstruction outside the edited region, range 1"
+    ),
+    _spec(
+        "edit_style_distance",
+        "",
+        "min",
+        "RMS difference of colour means and deviations to the style's source, mean over the edited classes",
+    ),
+    _spec("edit_mask_agreement", "", "max", "mean IoU of a segmenter on the edited image with the edited mask"),
+    _spec("edit_smoothness", "", "max", "evenness of the steps of an interpolation: smallest step over largest"),
+    # Robustness: rows are named `<spec>_<kind>`.
+    _spec("robust_psnr", "dB", "max", "PSNR under mask noise of the given kind and level"),
+    _spec("robust_ssim", "", "max", "SSIM under mask noise of the given kind and level"),
+    _spec("robust_psnr_area", "dB", "max", "area under the PSNR curve over noise level, divided by its width"),
+    _spec("robust_ssim_area", "", "max", "area under the SSIM curve over noise level, divided by its width"),
+)
+SPECS: dict[str, MetricSpec] = {spec.name: spec for spec in _SPECS}
+
+
+def spec_of(row_name: str) -> MetricSpec:
+    """The spec behind a row name: the longest spec name that the row name equals or extends with `_<suffix>`.
+
+    Raises KeyError when no spec fits.
+    """
+    if row_name in SPECS:
+        return SPECS[row_name]
+    fitting = [name for name in SPECS if row_name.startswith(f"{name}_")]
+    if not fitting:
+        raise KeyError(f"no metric is called {row_name!r}")
+    return SPECS[max(fitting, key=len)]
+
+
+TRAINING_METRICS = ("train_images_per_s", "train_device_hours")  # rows that training writes, not evaluation
+
+
+# Rows that describe the process a run was trained in: evaluating it later, in another process, does not change them.
+OF_THE_TRAINING_PROCESS = (*TRAINING_METRICS, "peak_mem_gib")
+
+
+def refuse_unknown_metrics(names: Iterable[str], where: str) -> None:
+    """Raise UserError for a name that no metric row can have."""
+    for name in names:
+        if name in TRAINING_METRICS:
+            continue
+        try:
+            spec_of(name)
+        except KeyError as error:
+            known = [*SPECS, *TRAINING_METRICS]
+            raise UserError(f"{where}: unknown metric {name!r}{nearest(name, known)}") from error

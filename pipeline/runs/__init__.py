@@ -1,0 +1,1 @@
+"""The life of a run: everything that computes into a record."""

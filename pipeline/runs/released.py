@@ -1,0 +1,81 @@
+"""Released weights as run records: the authors' own networks stand in tables beside the ones trained here (kind "released")."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline import provenance
+from pipeline.config import compose, to_yaml
+from pipeline.data import data_fingerprint
+from pipeline.data.build import space_of
+from pipeline.errors import UserError
+from pipeline.identity import digest, identity_text
+from pipeline.models.interop import load_release
+from pipeline.records import RunRecord, RunStore, atomic
+from pipeline.records.store import SCHEMA_VERSION, now
+from pipeline.runs import checkpoint
+
+
+def import_release(
+    family: str, file: Path, encoder: Path | None, overrides: Sequence[str], store: RunStore
+) -> RunRecord:
+    """Turn a downloaded checkpoint (`latest_net_G.pth` and friends) into a finished record without metrics.
+
+    `encoder`: SPADE's image encoder, which the release keeps in a file of its own. `overrides` choose the data the record is
+    to be evaluated on, as for a run. The same file on the same data is the same record. Raises UserError for a file that is
+    not plain tensors (nothing in it is executed), a key that does not fit, or data with another number of classes.
+    """
+    state, weights = read_tensors(file)
+    encoder_state, encoder_weights = read_tensors(encoder) if encoder is not None else (None, "")
+    generator = load_release(family, state, encoder=encoder_state)
+    config = compose([f"model={family}", "preset=paper", *overrides])
+    classes = space_of(config.data).classes
+    if generator.num_classes != len(classes):
+        raise UserError(
+            f"{file} was trained on {generator.num_classes} classes; data={config.data.name} has {len(classes)} "
+            "(choose the data set of the release, for instance data=celebamask_hq data.root=DIR)"
+        )
+    config = config.model_copy(update={"model": generator.config})
+    fingerprint = data_fingerprint(config.data)
+    text = identity_text(
+        config.model_dump(mode="json"), fingerprint, SCHEMA_VERSION, weights=digest(weights + encoder_weights)
+    )
+    record = store.record(digest(text))
+    with record.writing():
+        record.create(text, to_yaml(config))
+        record.begin_attempt("released")
+        record.update_provenance(
+            **provenance.code_version(),
+            started=now(),
+            ended=now(),
+            versions=provenance.versions(),
+            host=provenance.host_facts(),
+            data={**fingerprint, "class_names": list(classes)},
+            released={"file": file.name, "sha256": weights, "encoder_sha256": encoder_weights or None},
+        )
+        checkpoint.save(record, checkpoint.FINAL, {"iteration": 0, "generator": generator.state_dict()})
+        record.end_attempt("finished")
+    return record
+
+
+def read_tensors(file: Path) -> tuple[dict[str, torch.Tensor], str]:
+    """State dict and sha256 of a downloaded file. Untrusted: only plain tensors are read, all else is refused."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {atomic.reason(error)}") from error
+    try:
+        value: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"{file} is refused: it is not a file of plain tensors ({type(error).__name__})") from error
+    if not isinstance(value, dict) or not all(
+        isinstance(key, str) and isinstance(item, torch.Tensor) for key, item in value.items()
+    ):
+        raise UserError(f"{file} is refused: it holds something other than a state dict of tensors")
+    return value, hashlib.sha256(data).hexdigest()

@@ -1,0 +1,327 @@
+"""The way of one run: record -> data -> networks -> training -> evaluation -> record.
+
+`execute` starts, resumes or recognises as finished the run that a resolved config names. A kill at any instant leaves a record
+that reads; calling `execute` again continues from the newest sound checkpoint and, on CPU, gives bit-identical results.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+
+from pipeline import provenance
+from pipeline.config import ResolvedRun, to_yaml
+from pipeline.data import Dataset, Split, build_dataset
+from pipeline.data.batch import Batch
+from pipeline.data.loader import batches, batches_per_epoch
+from pipeline.errors import RunFailed, UserError
+from pipeline.evaluation.validation import quick_validation
+from pipeline.metrics.cost import peak_memory_gib
+from pipeline.models.build import build_generator
+from pipeline.models.contract import Generator
+from pipeline.models.discriminator import build_discriminator
+from pipeline.progress import Progress
+from pipeline.records import MetricRow, RunRecord, RunStore
+from pipeline.records.store import SHORT_ID, now
+from pipeline.runs import checkpoint
+from pipeline.runs.checkpoint import load_first_stage
+from pipeline.runs.evaluation import evaluate_record
+from pipeline.runs.preemption import Preempted, Stoppable, StopRequest, stop_signals
+from pipeline.runs.tracking import Mirror
+from pipeline.training.devices import choose_device, device_name, norms_in_effect, set_numerics
+from pipeline.training.distributed import World, join
+from pipeline.training.trainer import Trainer, step_seed
+
+HEARTBEAT_S = 5.0
+
+# Called after each validation with (iteration, its numbers); True ends the run as "pruned".
+OnValidation = Callable[[int, dict[str, float]], bool]
+
+
+def execute(
+    resolved: ResolvedRun, store: RunStore, *, progress: Progress, on_validation: OnValidation | None = None
+) -> RunRecord:
+    """Run, resume or reuse the run of `resolved` and return its record.
+
+    Raises `Locked` when another process is running it, UserError for what the user can mend, RunFailed when the run failed on
+    its own (diverged), Preempted when SIGTERM or SIGUSR1 stopped it at a checkpoint.
+    """
+    device = choose_device(resolved.config.device)
+    world = join(device)
+    record = store.record(resolved.run_id)
+    protocol = resolved.config.protocol
+    if resolved.is_complete(record):
+        progress.say(f"run {record.id[:SHORT_ID]} is finished already: reused")
+        return record
+    splits: dict[Split, Dataset] = {}  # an empty or broken split is refused before anything is written
+    for split in ("train", "val", protocol.split):
+        splits[split] = build_dataset(resolved.config.data, split, record.cache)
+    with record.writing() if world.main else nullcontext():
+        if record.state == "finished":
+            if world.main:
+                generator, config = checkpoint.load_generator(record, device)
+                evaluate_record(record, config, generator, protocol, device, progress)
+            world.barrier()
+            return record
+        if world.main:
+            record.create(resolved.identity, to_yaml(resolved.config))
+        with stop_signals() as stop:
+            try:
+                Run(resolved, record, splits, progress, on_validation, stop, device, world).go()
+            except BaseException as error:
+                if world.main:
+                    record.end_attempt(*_ending(error))
+                raise
+    return record
+
+
+def _ending(error: BaseException) -> tuple[str, str]:
+    """State and reason of an attempt that ended with `error`."""
+    if isinstance(error, Preempted):
+        return "preempted", str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "preempted", "interrupted from the keyboard"
+    if isinstance(error, Diverged):
+        return "diverged", str(error)
+    if isinstance(error, (UserError, RunFailed)):
+        return "failed", str(error)
+    return "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+
+
+class Diverged(RunFailed):
+    """A loss is not finite any more."""
+
+
+class Run:
+    """One attempt at one run."""
+
+    def __init__(
+        self,
+        resolved: ResolvedRun,
+        record: RunRecord,
+        splits: dict[Split, Dataset],
+        progress: Progress,
+        on_validation: OnValidation | None,
+        stop: StopRequest,
+        device: torch.device,
+        world: World,
+    ) -> None:
+        self.cfg = cfg = resolved.config
+        self.record = record
+        self.progress = progress
+        self.on_validation = on_validation
+        self.stop = stop
+        self.measuring = Stoppable(progress, stop)
+        self.device, self.world = device, world
+        set_numerics(cfg, self.device)
+        self.train_data, self.val_data = splits["train"], splits["val"]
+        space = self.train_data.label_space
+        torch.manual_seed(step_seed(cfg.seed, 0) ^ 1)  # initial weights: a function of the seed alone
+        generator = build_generator(cfg.model, space.num_classes, cfg.data.hw)
+        if cfg.loss.attention.enabled and not generator.capabilities.attention:
+            raise UserError("loss.attention is on, but this model has no attention maps; add loss.attention.kind=off")
+        self.generator = generator.to(self.device)
+        self.trainer: Trainer | None = None  # None: a rule without parameters, nothing to train
+        self.iterations = 0
+        if generator.capabilities.learned:
+            self.iterations = cfg.train.total_iterations(len(self.train_data))
+            discriminator = build_discriminator(cfg.discriminator, space.num_classes)
+            if cfg.init_from is not None:
+                load_first_stage(RunStore(record.path.parent).record(cfg.init_from), generator, discriminator)
+            self.trainer = Trainer(
+                cfg, generator, discriminator, iterations=self.iterations, device=self.device, world=world
+            )
+        self.data_facts = {**resolved.data, "class_names": list(space.classes), "train_images": len(self.train_data)}
+        self.step_seconds = 0.0
+        self.mirror: Mirror | None = None
+
+    def go(self) -> None:
+        """The whole attempt; leaves the record finished (or pruned). Of several processes, only the main one writes."""
+        if not self.world.main:
+            if self.trainer is not None:
+                self._begin_or_resume(self.trainer)
+                self._train(self.trainer)
+            self.world.barrier()
+            return
+        record, cfg = self.record, self.cfg
+        record.begin_attempt("rule" if self.trainer is None else "trained")
+        began = time.monotonic()
+        earlier_s = float(record.provenance.get("wall_seconds", 0.0))
+        self._record_start()
+        if self.trainer is not None:
+            self._begin_or_resume(self.trainer)
+        attempt = len(record.status["attempts"])
+        self.mirror = Mirror(cfg.tracking, record, record.identity["config"], attempt=attempt, group=record.id[:24])
+        try:
+            pruned = self.trainer is not None and self._train(self.trainer)
+            if not pruned:
+                evaluate_record(record, cfg, self._evaluated, cfg.protocol, self.device, self.measuring)
+                record.add_metrics(self._cost_rows())
+            self.mirror.summarise(record.metrics)
+        finally:
+            self.progress.stop()
+            problem = self.mirror.finish()
+            record.update_provenance(
+                ended=now(),
+                wall_seconds=earlier_s + time.monotonic() - began,
+                device_seconds=self.step_seconds * self.world.size,
+                images_seen=self._iteration * cfg.train.batch_size,
+                peak_mem_gib=peak_memory_gib(self.device.type),
+                tracking={"mode": cfg.tracking.mode, "problem": problem},
+            )
+        if pruned:  # what it takes to go on stays, for a study that wants the whole run
+            record.end_attempt("pruned")
+        else:
+            if self.trainer is not None:
+                checkpoint.save(record, checkpoint.FINAL, self.trainer.final_state())
+            record.end_attempt("finished")
+            if self.trainer is not None:
+                checkpoint.tidy(record)  # not before: a kill in between would train the run again
+        self.world.barrier()
+
+    @property
+    def _iteration(self) -> int:
+        return 0 if self.trainer is None else self.trainer.iteration
+
+    @property
+    def _evaluated(self) -> Generator:
+        return self.generator if self.trainer is None else self.trainer.evaluated
+
+    def _begin_or_resume(self, trainer: Trainer) -> None:
+        """Continue from the newest sound checkpoint, or measure the untrained network and start."""
+        state = checkpoint.newest(self.record, self._say)
+        if state is not None:
+            trainer.load_state(state)
+            self.step_seconds = state["step_seconds"]
+            self._say(f"resuming run {self.record.id[:SHORT_ID]} at iteration {trainer.iteration} of {self.iterations}")
+        elif self.world.main:
+            evaluate_record(
+                self.record,
+                self.cfg,
+                trainer.evaluated,
+                self.cfg.protocol,
+                self.device,
+                self.measuring,
+                state="untrained",
+            )
+        if self.world.main:
+            self.record.truncate_history(trainer.iteration)
+
+    def _train(self, trainer: Trainer) -> bool:
+        """Advance to the end of the budget; True when `on_validation` asked to prune."""
+        cfg = self.cfg.train
+        if trainer.iteration >= self.iterations:
+            return False
+        self.progress.start(f"train {self.record.id[:SHORT_ID]}", self.iterations)
+        last_beat = 0.0
+        totals: dict[str, float] = {}
+        for batch in self._batches(trainer.iteration):
+            began = time.monotonic()
+            terms = trainer.step(batch.to(self.device))
+            i = trainer.iteration
+            stopping = self.world.any(self.stop.asked, self.device)
+            log, validate, save = (
+                i % every == 0 for every in (cfg.log_every, cfg.validate_every, cfg.checkpoint_every)
+            )
+            last = i == self.iterations
+            if self.device.type == "cpu" or log or validate or save or last or stopping:
+                totals = {name: float(value) for name, value in terms.items()}  # waits for the device
+                self._refuse_divergence(totals)
+            self.step_seconds += time.monotonic() - began
+            pruned = False
+            if self.world.main:
+                if log or last:
+                    self._log({"iteration": i, "kind": "train", **totals, "seconds": round(self.step_seconds, 3)})
+                if time.monotonic() - last_beat > HEARTBEAT_S:
+                    self.record.beat(i, self.iterations)
+                    last_beat = time.monotonic()
+                self.progress.update(i, loss=totals.get("pixel", totals.get("gan", 0.0)))
+                pruned = (validate or last) and self._validate(trainer) and not last
+            if validate or last:
+                pruned = self.world.any(pruned, self.device)
+            if self.world.main and (
+                save or last or stopping or pruned
+            ):  # last: evaluation may take longer than training
+                state = {**trainer.state(), "step_seconds": self.step_seconds}
+                checkpoint.save(self.record, f"{i:08d}.pt", state, keep=cfg.keep_checkpoints)
+            if pruned:
+                return True
+            if stopping and not last:
+                raise Preempted(f"stopped by {self.stop.name or 'a signal'} at iteration {i}; run again to continue")
+        return False
+
+    def _batches(self, iteration: int) -> Iterator[Batch]:
+        """Batches from `iteration` on: their order is a function of (seed, epoch) alone."""
+        cfg, size = self.cfg, self.cfg.train.batch_size
+        epoch, within = divmod(iteration, batches_per_epoch(len(self.train_data), size))
+        left = self.iterations - iteration
+        while left > 0:
+            for batch in batches(
+                self.train_data,
+                batch_size=size,
+                seed=cfg.seed,
+                epoch=epoch,
+                start=within,
+                augment=cfg.data.augment,
+                workers=cfg.data.workers,
+                part=(self.world.rank, self.world.size),
+            ):
+                yield batch
+                left -= 1
+                if left == 0:
+                    return
+            epoch, within = epoch + 1, 0
+
+    def _validate(self, trainer: Trainer) -> bool:
+        cfg = self.cfg.train
+        numbers = quick_validation(trainer.evaluated, self.val_data, cfg.validate_images, cfg.batch_size, self.device)
+        self._log({"iteration": trainer.iteration, "kind": "val", **numbers})
+        return self.on_validation is not None and self.on_validation(trainer.iteration, numbers)
+
+    def _refuse_divergence(self, totals: dict[str, float]) -> None:
+        bad = [name for name, value in totals.items() if not abs(value) < float("inf")]
+        if bad:
+            raise Diverged(
+                f"run {self.record.id[:SHORT_ID]} diverged at iteration {self._iteration}: loss {', '.join(bad)} is not "
+                f"finite; the last good checkpoint is kept in {self.record.path / 'checkpoints'}"
+            )
+
+    def _record_start(self) -> None:
+        self.record.update_provenance(
+            **provenance.code_version(),
+            started=self.record.provenance.get("started", now()),
+            versions=provenance.versions(),
+            host=provenance.host_facts(),
+            device=device_name(self.device),
+            threads=torch.get_num_threads(),
+            data=self.data_facts,
+            iterations=self.iterations,
+            losses=self.cfg.loss.weights(),
+            world_size=self.world.size,
+            norms=norms_in_effect(self.generator, self.world),
+        )
+
+    def _cost_rows(self) -> list[MetricRow]:
+        """Training throughput and device-hours, as metric rows of no split."""
+        if self.step_seconds == 0.0:
+            return []
+        images = self._iteration * self.cfg.train.batch_size
+        common: dict[str, Any] = {"split": "", "protocol": self.cfg.protocol.name, "n": self._iteration}
+        return [
+            MetricRow("train_images_per_s", images / self.step_seconds, unit="images/s", direction="max",
+                      fingerprint="training-clock-1", **common),
+            MetricRow("train_device_hours", self.step_seconds / 3600.0, unit="h", direction="min",
+                      fingerprint="training-clock-1", **common),
+        ]  # fmt: skip
+
+    def _log(self, row: dict[str, Any]) -> None:
+        self.record.log(row)
+        if self.mirror is not None:
+            self.mirror.log(row)
+
+    def _say(self, text: str) -> None:
+        self.progress.say(text)

@@ -1,0 +1,72 @@
+"""The training objective: which loss terms a config switches on, computed from one pass of the networks.
+
+Terms and weights are two mappings with the same names, so adding a term is one entry. A term of weight 0 is not computed at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from pipeline.models.contract import GeneratorPass
+from pipeline.models.discriminator import Features
+from pipeline.schema.losses import LossConfig
+from pipeline.training.losses import (
+    attention_loss,
+    discriminator_loss,
+    feature_matching_loss,
+    generator_gan_loss,
+    multiscale_pixel_loss,
+    patch_scores,
+    total_loss,
+)
+from pipeline.training.perceptual import VggPerceptualLoss
+
+REGULARISERS = ("kl", "diversity")  # terms that come with the generator's pass, where it has them
+
+SUMMED = ("kl",)  # terms that are sums over the batch, not means: a part of a batch holds a part of the sum
+
+
+class Objective(nn.Module):
+    """Weighted sum of the terms that are on."""
+
+    def __init__(self, cfg: LossConfig) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.weights = cfg.weights()
+        self.perceptual = VggPerceptualLoss(cfg.perceptual) if "perceptual" in self.weights else None
+
+    @property
+    def wants_attention(self) -> bool:
+        """Whether the generator must compute attention logits."""
+        return "attention" in self.weights
+
+    def generator_terms(
+        self, made: GeneratorPass, real: Tensor, mask: Tensor, features_fake: Features, features_real: Features
+    ) -> dict[str, Tensor]:
+        """Unweighted terms of the generator's update; regularisers only where the family yields them."""
+        fake, terms = made.synthesis.image, dict[str, Tensor]()
+        if "gan" in self.weights:
+            terms["gan"] = generator_gan_loss(patch_scores(features_fake), self.cfg.gan.mode)
+        if "feature_matching" in self.weights:
+            terms["feature_matching"] = feature_matching_loss(features_fake, features_real)
+        if self.perceptual is not None:
+            terms["perceptual"] = self.perceptual(fake.float(), real)
+        if "attention" in self.weights:
+            terms["attention"] = attention_loss(made.synthesis.attention, mask, self.cfg.attention).total
+        if "pixel" in self.weights:
+            terms["pixel"] = multiscale_pixel_loss(fake.float(), real, self.cfg.pixel.scales)
+        for name in REGULARISERS:
+            if name in self.weights and name in made.regularisers:
+                terms[name] = made.regularisers[name]
+        return terms
+
+    def total(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """Sum of weight x term."""
+        return total_loss(terms, {name: self.weights[name] for name in terms})
+
+    def discriminator_terms(self, features_fake: Features, features_real: Features) -> dict[str, Tensor]:
+        """The discriminator's two terms, weight 1 each: "d_fake" and "d_real"."""
+        terms = discriminator_loss(patch_scores(features_fake), patch_scores(features_real), self.cfg.gan.mode)
+        return {"d_fake": terms.fake, "d_real": terms.real}
