@@ -82,7 +82,7 @@ def identify(config: RunConfig) -> ResolvedRun:
     from pipeline.data import data_fingerprint
 
     fingerprint = data_fingerprint(config.data)
-    text = identity_text(config.model_dump(mode="json"), fingerprint, SCHEMA_VERSION)
+    text = identity_text(config.identity_values(), fingerprint, SCHEMA_VERSION)
     return ResolvedRun(config, digest(text), text, fingerprint)
 
 

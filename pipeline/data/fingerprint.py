@@ -20,7 +20,7 @@ def data_fingerprint(cfg: DataConfig) -> dict[str, Any]:
     """
     from pipeline.data.transforms import TRANSFORM_VERSION
 
-    settings = {key: value for key, value in cfg.model_dump(mode="json").items() if key not in NUISANCE_FIELDS}
+    settings = {key: value for key, value in cfg.identity_values().items() if key not in NUISANCE_FIELDS}
     description: dict[str, Any] = {"settings": settings, "transform_version": TRANSFORM_VERSION}
     if cfg.name == "procfaces":
         from pipeline.data.procfaces import RENDERER_VERSION

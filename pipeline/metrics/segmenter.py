@@ -130,7 +130,7 @@ def trained_segmenter(
     space = train.label_space
     key = digest(
         canonical_json(
-            [VERSION, cfg.model_dump(mode="json"), content_digest(train, total, cache), space.name, list(space.classes),
+            [VERSION, cfg.identity_values(), content_digest(train, total, cache), space.name, list(space.classes),
              [train.height, train.width]]
         )
     )  # fmt: skip

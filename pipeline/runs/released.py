@@ -44,7 +44,7 @@ def import_release(
     config = config.model_copy(update={"model": generator.config})
     fingerprint = data_fingerprint(config.data)
     text = identity_text(
-        config.model_dump(mode="json"), fingerprint, SCHEMA_VERSION, weights=digest(weights + encoder_weights)
+        config.identity_values(), fingerprint, SCHEMA_VERSION, weights=digest(weights + encoder_weights)
     )
     record = store.record(digest(text))
     with record.writing():

@@ -1,14 +1,40 @@
 """The one base of every config section: frozen, strict, without defaults.
 
-Defaults live in `pipeline/conf/*.yaml` alone; a section that leaves out a field, or adds one, is an error.
+Defaults live in `pipeline/conf/*.yaml` alone; a section that leaves out a field, or adds one, is an error. The one exception are
+fields that came `later`: what a run without them did is written beside the field, so that old records load and keep their ids.
 """
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+LATER = "later"  # marks a field in `json_schema_extra`
+
+
+def later(value: Any, **constraints: Any) -> Any:
+    """A field that came after runs were recorded; `value` is what those runs did without it.
+
+    At that value the field does not enter the run identity, and a config without the field reads as if it stood there. The rows
+    of `pipeline/conf` name it all the same: they are what a user sees and overrides. `constraints` as pydantic's `Field`.
+    """
+    return Field(default=value, json_schema_extra={LATER: True}, **constraints)
 
 
 class Section(BaseModel):
     """A frozen config section. `1`, `1.0` and `true` are told apart (strict), unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+
+    def identity_values(self) -> dict[str, Any]:
+        """The section as plain values without `later` fields at the value from before they came (nuisance keys included)."""
+        values = self.model_dump(mode="json")
+        for name, field in type(self).model_fields.items():
+            inner = getattr(self, name)
+            extra = field.json_schema_extra
+            if isinstance(extra, dict) and LATER in extra and inner == field.default:
+                del values[name]
+            elif isinstance(inner, Section):
+                values[name] = inner.identity_values()
+        return values

@@ -125,7 +125,7 @@ class ProtocolConfig(Section):
     @property
     def digest(self) -> str:
         """Digest of everything in the protocol that can change a number (not of its name, batch size or paths)."""
-        values = self.model_dump(mode="json")
+        values = self.identity_values()
         return digest(canonical_json({key: value for key, value in values.items() if key not in NUISANCE_FIELDS}))
 
     @model_validator(mode="after")

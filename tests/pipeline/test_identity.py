@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from pipeline.config import compose, identify, resolve
 from pipeline.errors import UserError
 from pipeline.identity import NUISANCE_KEYS, canonical_json, without_nuisance
+from pipeline.schema.base import Section, later
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -86,3 +88,38 @@ def test_validated_config_round_trips_through_its_yaml() -> None:
 def test_identity_needs_the_data_to_be_there() -> None:
     with pytest.raises(UserError, match="data.root"):
         resolve(["data=coco_stuff"])
+
+
+RECORDED = json.loads((Path(__file__).parents[1] / "fixtures" / "run_ids.json").read_text())
+
+
+@pytest.mark.parametrize("overrides", RECORDED)
+def test_configs_keep_the_ids_they_were_recorded_under(overrides: str) -> None:
+    assert resolve(overrides.split()).run_id == RECORDED[overrides]
+
+
+class _Older(Section):
+    width: int
+
+
+class _Newer(_Older):
+    masking: str = later("none")
+
+
+def test_a_later_field_leaves_the_identity_alone_until_it_is_used() -> None:
+    assert _Newer(width=2).identity_values() == _Older(width=2).identity_values() == {"width": 2}
+    assert _Newer(width=2, masking="hard").identity_values() == {"width": 2, "masking": "hard"}
+
+
+def _unset(section: Section, prefix: str = "") -> list[str]:
+    """Fields that a config has only because their sections give a value for old records."""
+    missing = [prefix + name for name in type(section).model_fields if name not in section.model_fields_set]
+    inner = [(name, getattr(section, name)) for name in type(section).model_fields]
+    return missing + [
+        path for name, value in inner if isinstance(value, Section) for path in _unset(value, f"{prefix}{name}.")
+    ]
+
+
+@pytest.mark.parametrize("overrides", [key for key in RECORDED if key.startswith("model=")])
+def test_the_rows_name_every_key_also_those_that_came_later(overrides: str) -> None:
+    assert _unset(compose(overrides.split())) == []
