@@ -1,8 +1,7 @@
 """From run records to one tidy frame: one row per (study, arm, seed, metric), every number with what it means.
 
 `load_study` reads a study's plan and the records of its cells. Nothing is left out: a cell whose run is missing,
-failed or damaged, and a metric that a run lacks, have a row without a value and with a reason. DESIGN: tables and
-claims.
+failed or damaged, and a metric that a run lacks, have a row without a value and with a reason.
 """
 
 from __future__ import annotations

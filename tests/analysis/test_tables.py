@@ -663,7 +663,14 @@ def test_latex_has_as_many_cells_in_every_row(default: Study) -> None:
     assert r"\toprule" in to_latex(table)
 
 
+def tex_has(name: str) -> bool:
+    """Whether the TeX installation here, if any, knows the file `name`."""
+    finder = shutil.which("kpsewhich")
+    return finder is not None and subprocess.run([finder, name], capture_output=True, check=False).returncode == 0
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+@pytest.mark.skipif(not tex_has("booktabs.sty"), reason="booktabs is not installed (texlive-latex-recommended)")
 def test_latex_compiles(tmp_path: Path) -> None:
     tables = [to_latex(nasty_table(tmp_path / "nasty")), to_latex(table_of(tmp_path / "full", FULL))]
     tables.append(to_latex(table_of(tmp_path / "pivot", TableSpec(pivot="data", metrics=["psnr"]), arms=data_factor())))

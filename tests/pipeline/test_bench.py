@@ -278,10 +278,11 @@ def test_a_process_counts_its_own_memory_alone() -> None:
     import numpy as np
 
     filled = np.ones(50_000_000)  # 0.37 GiB
-    code = "from pipeline.provenance import peak_memory_gib; print(peak_memory_gib('cpu'))"
+    code = "from pipeline.metrics.cost import peak_memory_gib; print(peak_memory_gib('cpu'))"
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert peak_memory_gib("cpu") > filled.nbytes / 2**30
-    assert 0.005 < float(child.stdout) < 0.2
+    filled_gib = filled.nbytes / 2**30
+    assert peak_memory_gib("cpu") > filled_gib
+    assert 0.005 < float(child.stdout) < peak_memory_gib("cpu") - filled_gib / 2  # torch itself is in both
 
 
 def test_cells_an_hour_of_a_study(tmp_path: Path) -> None:

@@ -267,6 +267,7 @@ import sys
 from pathlib import Path
 from pipeline.launch.local import LocalExecutor
 from pipeline.launch.resources import Resources
+from tests.pipeline.launch.test_scheduler import run
 executor = LocalExecutor(Resources(2, 1, (), 1, ""), preload=("tests.pipeline.launch.fakes",))
 run(executor, Path(sys.argv[1]), [0, 1], iterations=400, pause=0.01)
 """

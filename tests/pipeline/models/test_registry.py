@@ -9,6 +9,7 @@ from typing import Literal
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.models.build import build_generator
 from pipeline.models.contract import Generator
 from pipeline.models.painter import PainterGenerator
 from pipeline.schema import families as registry
@@ -28,7 +29,7 @@ def build_toy(cfg: ToyModel, num_classes: int, size: tuple[int, int]) -> Generat
 
 def test_schemas_load_without_torch() -> None:
     code = (
-        "import sys\nfrom pipeline.models import registry\n"
+        "import sys\nfrom pipeline.schema import families as registry\n"
         "names = [registry.schema_for(family).__name__ for family in registry.FAMILIES]\n"
         "import pipeline.schema.losses, pipeline.schema.discriminator\n"
         "print(sorted(names), 'torch' in sys.modules)"
@@ -45,7 +46,7 @@ def test_a_family_is_added_by_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     registry.register("toy", spec)
     cfg = registry.schema_for("toy").model_validate({"family": "toy", "gain": 3.0})
     assert registry.family_of(cfg) == "toy"
-    assert registry.build_generator(cfg, 4, (8, 8)).stride == 3
+    assert build_generator(cfg, 4, (8, 8)).stride == 3
     with pytest.raises(UserError, match="'toy' is registered already"):
         registry.register("toy", spec)
 
