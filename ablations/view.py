@@ -123,6 +123,8 @@ def status_table(manifest: StudyManifest, out: Path) -> Table:
         progress = status["progress"]
         done, total = (progress["iteration"], progress["iterations"]) if progress else (0, 0)
         shown = f"{done}/{total}" if total and state != "finished" else ""
+        if state == "running" and progress and progress.get("doing"):
+            shown = str(progress["doing"])
         reason = "" if state in ("finished", "running") else status["reason"] or reasons.get(cell.run_id, "")
         left = _left(record, done, total) if state == "running" else ""
         attempts = str(len(status["attempts"]) or "")

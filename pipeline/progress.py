@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol, TextIO
 
 LINE_INTERVAL_S = 10.0
+PATIENCE_S = 2.0  # what people wait for without a word
 
 
 class Progress(Protocol):
@@ -111,19 +114,56 @@ class Bar:
         self._task = None
 
 
-class shown:  # noqa: N801 - reads as a statement: `with shown() as progress`
-    """Context manager: the kind of progress that suits the stream, ended with the block."""
+_in_charge: ContextVar[Progress | None] = ContextVar("progress", default=None)
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._progress: Progress = Bar() if (stream or sys.stderr).isatty() else Lines(stream)
 
-    def __enter__(self) -> Progress:
-        return self._progress
+@contextmanager
+def shown(stream: TextIO | None = None) -> Iterator[Progress]:
+    """The kind of progress that suits the stream, in charge of the block and ended with it."""
+    progress: Progress = Bar() if (stream or sys.stderr).isatty() else Lines(stream)
+    try:
+        with in_charge(progress):
+            yield progress
+    finally:
+        progress.stop()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
+
+@contextmanager
+def in_charge(progress: Progress) -> Iterator[None]:
+    """While the block runs, long steps far below it speak through `progress`."""
+    before = _in_charge.set(progress)
+    try:
+        yield
+    finally:
+        _in_charge.reset(before)
+
+
+class LongStep:
+    """A step inside other work that may take long: silent at first, then a line at intervals, and one at the end.
+
+    It speaks through the progress in charge, else on stderr: whoever decodes photos or reads files knows no progress of the run
+    it does so for. A phase in progress goes on undisturbed.
+    """
+
+    def __init__(self, what: str, total: int) -> None:
+        self._what, self._total = what, total
+        self._began = time.monotonic()
+        self._next = self._began + PATIENCE_S
+        self._spoken = False
+
+    def update(self, done: int) -> None:
+        """`done` of `total` are complete."""
+        at = time.monotonic()
+        if at < self._next and not (self._spoken and done == self._total):
+            return
+        self._next, self._spoken = at + LINE_INTERVAL_S, True
+        took = at - self._began
+        left = (
+            f", about {took / max(1, done) * (self._total - done):.0f} s left"
+            if done < self._total
+            else f", {took:.0f} s"
+        )
+        (_in_charge.get() or Lines()).say(f"{self._what} {done}/{self._total}{left}")
 
 
 def _numbers_text(numbers: dict[str, float]) -> str:

@@ -13,6 +13,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from pipeline.progress import LongStep
+
 _CHUNK_BYTES = 1 << 20
 
 
@@ -47,10 +49,12 @@ def file_digests(root: Path, paths: Sequence[Path]) -> dict[Path, str]:
     known = _load(list(keys.values()))
     fresh: dict[str, str] = {}
     result: dict[Path, str] = {}
-    for path, key in keys.items():
+    shown = LongStep("reading files for the data fingerprint, once:", len(keys))
+    for number, (path, key) in enumerate(keys.items(), start=1):
         if key not in known:
             known[key] = fresh[key] = sha256_of(path)
         result[path] = known[key]
+        shown.update(number)
     _store(fresh)
     return result
 

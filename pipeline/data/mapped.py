@@ -19,6 +19,7 @@ from pipeline.data.digests import canonical_digest, user_cache
 from pipeline.data.fingerprint import data_fingerprint
 from pipeline.data.types import Dataset, Sample, Split
 from pipeline.errors import UserError
+from pipeline.progress import LongStep
 from pipeline.records import atomic
 from pipeline.schema.data import DataConfig
 
@@ -115,6 +116,7 @@ def _write(folder: Path, source: Dataset, workers: int) -> None:
         ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool,
     ):
         step = 4 * workers  # bounds how many decoded samples wait in memory
+        shown = LongStep("preparing samples, once for all runs here:", len(source))
         for begin in range(0, len(source), step):
             indices = range(max(begin, 1), min(begin + step, len(source)))
             decoded = pool.map(source.for_training, indices)
@@ -123,6 +125,7 @@ def _write(folder: Path, source: Dataset, workers: int) -> None:
                 labels.write(sample.label.tobytes())
                 if sample.instance is not None:
                     instances.write(sample.instance.tobytes())
+            shown.update(min(begin + step, len(source)))
         for stream in (images, labels, instances):
             stream.flush()
             os.fsync(stream.fileno())

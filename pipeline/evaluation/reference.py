@@ -31,7 +31,7 @@ def reference_features(
             stored: NDArray[np.float32] = np.load(path, allow_pickle=False)
             if stored.shape == (total, extractor.width):
                 return stored, content
-    progress.start(f"reference of {extractor.names[0]}", total)
+    progress.start(f"reference of {extractor.names[0]}, once for all runs here:", total)
     found = []
     for start in range(0, total, BATCH):
         stop = min(start + BATCH, total)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING
 
 from pipeline.launch.scheduler import Outcome, Task
@@ -66,8 +67,10 @@ class Lines(Quiet):
     def __init__(self, console: Console) -> None:
         self._console = console
         self._paces: dict[str, _Pace] = {}
-        self._total = self._done = 0
+        self._total = self._done = self._slots = 0
+        self._took: list[float] = []  # seconds of runs that finished here
         self._looked = 0.0
+        self._forecast = False
 
     def begin(self, total: int) -> None:
         self._total = total
@@ -84,7 +87,16 @@ class Lines(Quiet):
             return
         reason = f": {outcome.reason}" if outcome.reason else ""
         took = "" if outcome.how == "reused" else f" in {duration(outcome.seconds)}"
-        self.note(f"[{self._done}/{self._total}] {outcome.task.name}: {outcome.how}{took}{reason}")
+        self.note(f"[{self._done}/{self._total}] {outcome.task.name}: {outcome.how}{took}{reason}{self._rest(outcome)}")
+
+    def _rest(self, outcome: Outcome) -> str:
+        """What the runs that are not done will take, judged from those that finished here: running ones count as half done."""
+        if outcome.how != "finished":
+            return ""
+        self._took.append(outcome.seconds)
+        running = len(self._paces)
+        left = self._total - self._done - running / 2
+        return f"; about {duration(median(self._took) * left / max(1, self._slots))} to go" if left > 0 else ""
 
     def note(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -94,6 +106,7 @@ class Lines(Quiet):
         if at - self._looked < REFRESH_S:
             return
         self._looked = at
+        self._slots = max(self._slots, len(running))
         for task, record in running:
             self.look(task, record, at)
 
@@ -102,11 +115,23 @@ class Lines(Quiet):
         pace = self._paces[task.resolved.run_id]
         iteration, iterations = progress_of(record)
         eta = pace.eta_s(iteration, iterations)
+        self._say_forecast(pace, eta, at)
         if at - pace.shown_at >= LINE_INTERVAL_S:
             pace.shown_at = at
             left = f", about {duration(eta)} left" if eta is not None else ""
-            where = f"iteration {iteration}/{iterations}" if iterations else "preparing or evaluating"
-            self.note(f"{task.name}: {where}{left}")
+            where = f"iteration {iteration}/{iterations}" if iterations else "preparing"
+            self.note(f"{task.name}: {doing_of(record) or where + left}")
+
+    def _say_forecast(self, pace: _Pace, eta_s: float | None, at: float) -> None:
+        """Once, ten seconds into the first run that has a pace: what all runs will take on this machine."""
+        left = self._total - self._done
+        if self._forecast or eta_s is None or at - pace.first_at < LINE_INTERVAL_S or left < 2:
+            return
+        self._forecast = True
+        seconds = (at - pace.began + eta_s) * left / max(1, self._slots)
+        self.note(
+            f"{left} runs, {self._slots} at once: about {duration(seconds)} of training at the pace of the first, then evaluation"
+        )
 
 
 class Bars(Lines):
@@ -144,8 +169,10 @@ class Bars(Lines):
 
     def look(self, task: Task, record: RunRecord, at: float) -> None:
         iteration, iterations = progress_of(record)
-        eta = self._paces[task.resolved.run_id].eta_s(iteration, iterations)
-        left = f"{duration(eta)} left" if eta is not None else "preparing or evaluating"
+        pace = self._paces[task.resolved.run_id]
+        eta = pace.eta_s(iteration, iterations)
+        self._say_forecast(pace, eta, at)
+        left = doing_of(record) or (f"{duration(eta)} left" if eta is not None else "preparing")
         bar = self._bars[task.resolved.run_id]
         self._progress.update(bar, completed=iteration, total=iterations or None, left=left)
 
@@ -162,6 +189,12 @@ def progress_of(record: RunRecord) -> tuple[int, int]:
     """(iteration, iterations) as the run last said; (0, 0) before it said anything."""
     progress = record.status["progress"]
     return (progress["iteration"], progress["iterations"]) if progress else (0, 0)
+
+
+def doing_of(record: RunRecord) -> str:
+    """What the run is doing where that is not training, "" while it trains (and of records from before it was said)."""
+    progress = record.status["progress"]
+    return str(progress.get("doing", "")) if progress else ""
 
 
 def duration(seconds: float) -> str:

@@ -172,7 +172,7 @@ def _train(
         optimiser = torch.optim.Adam(network.parameters(), lr=cfg.lr)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, cfg.lr, total_steps=cfg.iterations + 1, pct_start=0.1)
         weight = _class_weights(train, total).to(device)
-        progress.start("train segmenter", cfg.iterations)
+        progress.start("segmenter, once for all runs here:", cfg.iterations)
         order = np.empty(0, dtype=np.int64)
         for step in range(cfg.iterations):
             while len(order) < cfg.batch_size:

@@ -154,10 +154,10 @@ class RunRecord:
         status.update(state="running", reason="", heartbeat=now(), kind=kind)
         atomic.write_json(self.path / "status.json", status)
 
-    def beat(self, iteration: int, iterations: int) -> None:
-        """Say that the run lives and how far it is."""
+    def beat(self, iteration: int, iterations: int, doing: str = "") -> None:
+        """Say that the run lives, how far it is, and what it is `doing` where that is not training."""
         status = self.status
-        status.update(heartbeat=now(), progress={"iteration": iteration, "iterations": iterations})
+        status.update(heartbeat=now(), progress={"iteration": iteration, "iterations": iterations, "doing": doing})
         atomic.write_json(self.path / "status.json", status)
 
     def end_attempt(self, state: str, reason: str = "") -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from pipeline.errors import RunFailed
 from pipeline.progress import Progress
 
+HEARTBEAT_S = 5.0
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: stopped at a checkpoint, start again to continue
 
 
@@ -35,21 +37,34 @@ class StopRequest:
 
 
 class Stoppable:
-    """Progress that ends the work it is told about, once a stop is asked for: between two steps, which are kept on disk."""
+    """Progress that ends the work it is told about, once a stop is asked for: between two steps, which are kept on disk.
 
-    def __init__(self, progress: Progress, stop: StopRequest) -> None:
-        self._progress, self._stop = progress, stop
+    `beat` is told what is being done, at most every `HEARTBEAT_S`: whoever watches the record from outside sees it.
+    """
+
+    def __init__(self, progress: Progress, stop: StopRequest, beat: Callable[[str], None]) -> None:
+        self._progress, self._stop, self._beat = progress, stop, beat
+        self._what, self._total, self._beaten = "", 0, 0.0
 
     def start(self, what: str, total: int) -> None:
         self._progress.start(what, total)
+        self._what, self._total = what, total
+        self._tell(what)
 
     def update(self, done: int, **numbers: float) -> None:
         self._progress.update(done, **numbers)
+        self._tell(f"{self._what} {done}/{self._total}")
         if self._stop.asked:
             raise Preempted(f"stopped by {self._stop.name} while evaluating; run again to continue")
 
     def say(self, text: str) -> None:
         self._progress.say(text)
+        self._tell(text)
+
+    def _tell(self, text: str) -> None:
+        if time.monotonic() - self._beaten > HEARTBEAT_S:
+            self._beaten = time.monotonic()
+            self._beat(text)
 
     def stop(self) -> None:
         self._progress.stop()

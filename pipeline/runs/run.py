@@ -24,19 +24,17 @@ from pipeline.metrics.cost import peak_memory_gib
 from pipeline.models.build import build_generator
 from pipeline.models.contract import Generator
 from pipeline.models.discriminator import build_discriminator
-from pipeline.progress import Progress
+from pipeline.progress import Progress, Quiet, in_charge
 from pipeline.records import MetricRow, RunRecord, RunStore
 from pipeline.records.store import SHORT_ID, now
 from pipeline.runs import checkpoint
 from pipeline.runs.checkpoint import load_first_stage
 from pipeline.runs.evaluation import evaluate_record
-from pipeline.runs.preemption import Preempted, Stoppable, StopRequest, stop_signals
+from pipeline.runs.preemption import HEARTBEAT_S, Preempted, Stoppable, StopRequest, stop_signals
 from pipeline.runs.tracking import Mirror
 from pipeline.training.devices import choose_device, device_name, norms_in_effect, set_numerics
 from pipeline.training.distributed import World, join
 from pipeline.training.trainer import Trainer, step_seed
-
-HEARTBEAT_S = 5.0
 
 # Called after each validation with (iteration, its numbers); True ends the run as "pruned".
 OnValidation = Callable[[int, dict[str, float]], bool]
@@ -71,7 +69,9 @@ def execute(
             record.create(resolved.identity, to_yaml(resolved.config))
         with stop_signals() as stop:
             try:
-                Run(resolved, record, splits, progress, on_validation, stop, device, world).go()
+                attempt = Run(resolved, record, splits, progress, on_validation, stop, device, world)
+                with in_charge(attempt.measuring if world.main else Quiet()):
+                    attempt.go()
             except BaseException as error:
                 if world.main:
                     record.end_attempt(*_ending(error))
@@ -115,7 +115,7 @@ class Run:
         self.progress = progress
         self.on_validation = on_validation
         self.stop = stop
-        self.measuring = Stoppable(progress, stop)
+        self.measuring = Stoppable(progress, stop, lambda doing: record.beat(self._iteration, self.iterations, doing))
         self.device, self.world = device, world
         set_numerics(cfg, self.device)
         self.train_data, self.val_data = splits["train"], splits["val"]

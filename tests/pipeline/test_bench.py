@@ -270,6 +270,14 @@ def test_freed_memory_is_kept_or_returned() -> None:
     assert kept < 1000 and returned > 10_000
 
 
+def test_no_override_of_the_data_set_makes_a_benchmark_prepare_more_than_batches() -> None:
+    for overrides in (["data=procfaces", "preset=paper"], ["preset=medium"], ["data=procfaces", "data.aspect=1.5"]):
+        cfg, _ = configure([*overrides, "device=cpu"])
+        assert (cfg.data.train_images, cfg.data.cache) == (32, "memory")
+    asked, _ = configure(["data=procfaces", "data.train_images=48", "device=cpu"])
+    assert asked.data.train_images == 48
+
+
 def test_a_process_counts_its_own_memory_alone() -> None:
     """Not that of the one that started it: after two large networks in one process, the next must start at nothing."""
     import subprocess
