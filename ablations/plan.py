@@ -12,12 +12,13 @@ from pathlib import Path
 
 from ablations.designs import arms_of
 from ablations.study import Study
-from pipeline.config import ResolvedRun, expand_best, flat, identify, last_wins, resolve
+from pipeline.config import ResolvedRun, expand_best, identify, last_wins, resolve
 from pipeline.errors import UserError
 from pipeline.launch.budget import images_seen
 from pipeline.launch.scheduler import Task
 from pipeline.records.manifest import Arm, Cell, StudyManifest
 from pipeline.records.metric_specs import refuse_unknown_metrics
+from pipeline.schema.base import flat
 
 
 @dataclass(frozen=True)

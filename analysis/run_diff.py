@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.records import RunRecord
+from pipeline.schema.base import flat
 
 ABSENT = "(absent)"
 # Provenance that differs between any two runs and says nothing.
@@ -30,7 +31,7 @@ def diff_runs(first: RunRecord, second: RunRecord) -> list[Difference]:
         for key, before, after in _differing(config_of(first), config_of(second))
     ]
     provenance = [
-        {key: value for key, value in flatten(record.provenance).items() if key.split(".")[0] not in PASSING}
+        {key: value for key, value in flat(record.provenance).items() if key.split(".")[0] not in PASSING}
         for record in (first, second)
     ]
     found += [Difference("provenance", key, before, after) for key, before, after in _differing(*provenance)]
@@ -49,18 +50,7 @@ def diff_runs(first: RunRecord, second: RunRecord) -> list[Difference]:
 
 def config_of(record: RunRecord) -> dict[str, Any]:
     """The identity-relevant config of a run, flat: {"model.family": "ca2sis", ...}."""
-    return flatten(record.identity["config"])
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` -> `{"a.b": 1}`; empty sections stay as they are."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+    return flat(record.identity["config"])
 
 
 def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -18,6 +18,7 @@ import yaml
 from pipeline.errors import UserError, nearest
 from pipeline.identity import canonical_json, digest, identity_text
 from pipeline.records.store import SCHEMA_VERSION, RunRecord
+from pipeline.schema.base import flat
 from pipeline.schema.evaluation import ProtocolConfig
 from pipeline.schema.run import RunConfig, validate
 
@@ -108,17 +109,6 @@ def load_protocol(name: str) -> ProtocolConfig:
         raise UserError(f"unknown protocol {name!r}{nearest(name, names)}; there are: {', '.join(names)}")
     values: dict[str, Any] = yaml.safe_load((CONF / "protocol" / f"{name}.yaml").read_text())
     return ProtocolConfig.model_validate_json(canonical_json(values))
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` -> `{"a.b": 1}`."""
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            result.update(flat(value, f"{prefix}{key}."))
-        else:
-            result[f"{prefix}{key}"] = value
-    return result
 
 
 @functools.lru_cache(maxsize=4096)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 # Dotted paths of the resolved config that do not change what is computed, each with why.
@@ -65,3 +66,14 @@ def identity_text(
 def digest(text: str) -> str:
     """sha256 of a text, hex."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def canonical_digest(value: Any) -> str:
+    """sha256 of the canonical JSON of plain `value`, hex."""
+    return digest(canonical_json(value))
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's content, hex. Raises OSError where it cannot be read."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

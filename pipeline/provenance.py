@@ -46,20 +46,19 @@ def host_facts() -> dict[str, Any]:
     return {
         "hostname": platform.node(),
         "system": f"{platform.system()} {platform.release()}",
-        "processor": _processor(),
+        "processor": processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round(pages * page_bytes / 2**30, 1),
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's own name; its architecture where it does not say."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor()
-    return platform.processor()
+        lines = []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import torch
 
 from pipeline.errors import UserError
+from pipeline.identity import file_digest
 from pipeline.records.atomic import reason
 
 TIMEOUT_S = 20.0  # of one network operation
@@ -96,22 +97,13 @@ def find(file: WeightFile, folder: str | None) -> Path | None:
     return next((path for path in places(file, folder) if path.is_file()), None)
 
 
-def sha256_of(path: Path) -> str:
-    """sha256 of a file, hex."""
-    hasher = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK_BYTES):
-            hasher.update(chunk)
-    return hasher.hexdigest()
-
-
 def verified(name: str, folder: str | None) -> tuple[Path, str]:
     """Path and full sha256 of a weight file whose digest is right. Raises WeightsMissing otherwise, saying what to do."""
     file = FILES[name]
     path = find(file, folder)
     if path is None:
         raise WeightsMissing(f"{file.filename} is not in {_looked(file, folder)}; {how_to_get(file)}")
-    digest = sha256_of(path)
+    digest = file_digest(path)
     if not digest.startswith(file.sha256):
         raise WeightsMissing(
             f"{path} is refused: its sha256 starts with {digest[:12]}, not {file.sha256[:12]} (truncated or another file); "

@@ -16,6 +16,7 @@ from analysis.tables.numbers import scale_of
 from pipeline.errors import UserError
 from pipeline.records import RunRecord
 from pipeline.records.store import SHORT_ID
+from pipeline.schema.base import flat
 
 MAX_RUNS = 240  # a larger study's report names its defects and the first runs; the frame holds all
 ABSENT = "(absent)"
@@ -71,13 +72,11 @@ def config_of(run: RunRecord) -> dict[str, str] | None:
         value = yaml.safe_load(run.config_yaml)
     except (UserError, yaml.YAMLError, UnicodeDecodeError):
         return None
-    return dict(_flat("", value)) if isinstance(value, dict) else None
+    return {key: _printed(part) for key, part in flat(value).items()} if isinstance(value, dict) else None
 
 
-def _flat(prefix: str, value: Any) -> list[tuple[str, str]]:
-    if isinstance(value, dict) and value:
-        return [item for key, part in value.items() for item in _flat(f"{prefix}.{key}" if prefix else str(key), part)]
-    return [(prefix, yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000).splitlines()[0])]
+def _printed(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000).splitlines()[0]
 
 
 def config_changes(reference: Mapping[str, str], here: Mapping[str, str]) -> tuple[Change, ...]:

@@ -25,7 +25,7 @@ class NaiveTrainer(Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.lay_out(torch.contiguous_format)
+        self.set_memory_format(torch.contiguous_format)
         self._plain_updates()
 
     def load_state(self, state: dict[str, Any]) -> None:

@@ -12,11 +12,11 @@ from typing import Any, Literal
 from pipeline.data.adapters import SPACES_OF, find_layout, guess_data_set
 from pipeline.data.adapters.pairing import lenient
 from pipeline.data.adapters.prepared import MANIFEST, read_manifest
-from pipeline.data.digests import sha256_of
 from pipeline.data.inspection import Inspected, inspect_sample
 from pipeline.data.label_spaces import LabelSpace
 from pipeline.data.layout import Layout, Record
 from pipeline.errors import UserError
+from pipeline.identity import file_digest
 
 Severity = Literal["error", "warning", "note"]
 _ORDER: dict[str, int] = {"error": 0, "warning": 1, "note": 2}
@@ -234,7 +234,7 @@ def _manifest(root: Path, records: Sequence[Record]) -> list[Finding]:
     for record in records:
         entry = entries[record.key]
         for path, kind in ((record.photo, "photo"), (record.label, "label"), (record.instance, "instance")):
-            if path is not None and (not path.is_file() or sha256_of(path) != entry[f"{kind}_sha256"]):
+            if path is not None and (not path.is_file() or file_digest(path) != entry[f"{kind}_sha256"]):
                 changed.append(str(path))
     if not changed:
         return []

@@ -10,7 +10,7 @@ from pipeline.data.memory import InMemory
 from pipeline.data.procfaces import RENDERER_VERSION
 from pipeline.data.procfaces.dataset import ProcFaces
 from pipeline.data.types import Dataset
-from pipeline.identity import canonical_json, digest
+from pipeline.identity import canonical_digest
 from pipeline.records import atomic
 
 
@@ -41,7 +41,7 @@ def _note(dataset: Dataset, total: int, cache: Path) -> Path | None:
     if faces is None:
         return None
     numbers = [faces.face_index(i) for i in range(total)]
-    key = digest(canonical_json([RENDERER_VERSION, faces.seed, numbers, [dataset.height, dataset.width]]))
+    key = canonical_digest([RENDERER_VERSION, faces.seed, numbers, [dataset.height, dataset.width]])
     return cache / "content" / f"procfaces_{key[:32]}.txt"
 
 

@@ -4,39 +4,20 @@ once.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
+from pipeline.identity import file_digest
 from pipeline.progress import LongStep
-
-_CHUNK_BYTES = 1 << 20
-
-
-def canonical_digest(value: Any) -> str:
-    """sha256 (hex) of the canonical JSON of plain `value`."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def user_cache() -> Path:
     """Folder for what can be made again: `$XDG_CACHE_HOME/ca2sis`, else `~/.cache/ca2sis`."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "ca2sis"
-
-
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file's content."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def file_digests(root: Path, paths: Sequence[Path]) -> dict[Path, str]:
@@ -52,7 +33,7 @@ def file_digests(root: Path, paths: Sequence[Path]) -> dict[Path, str]:
     shown = LongStep("reading files for the data fingerprint, once:", len(keys))
     for number, (path, key) in enumerate(keys.items(), start=1):
         if key not in known:
-            known[key] = fresh[key] = sha256_of(path)
+            known[key] = fresh[key] = file_digest(path)
         result[path] = known[key]
         shown.update(number)
     _store(fresh)

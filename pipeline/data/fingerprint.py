@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.data.digests import canonical_digest
 from pipeline.data.types import SPLITS
+from pipeline.identity import canonical_digest
 from pipeline.schema.data import NUISANCE_FIELDS, DataConfig
 
 

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.data.digests import sha256_of
 from pipeline.data.label_spaces import LabelSpace
 from pipeline.data.layout import Record
 from pipeline.data.prepare.sample import difference_hash
 from pipeline.data.reading import check_alignment, photo_traits, read_ids, read_photo
 from pipeline.errors import UserError
+from pipeline.identity import file_digest
 
 _UNKNOWN_SHARE = 0.95
 _MIN_SIDE_PIXELS = 4
@@ -60,7 +60,7 @@ def inspect_sample(record: Record, space: LabelSpace) -> Inspected:
         pixels,
         photo.size if photo is not None else None,
         difference_hash(photo) if photo is not None else None,
-        sha256_of(record.photo) if photo is not None else None,
+        file_digest(record.photo) if photo is not None else None,
     )
 
 

@@ -75,11 +75,6 @@ def batches(
     yield from _collated(dataset, sample, positions, batch_size, workers, part)
 
 
-def sequential(dataset: Dataset, batch_size: int, *, workers: int = 0) -> Iterator[Batch]:
-    """Every sample once, in key order, the last batch possibly smaller: for evaluation."""
-    yield from _collated(dataset, dataset.__getitem__, range(len(dataset)), batch_size, workers, (0, 1))
-
-
 def _collated(
     dataset: Dataset,
     sample: Callable[[int], Sample],

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.digests import canonical_digest, user_cache
+from pipeline.data.digests import user_cache
 from pipeline.data.fingerprint import data_fingerprint
 from pipeline.data.types import Dataset, Sample, Split
 from pipeline.errors import UserError
 from pipeline.progress import LongStep
 from pipeline.records import atomic
+from pipeline.records.kept import kept_at
 from pipeline.schema.data import DataConfig
 
 _FORMAT = 1
@@ -33,7 +34,7 @@ def cache_folder(cfg: DataConfig, split: Split, shared: Path | None = None) -> P
     """
     base = Path(cfg.cache_root) if cfg.cache_root is not None else shared or user_cache()
     named = {"format": _FORMAT, "data": data_fingerprint(cfg)["digest"], "split": split}
-    return base / "mapped" / canonical_digest(named)[:32]
+    return kept_at(base / "mapped", named, suffix="")
 
 
 class Mapped:

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.adapters import find_layout
-from pipeline.data.digests import canonical_digest, file_digests
+from pipeline.data.digests import file_digests
 from pipeline.data.label_spaces import LabelSpace
 from pipeline.data.layout import Record
 from pipeline.data.splits import divide
 from pipeline.data.types import Split
 from pipeline.errors import UserError
+from pipeline.identity import canonical_digest
 from pipeline.schema.data import DataConfig
 
 

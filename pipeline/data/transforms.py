@@ -65,14 +65,6 @@ def crop(sample: Sample, top: int, left: int, height: int, width: int) -> Sample
     )
 
 
-def centre_crop(sample: Sample, height: int, width: int) -> Sample:
-    """The middle (height, width) of a sample, itself if it has that size."""
-    h, w = sample.label.shape
-    if (h, w) == (height, width):
-        return sample
-    return crop(sample, (h - height) // 2, (w - width) // 2, height, width)
-
-
 def mirror(sample: Sample, space: LabelSpace) -> Sample:
     """The mirrored photo with the label map that names its sides correctly: twice is the identity."""
     instance = None if sample.instance is None else np.ascontiguousarray(sample.instance[:, ::-1])

@@ -10,16 +10,11 @@ import numpy as np
 
 from pipeline.data.label_spaces import LabelSpace
 from pipeline.data.types import Dataset
+from pipeline.editing.tasks import TASKS
 from pipeline.schema.evaluation import EditingConfig, EditTask
 
 WHOLE = "all"  # region name of tasks on the whole image
 COMMON_CLASSES = 3  # regions where a label space knows none of the protocol's: so many most common classes
-PAIR_TASKS: tuple[EditTask, ...] = (
-    "style_transfer",
-    "shape_transfer",
-    "style_and_shape_transfer",
-    "style_interpolation",
-)
 SAME_CLASSES_SHARE = 0.002  # a class smaller than this share of either image is too small to carry a style
 
 
@@ -40,8 +35,8 @@ def choose_cases(
 
     With `contents`, at most one case for each of these images instead: pictures of given inputs.
     """
-    space = dataset.label_space
-    rng = np.random.default_rng([cfg.seed, _TASK_STREAMS.index(task)])
+    space, row = dataset.label_space, TASKS[task]
+    rng = np.random.default_rng([cfg.seed, list(TASKS).index(task)])
 
     @cache
     def present(index: int) -> frozenset[int]:
@@ -52,14 +47,15 @@ def choose_cases(
     wanted = cfg.pairs
     if contents is not None:
         order, wanted = list(contents), len(contents)
-    if task not in PAIR_TASKS and task != "absent_style":
-        two = task in ("global_style_transfer", "shape_interpolation")
+    if row.whole:
+        two = row.partner == "any"
         pairs = [
             (content, _next_other(references, number, content) if two else content)
             for number, content in enumerate(order[:wanted])
         ]
         return [Case(a, b, WHOLE, ()) for a, b in pairs if not two or a != b]
-    regions = [_resolve(space, cfg.absent)] if task == "absent_style" else _regions(cfg.regions, space, present, total)
+    removed = row.partner == "removed"
+    regions = [_resolve(space, cfg.absent)] if removed else _regions(cfg.regions, space, present, total)
     cases: list[Case] = []
     for number, content in enumerate(order * len(regions)):
         if len(cases) == wanted:
@@ -74,7 +70,7 @@ def choose_cases(
         here = present(content) & set(members)
         if not here or present(content) <= set(members):
             continue
-        if task == "absent_style":
+        if removed:
             cases.append(Case(content, content, name, tuple(sorted(here))))
             continue
         partner = _partner(references, number, content, lambda index, want=here: bool(present(index) & want))  # type: ignore[misc]
@@ -88,12 +84,6 @@ def no_cases(total: int) -> str:
     if total < 2:
         return "a single image has no partner to edit it with"
     return "no images hold the regions this task edits"
-
-
-_TASK_STREAMS: tuple[EditTask, ...] = (
-    "reconstruct", "style_transfer", "global_style_transfer", "shape_transfer", "style_and_shape_transfer",
-    "style_interpolation", "shape_interpolation", "sampling", "absent_style",
-)  # fmt: skip
 
 
 def _resolve(space: LabelSpace, name: str) -> tuple[str, tuple[int, ...]] | None:

@@ -13,7 +13,8 @@ from pipeline.data.batch import image_array
 from pipeline.data.types import Dataset
 from pipeline.editing.batches import load_case_batches
 from pipeline.editing.cases import WHOLE, Case
-from pipeline.editing.tasks import perform
+from pipeline.editing.perform import perform
+from pipeline.editing.tasks import TASKS
 from pipeline.editing.truth import renderer_of
 from pipeline.models.contract import Generator
 from pipeline.schema.evaluation import EditTask
@@ -46,29 +47,29 @@ def edit_grid(
 
     `steps`: positions of an interpolation, or samples of a layout.
     """
-    renderer = renderer_of(dataset)
+    row, renderer = TASKS[task], renderer_of(dataset)
     content, reference = load_case_batches(task, dataset, cases, renderer, device)
     with torch.no_grad():
         edited = perform(task, generator, content, reference, cases, steps=steps, seed=seed)
     labels = edited.label.cpu().numpy()
     columns: dict[str, list[Picture]] = {"content": list(image_array(content.image))}
-    if any(case.content != case.reference for case in cases) or task == "absent_style":
+    if row.partner != "none":
         columns["reference"] = list(image_array(reference.image))
     columns["layout"] = [dataset.label_space.colours(label) for label in labels]
     columns["reconstruction"] = list(image_array(edited.reconstruction))
     if edited.steps:
         for number, step in enumerate(edited.steps):
             columns[f"{number / (len(edited.steps) - 1):.0%} reference"] = list(image_array(step))
-    elif task == "sampling":
+    elif row.style_from == "noise":
         columns["sample 1"] = list(image_array(edited.image))
         for number in range(1, steps):
             with torch.no_grad():
                 more = perform(task, generator, content, reference, cases, steps=steps, seed=seed + number)
             columns[f"sample {number + 1}"] = list(image_array(more.image))
-    elif task != "reconstruct":
+    elif row.edits:
         columns["edit"] = list(image_array(edited.image))
     truths = None if renderer is None else renderer.truths(task, cases, labels)
-    if truths is not None and task != "reconstruct":
+    if truths is not None and row.edits:
         columns["ground truth"] = list(truths)
     rows = [[pictures[i] for pictures in columns.values()] for i in range(len(cases))]
     captions = [content.keys[i] + ("" if case.region == WHOLE else f", {case.region}") for i, case in enumerate(cases)]

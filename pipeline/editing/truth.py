@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,13 @@ from pipeline.data.procfaces.render import render_label
 from pipeline.data.procfaces.styles import FaceStyles, Light, light_of, styles_of
 from pipeline.data.types import Dataset
 from pipeline.editing.cases import Case
-from pipeline.identity import canonical_json, digest
-from pipeline.records import atomic
+from pipeline.editing.tasks import TASKS
+from pipeline.identity import digest
+from pipeline.records.kept import kept_array, kept_at
 from pipeline.schema.evaluation import EditTask
 
 Picture = NDArray[np.uint8]
+Look = tuple[FaceStyles, Light]
 KEPT_SIDE = 128  # pixels: larger pictures are drawn anew, which costs little beside generating them and saves gigabytes
 
 
@@ -33,73 +34,52 @@ class Renderer:
     cache: Path | None = None  # where batches of true edits are kept for the next arm; None: nowhere
 
     def truths(self, task: EditTask, cases: Sequence[Case], labels: NDArray[np.integer]) -> Picture | None:
-        """`truth` of a batch with layouts `labels` (N,H,W): (N,H,W,3) uint8, drawn once for all arms; None as there."""
-        return self._drawn("truth", self.truth, task, cases, labels)
-
-    def under_reference_lights(
-        self, task: EditTask, cases: Sequence[Case], labels: NDArray[np.integer]
-    ) -> Picture | None:
-        """`under_reference_light` of a batch, as `truths`."""
-        return self._drawn("light", self.under_reference_light, task, cases, labels)
-
-    def truth(self, task: EditTask, case: Case, label: NDArray[np.integer]) -> Picture | None:
-        """(H,W,3) uint8 picture of the edit with layout `label` (H,W); None for tasks without one right answer.
+        """(N,H,W,3) uint8 pictures of the edits with layouts `labels` (N,H,W); None for tasks without one right answer.
 
         A class style moves under the target's light. The style of a whole image brings its light along: nothing else of the
         target than its layout reaches the result.
         """
-        styles, light = self._look(case.content)
-        if task in ("reconstruct", "shape_transfer", "absent_style"):
-            return render_label(label, styles, light)
-        if task == "global_style_transfer":
-            return render_label(label, *self._look(case.reference))
-        if task in ("style_transfer", "style_and_shape_transfer", "style_interpolation"):
-            return render_label(label, self._exchanged(case, styles), light)
-        return None
-
-    def under_reference_light(self, task: EditTask, case: Case, label: NDArray[np.integer]) -> Picture | None:
-        """The same edit with the reference's light pasted along: what a global illumination forbids. None where no class
-        style moves between two images."""
-        if task not in ("style_transfer", "style_and_shape_transfer"):
+        row = TASKS[task]
+        if not row.right:
             return None
-        styles, _ = self._look(case.content)
-        _, light = self._look(case.reference)
-        return render_label(label, self._exchanged(case, styles), light)
 
-    def redrawn(self, cases: Sequence[Case], labels: NDArray[np.integer]) -> Picture:
+        def look(case: Case) -> Look:
+            if row.style_from == "reference":
+                return self._look(case.reference)
+            styles, light = self._look(case.content)
+            return self._exchanged(case, styles) if row.style_from == "classes" else styles, light
+
+        return self._drawn("truth", look, task, cases, labels)
+
+    def under_reference_lights(
+        self, task: EditTask, cases: Sequence[Case], labels: NDArray[np.integer]
+    ) -> Picture | None:
+        """As `truths`, with the reference's light pasted along: what a global illumination forbids.
+
+        None where no class style moves between two images.
+        """
+
+        def look(case: Case) -> Look:
+            return self._exchanged(case, self._look(case.content)[0]), self._look(case.reference)[1]
+
+        return self._drawn("light", look, task, cases, labels) if TASKS[task].moves_class else None
+
+    def redrawn(self, task: EditTask, cases: Sequence[Case], labels: NDArray[np.integer]) -> Picture:
         """The content faces of a batch with other layouts `labels` (N,H,W), in their own styles and light: (N,H,W,3) uint8."""
-        drawn = self._drawn("redrawn", self._redraw, "absent_style", cases, labels)
-        assert drawn is not None, "any layout can be drawn"
-        return drawn
-
-    def _redraw(self, task: EditTask, case: Case, label: NDArray[np.integer]) -> Picture:
-        return render_label(label, *self._look(case.content))
+        return self._drawn("redrawn", lambda case: self._look(case.content), task, cases, labels)
 
     def _drawn(
         self,
         what: str,
-        draw: Callable[[EditTask, Case, NDArray[np.integer]], Picture | None],
+        look: Callable[[Case], Look],
         task: EditTask,
         cases: Sequence[Case],
         labels: NDArray[np.integer],
-    ) -> Picture | None:
-        path = self._kept_at(what, task, cases, labels)
-        if path is not None:
-            try:
-                kept: Picture = np.load(path, allow_pickle=False)
-                return kept
-            except (OSError, ValueError, EOFError):  # not there yet, or not readable: drawn again
-                pass
-        found = [draw(task, case, label) for case, label in zip(cases, labels, strict=True)]
-        pictures = [picture for picture in found if picture is not None]
-        if len(pictures) != len(cases):
-            return None
-        drawn = np.stack(pictures)
-        if path is not None:
-            buffer = io.BytesIO()
-            np.save(buffer, drawn, allow_pickle=False)
-            atomic.write_bytes(path, buffer.getvalue())
-        return drawn
+    ) -> Picture:
+        def draw() -> Picture:
+            return np.stack([render_label(label, *look(case)) for case, label in zip(cases, labels, strict=True)])
+
+        return kept_array(self._kept_at(what, task, cases, labels), draw)
 
     def _kept_at(self, what: str, task: EditTask, cases: Sequence[Case], labels: NDArray[np.integer]) -> Path | None:
         """A file named by everything the pictures depend on: renderer, faces, what moves where, layouts."""
@@ -108,13 +88,13 @@ class Renderer:
         faces = [[self.faces.face_index(i) for i in (case.content, case.reference)] for case in cases]
         layouts = digest(labels.astype("<i2").tobytes().hex())
         named = [RENDERER_VERSION, self.faces.seed, what, task, faces, [list(case.classes) for case in cases], layouts]
-        return self.cache / "edits" / f"{digest(canonical_json([*named, list(labels.shape)]))[:32]}.npy"
+        return kept_at(self.cache / "edits", [*named, list(labels.shape)])
 
     def _exchanged(self, case: Case, styles: FaceStyles) -> FaceStyles:
         other, _ = self._look(case.reference)
         return styles.exchanged(other, [self.faces.label_space.classes[k] for k in case.classes])
 
-    def _look(self, index: int) -> tuple[FaceStyles, Light]:
+    def _look(self, index: int) -> Look:
         face = self.faces.face_index(index)
         return styles_of(self.faces.seed, face), light_of(self.faces.seed, face)
 

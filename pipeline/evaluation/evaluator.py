@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pipeline.data.batch import Batch, collate
+from pipeline.data.batch import Batch
 from pipeline.data.types import Dataset
 from pipeline.errors import RunFailed
 from pipeline.evaluation.context import Context, Splits
@@ -26,17 +26,15 @@ from pipeline.evaluation.rows import RowMaker
 from pipeline.evaluation.samples import EDIT_COUNT, SampleWriter, edit_pictures
 from pipeline.evaluation.view import reconstruct
 from pipeline.identity import digest
-from pipeline.metrics import cost
 from pipeline.metrics.accumulate import Contribution, Totals
-from pipeline.metrics.cost import peak_memory_gib
 from pipeline.metrics.images import ImageBatch
 from pipeline.models.contract import Generator
 from pipeline.progress import Progress, Quiet
 from pipeline.records.rows import MetricRow
+from pipeline.records.store import PER_IMAGE_COLUMNS
 from pipeline.schema.evaluation import ProtocolConfig
 
 State = Literal["trained", "untrained"]
-PER_IMAGE_COLUMNS = ("key", "metric", "value", "split", "fingerprint")
 # An untrained state is measured to show that training moved it: the groups that cost one pass.
 UNTRAINED_GROUPS = ("reconstruction", "attention")
 # What torch's CPU allocator says when there is no memory, and oneDNN, which gives no reason with it.
@@ -117,10 +115,10 @@ def _smaller_batches(protocol: ProtocolConfig, total: int, reporter: Progress, e
 
 
 def _evaluate(context: Context, state: State, samples: Path | None) -> Evaluation:
-    dataset, protocol, groups, total = context.dataset, context.protocol, context.groups, context.total
+    dataset, protocol, total = context.dataset, context.protocol, context.total
     parts = build_parts(context)
     writer = SampleWriter(samples, dataset.label_space) if samples is not None else None
-    totals, throughput = _stream(context, parts, writer)
+    totals = _stream(context, parts, writer)
     data = {
         "images": digest("".join(str(value) for value in totals.stacked("each/content"))),
         "label_space": dataset.label_space.name,
@@ -130,15 +128,13 @@ def _evaluate(context: Context, state: State, samples: Path | None) -> Evaluatio
     rows: list[MetricRow] = []
     for part in parts:
         rows += part.rows(totals, make)
-    if "cost" in groups:
-        rows += _cost_rows(context, make, throughput)
     keys = list(dataset.keys[:total])
     frames = [per_image_frame(keys, totals.each(), make)]
     stage_rows, stage_frames = run_stages(context, make)
     rows += stage_rows
     frames += stage_frames
     if writer is not None:
-        if "editing" in groups:
+        if "editing" in context.groups:
             for picture in edit_pictures(context, range(min(EDIT_COUNT, total))):
                 writer.add_edit(picture)
         writer.finish()
@@ -148,30 +144,23 @@ def _evaluate(context: Context, state: State, samples: Path | None) -> Evaluatio
     return Evaluation(rows, per_image)
 
 
-def _stream(context: Context, parts: list[Part], writer: SampleWriter | None) -> tuple[Totals, cost.Throughput]:
-    """One pass over the images: every part's contributions, in order."""
-    totals, throughput = Totals(), cost.Throughput()
-    size, dataset = context.protocol.batch_size, context.dataset
-    context.progress.start("evaluate", context.total)
-    for number, start in enumerate(range(0, context.total, size)):
-        stop = min(start + size, context.total)
-        stored = context.resume.get("stream", number)
-        pictures_wanted = writer is not None and start < writer.count
-        if stored is None or pictures_wanted:
-            batch = collate([dataset[i] for i in range(start, stop)], dataset.label_space.num_classes)
-            view = reconstruct(context.generator, batch, context.device, start)
-            throughput.add(len(batch.keys), view.seconds)
-            if writer is not None:
-                writer.add(view)
-            if stored is None:
-                stored = {"each/content": content_digests(batch)}
-                for part in parts:
-                    stored.update(part.measure(view))
-                context.resume.put("stream", number, stored)
-        totals.add(stored)
-        context.progress.update(stop)
-    context.progress.stop()
-    return totals, throughput
+def _stream(context: Context, parts: list[Part], writer: SampleWriter | None) -> Totals:
+    """One pass over the images: every part's contributions, in order, and pictures of the first images."""
+
+    def measure(start: int, stop: int) -> Contribution:
+        batch = context.batch(start, stop)
+        view = reconstruct(context.generator, batch, context.device, start)
+        if writer is not None:
+            writer.add(view)
+        found: Contribution = {"each/content": content_digests(batch)}
+        for part in parts:
+            found.update(part.measure(view))
+        return found
+
+    pictures = 0 if writer is None else writer.count
+    return context.collect(
+        "stream", context.total, context.protocol.batch_size, measure, title="evaluate", anew=pictures
+    )
 
 
 def per_image_frame(keys: list[str], each: Contribution, make: RowMaker) -> pd.DataFrame:
@@ -197,24 +186,6 @@ def content_digests(batch: Batch) -> np.ndarray:
             for image, label in zip(images, labels, strict=True)
         ]
     )
-
-
-def _cost_rows(context: Context, make: RowMaker, throughput: cost.Throughput) -> list[MetricRow]:
-    """Parameters, FLOPs, latency, throughput and memory; they belong to no split."""
-    generator, device = context.generator, context.device
-    sample = collate([context.dataset[0]], context.dataset.label_space.num_classes).to(device)
-    where = {"hardware": cost.hardware(device)}
-    bare = RowMaker(make.protocol, "", make.state, {"size": make.data["size"], "label_space": make.data["label_space"]})
-    speed = throughput.images_per_s()
-    return [
-        bare.ok("params", cost.parameter_count(generator), 1),
-        bare.ok("flops_per_image", cost.flops_per_image(generator, sample.image, sample.mask), 1),
-        bare.ok("latency_ms", cost.latency_ms(generator, sample.image, sample.mask), 1, **where),
-        bare.unavailable("eval_images_per_s", "every batch was measured by an earlier, interrupted attempt", **where)
-        if speed is None
-        else bare.ok("eval_images_per_s", speed, context.total, batch_size=context.protocol.batch_size, **where),
-        bare.ok("peak_mem_gib", peak_memory_gib(device.type), 1, **where),
-    ]
 
 
 def _cuda_devices(device: torch.device) -> list[torch.device]:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from pipeline.evaluation.context import Context
 from pipeline.evaluation.parts.attention import AttentionPart
+from pipeline.evaluation.parts.cost import CostPart
 from pipeline.evaluation.parts.distribution import DistributionPart
 from pipeline.evaluation.parts.part import Part
 from pipeline.evaluation.parts.perceptual import PerceptualPart
@@ -29,6 +30,7 @@ PARTS: dict[str, type[Part]] = {
     "attention": AttentionPart,
     "semantic": SemanticPart,
     "distribution": DistributionPart,
+    "cost": CostPart,
 }
 
 

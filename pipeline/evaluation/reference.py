@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +9,10 @@ from numpy.typing import NDArray
 
 from pipeline.data.content import content_digest
 from pipeline.data.types import Dataset
-from pipeline.identity import canonical_json, digest
 from pipeline.metrics.features import FeatureExtractor
 from pipeline.metrics.images import from_uint8
 from pipeline.progress import Progress
-from pipeline.records import atomic
+from pipeline.records.kept import kept_array, kept_at
 
 BATCH = 32
 
@@ -24,23 +22,16 @@ def reference_features(
 ) -> tuple[NDArray[np.float32], str]:
     """Features (total, width) of the first `total` real images and the content digest of these images."""
     content = content_digest(dataset, total, cache)
-    path = None
-    if cache is not None:
-        path = cache / "reference" / f"{digest(canonical_json([extractor.identity, content]))[:32]}.npy"
-        if path.exists():
-            stored: NDArray[np.float32] = np.load(path, allow_pickle=False)
-            if stored.shape == (total, extractor.width):
-                return stored, content
-    progress.start(f"reference of {extractor.names[0]}, once for all runs here:", total)
-    found = []
-    for start in range(0, total, BATCH):
-        stop = min(start + BATCH, total)
-        found.append(extractor.features(from_uint8(np.stack([dataset[i].image for i in range(start, stop)]))))
-        progress.update(stop)
-    progress.stop()
-    features = np.concatenate(found)
-    if path is not None:
-        buffer = io.BytesIO()
-        np.save(buffer, features, allow_pickle=False)
-        atomic.write_bytes(path, buffer.getvalue())
-    return features, content
+    path = None if cache is None else kept_at(cache / "reference", [extractor.identity, content])
+
+    def measure() -> NDArray[np.float32]:
+        progress.start(f"reference of {extractor.names[0]}, once for all runs here:", total)
+        found = []
+        for start in range(0, total, BATCH):
+            stop = min(start + BATCH, total)
+            found.append(extractor.features(from_uint8(np.stack([dataset[i].image for i in range(start, stop)]))))
+            progress.update(stop)
+        progress.stop()
+        return np.concatenate(found)
+
+    return kept_array(path, measure, (total, extractor.width)), content

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from pipeline.data.types import Dataset
-from pipeline.identity import canonical_json, digest
 from pipeline.metrics.accumulate import Contribution
 from pipeline.models.contract import Generator
 from pipeline.records import atomic
+from pipeline.records.kept import kept_at
 from pipeline.schema.evaluation import ProtocolConfig
 
 
@@ -34,13 +34,11 @@ def resume_folder(
     for name, tensor in sorted(generator.state_dict().items()):
         weights.update(name.encode())
         weights.update(tensor.detach().cpu().contiguous().view(-1).to(torch.float32).numpy().tobytes())
-    name = digest(
-        canonical_json(
-            [owner, weights.hexdigest(), list(dataset.keys[:total]), [dataset.height, dataset.width], dataset.label_space.name,
-             protocol.digest, protocol.batch_size, list(groups)]
-        )
-    )  # fmt: skip
-    return cache / "evaluating" / name[:32]
+    depends_on = [
+        owner, weights.hexdigest(), list(dataset.keys[:total]), [dataset.height, dataset.width], dataset.label_space.name,
+        protocol.digest, protocol.batch_size, list(groups),
+    ]  # fmt: skip
+    return kept_at(cache / "evaluating", depends_on, suffix="")
 
 
 class Resume:
@@ -64,9 +62,8 @@ class Resume:
         """Store a contribution atomically."""
         if self.folder is None:
             return
-        buffer = io.BytesIO()
-        np.savez(buffer, **{key.replace("/", "|"): value for key, value in contribution.items()})  # type: ignore[arg-type]
-        atomic.write_bytes(self._path(stage, index), buffer.getvalue(), durable=False)
+        arrays: dict[str, Any] = {key.replace("/", "|"): value for key, value in contribution.items()}
+        atomic.write_with(self._path(stage, index), lambda file: np.savez(file, **arrays), durable=False)
 
     def clear(self) -> None:
         """Remove everything stored: the evaluation is complete and its rows are about to be written."""

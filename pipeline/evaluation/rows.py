@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pipeline.identity import canonical_json, digest
+from pipeline.identity import canonical_digest
 from pipeline.records.metric_specs import spec_of
 from pipeline.records.rows import MetricRow
 
@@ -29,10 +29,8 @@ class RowMaker:
     def fingerprint(self, name: str, settings: dict[str, Any]) -> str:
         """Digest of definition, version, data and settings of metric `name`."""
         spec = spec_of(name)
-        return digest(
-            canonical_json(
-                {"metric": name, "version": spec.version, "definition": spec.definition, "data": self.data, **settings}
-            )
+        return canonical_digest(
+            {"metric": name, "version": spec.version, "definition": spec.definition, "data": self.data, **settings}
         )
 
     def ok(self, name: str, value: float, n: int, *, note: str = "", **settings: Any) -> MetricRow:

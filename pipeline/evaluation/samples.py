@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ from pipeline.data.batch import image_array
 from pipeline.data.label_spaces import LabelSpace
 from pipeline.editing.batches import load_case_batches
 from pipeline.editing.cases import choose_cases
-from pipeline.editing.tasks import perform, refusal
+from pipeline.editing.perform import perform
+from pipeline.editing.tasks import TASKS, refusal
 from pipeline.editing.truth import renderer_of
 from pipeline.evaluation.context import Context
 from pipeline.evaluation.view import View
@@ -107,17 +107,17 @@ class SampleWriter:
             return self._write(name, self.space.colours(classes))
         image = Image.fromarray(classes.astype(np.uint8))
         image.putpalette(np.asarray(self.space.palette, dtype=np.uint8).tobytes())
-        buffer = io.BytesIO()
-        image.save(buffer, format="PNG")
-        atomic.write_bytes(self.folder / name, buffer.getvalue(), durable=False)
+        _save(self.folder / name, image)
         return name
 
 
 def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
     """Write (H,W,3) uint8 as PNG, atomically."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="PNG")
-    atomic.write_bytes(path, buffer.getvalue(), durable=False)
+    _save(path, Image.fromarray(picture))
+
+
+def _save(path: Path, image: Image.Image) -> None:
+    atomic.write_with(path, lambda file: image.save(file, format="PNG"), durable=False)
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,6 @@ def edit_pictures(context: Context, contents: Sequence[int]) -> Iterator[EditPic
         layouts = edited.label.cpu().numpy()
         truths = None if renderer is None else renderer.truths(task, cases, layouts)
         for i, case in enumerate(cases):
-            other = case.content != case.reference or task == "absent_style"
+            other = None if TASKS[task].partner == "none" else references[i]
             truth = None if truths is None else truths[i]
-            yield EditPicture(
-                case.content, task, case.region, pictures[i], layouts[i], references[i] if other else None, truth
-            )
+            yield EditPicture(case.content, task, case.region, pictures[i], layouts[i], other, truth)

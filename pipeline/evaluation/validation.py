@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ def quick_validation(
             for batch in first_batches(dataset, images, batch_size):
                 view = reconstruct(generator, batch, device)
                 values["psnr"] += reconstruction.psnr(view.output, view.target).tolist()
-                if min(batch.image.shape[-2:]) >= reconstruction.SSIM_WINDOW:
+                if reconstruction.has_ssim(view.output):
                     values["ssim"] += reconstruction.ssim(view.output, view.target).tolist()
                 if view.attention:
                     agreement.update(view.attention, view.label)
@@ -40,12 +40,9 @@ def quick_validation(
     return found
 
 
-def first_batches(
-    dataset: Dataset, images: int | None, batch_size: int, skip: Callable[[int], bool] | None = None
-) -> Iterator[Batch]:
-    """Batches of the first `images` samples in order; where `skip(batch index)` is true the batch is not even read."""
-    total = len(dataset) if images is None else min(images, len(dataset))
-    for number, start in enumerate(range(0, total, batch_size)):
-        if skip is None or not skip(number):
-            items = [dataset[i] for i in range(start, min(start + batch_size, total))]
-            yield collate(items, dataset.label_space.num_classes)
+def first_batches(dataset: Dataset, images: int, batch_size: int) -> Iterator[Batch]:
+    """Batches of the first `images` samples, in order."""
+    total = min(images, len(dataset))
+    for start in range(0, total, batch_size):
+        items = [dataset[i] for i in range(start, min(start + batch_size, total))]
+        yield collate(items, dataset.label_space.num_classes)

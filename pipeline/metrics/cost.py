@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import resource
 import sys
 import time
@@ -17,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.models.contract import Generator
 from pipeline.models.kernels import plain_kernels
+from pipeline.provenance import processor
 
 
 def parameter_count(generator: Generator) -> int:
@@ -53,15 +53,8 @@ def now(device: torch.device) -> float:
 
 
 def hardware(device: torch.device) -> str:
-    """Name of what computes: times on different hardware are different measurements."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"cpu {names[0]}" if names else f"cpu {platform.machine()}"
+    """Name of what computes, as fingerprints spell it: times on different hardware are different measurements."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu {processor()}"
 
 
 @dataclass

@@ -16,7 +16,6 @@ from pipeline.metrics.segmenter import Segmenter
 from pipeline.weights import WeightsMissing, verified
 
 INCEPTION_WIDTH = 2048
-INCEPTION_SIDE = 299  # pixels
 INCEPTION_CHUNK = 32  # images at once: bounds memory at 299 x 299
 
 

@@ -18,16 +18,15 @@ from pipeline.metrics.images import ImageBatch, check_pair
 from pipeline.weights import WeightsMissing, load_tensors
 
 SMALLEST_SIDE = 32  # pixels; below, the poolings of the backbones leave nothing
-DISTS_CHANNELS = (3, 64, 128, 256, 512, 512)  # source: Ding et al. 2020: the image and five VGG-16 stages
-DISTS_STAGE_ENDS = (
-    4,
-    9,
-    16,
-    23,
-    30,
-)  # ends within torchvision's vgg16.features; each later stage starts with a pooling
+# Ends of the five stages within torchvision's vgg16.features; each later stage starts with a pooling.
+DISTS_STAGE_ENDS = (4, 9, 16, 23, 30)
 DISTS_C = 1e-6  # source: Ding et al. 2020
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # source: torchvision, RGB in [0, 1]
+
+
+def too_small(height: int, width: int) -> str:
+    """Why images of this size have no perceptual distance, "" where they have one."""
+    return f"images are smaller than {SMALLEST_SIDE} pixels" if min(height, width) < SMALLEST_SIDE else ""
 
 
 class PerceptualDistance(Protocol):

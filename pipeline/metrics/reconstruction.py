@@ -38,6 +38,11 @@ def psnr(output: ImageBatch, target: ImageBatch) -> Tensor:
     return (-20.0 * torch.log10(error.clamp_min(1e-30))).clamp_max(PSNR_CEILING_DB)
 
 
+def has_ssim(images: ImageBatch) -> bool:
+    """Whether the window of SSIM fits into the images."""
+    return min(images.tensor.shape[-2:]) >= SSIM_WINDOW
+
+
 def ssim(output: ImageBatch, target: ImageBatch, *, data_range: float = 1.0) -> Tensor:
     """Structural similarity with the parameters of Wang et al. 2004 (Gaussian 11 x 11, sigma 1.5, population covariance),
     mean over channels and the pixels whose window lies inside the image.
@@ -46,7 +51,7 @@ def ssim(output: ImageBatch, target: ImageBatch, *, data_range: float = 1.0) -> 
     published numbers use. Returns (N,) float64 in [-1, 1]; higher is better. Raises ValueError for images under 11 pixels.
     """
     check_pair(output, target)
-    if min(output.tensor.shape[-2:]) < SSIM_WINDOW:
+    if not has_ssim(output):
         raise ValueError(f"SSIM needs images of at least {SSIM_WINDOW} pixels, got {tuple(output.tensor.shape[-2:])}")
     x, y = output.unit().double(), target.unit().double()
     c1, c2 = (SSIM_K1 * data_range) ** 2, (SSIM_K2 * data_range) ** 2

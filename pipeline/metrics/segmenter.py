@@ -23,16 +23,16 @@ from pipeline.data.content import content_digest
 from pipeline.data.label_spaces import LabelSpace
 from pipeline.data.types import Dataset
 from pipeline.errors import UserError
-from pipeline.identity import canonical_json, digest
+from pipeline.identity import file_digest
 from pipeline.metrics.images import ImageBatch
 from pipeline.progress import Progress
 from pipeline.records import atomic
+from pipeline.records.kept import kept_at
 from pipeline.schema.evaluation import SegmenterConfig
 
 VERSION = 2  # of architecture and training rule
-CLASS_BALANCE = (
-    0.5  # loss weight of a class = frequency ** -CLASS_BALANCE: small parts of a face count, large ones still more
-)
+# Loss weight of a class = frequency ** -CLASS_BALANCE: small parts of a face count, large ones still more.
+CLASS_BALANCE = 0.5
 CHANNEL_CAP = 4  # widest level of the U-Net in units of its first: keeps the features few enough for small sets
 
 
@@ -107,7 +107,7 @@ def external_segmenter(path: Path, num_classes: int, device: torch.device) -> Se
     """A TorchScript file as segmenter. Raises UserError when it cannot be read or gives other than K logits a pixel."""
     try:
         network = torch.jit.load(str(path), map_location=device).eval()
-        sha = hashlib.sha256(path.read_bytes()).hexdigest()
+        sha = file_digest(path)
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"segmenter.external = {path}: not a readable TorchScript file") from error
     with torch.no_grad():
@@ -128,20 +128,18 @@ def trained_segmenter(
     """
     total = len(train) if cfg.train_images is None else min(cfg.train_images, len(train))
     space = train.label_space
-    key = digest(
-        canonical_json(
-            [VERSION, cfg.identity_values(), content_digest(train, total, cache), space.name, list(space.classes),
-             [train.height, train.width]]
-        )
-    )  # fmt: skip
     if cache is None:
         return _ready(_train(cfg, train, total, device, progress), cfg, space, device)
-    folder = cache / "segmenter"
-    path = folder / f"{key[:32]}.pt"
+    depends_on = [
+        VERSION, cfg.identity_values(), content_digest(train, total, cache), space.name, list(space.classes),
+        [train.height, train.width],
+    ]  # fmt: skip
+    path = kept_at(cache / "segmenter", depends_on, suffix=".pt")
     if not path.exists():
-        with atomic.patient_lock(folder / f"{key[:32]}.lock"):
+        with atomic.patient_lock(path.with_suffix(".lock")):
             if not path.exists():
-                atomic.write_bytes(path, _bytes_of(_train(cfg, train, total, device, progress)))
+                trained = _train(cfg, train, total, device, progress)
+                atomic.write_with(path, lambda file: torch.save(trained, file))
     return _ready(torch.load(path, map_location="cpu", weights_only=True), cfg, space, device)
 
 
@@ -245,11 +243,3 @@ def _ready(saved: dict[str, Any], cfg: SegmenterConfig, space: LabelSpace, devic
 def _logits(network: nn.Module, image: Tensor) -> Tensor:
     found = network(image)
     return found["out"] if isinstance(found, dict) else found
-
-
-def _bytes_of(saved: dict[str, Any]) -> bytes:
-    import io
-
-    buffer = io.BytesIO()
-    torch.save(saved, buffer)
-    return buffer.getvalue()

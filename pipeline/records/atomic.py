@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import json
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pipeline.errors import UserError
 
@@ -43,6 +44,13 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise UserError(f"cannot write {path}: {reason(error)}") from error
+
+
+def write_with(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
+    """As `write_bytes`, for what `write` puts into the binary file it is given."""
+    buffer = io.BytesIO()
+    write(buffer)
+    write_bytes(path, buffer.getvalue(), durable=durable)
 
 
 def write_text(path: Path, text: str) -> None:

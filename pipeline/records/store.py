@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import hashlib
-import io
 import os
 import socket
 from collections.abc import Iterable, Iterator
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
+from pipeline.identity import digest
 from pipeline.records import atomic
 from pipeline.records.rows import MetricRow
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 RUN_STATES = ("planned", "running", "finished", "failed", "diverged", "preempted", "pruned")
+PER_IMAGE_COLUMNS = ("key", "metric", "value", "split", "fingerprint")
 SHORT_ID = 10  # characters of an id shown to people; the full id is the name of the folder
 
 
@@ -128,7 +128,7 @@ class RunRecord:
 
     def create(self, identity_text: str, config_yaml: str) -> None:
         """Write what the run is. An existing record must have the same identity (a collision or damage otherwise)."""
-        if hashlib.sha256(identity_text.encode()).hexdigest() != self.id:
+        if digest(identity_text) != self.id:
             raise ValueError(f"identity text does not hash to {self.id}")
         atomic.write_text(self.path / "config.yaml", config_yaml)
         atomic.write_text(self.path / "identity.json", identity_text)  # last: its presence says the record exists
@@ -205,12 +205,8 @@ class RunRecord:
             replaced = set(frame[groups].itertuples(index=False, name=None))
             keep = [key not in replaced for key in old[groups].itertuples(index=False, name=None)]
             frame = pd.concat([old[keep], frame], ignore_index=True)
-        buffer = io.BytesIO()
-        frame[list(PER_IMAGE_COLUMNS)].to_parquet(buffer, index=False)
-        atomic.write_bytes(self.path / "per_image.parquet", buffer.getvalue())
-
-
-PER_IMAGE_COLUMNS = ("key", "metric", "value", "split", "fingerprint")
+        columns = frame[list(PER_IMAGE_COLUMNS)]
+        atomic.write_with(self.path / "per_image.parquet", lambda file: columns.to_parquet(file, index=False))
 
 
 class RunStore:

@@ -6,6 +6,7 @@ fields that came `later`: what a run without them did is written beside the fiel
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,6 +21,17 @@ def later(value: Any, **constraints: Any) -> Any:
     of `pipeline/conf` name it all the same: they are what a user sees and overrides. `constraints` as pydantic's `Field`.
     """
     return Field(default=value, json_schema_extra={LATER: True}, **constraints)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` -> `{"a.b": 1}`; empty sections stay as they are."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            result.update(flat(value, f"{prefix}{key}."))
+        else:
+            result[f"{prefix}{key}"] = value
+    return result
 
 
 class Section(BaseModel):

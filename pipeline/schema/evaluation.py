@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.identity import canonical_json, digest
+from pipeline.identity import canonical_digest
 from pipeline.schema.base import Section
 
 MetricGroup = Literal[
@@ -126,7 +126,7 @@ class ProtocolConfig(Section):
     def digest(self) -> str:
         """Digest of everything in the protocol that can change a number (not of its name, batch size or paths)."""
         values = self.identity_values()
-        return digest(canonical_json({key: value for key, value in values.items() if key not in NUISANCE_FIELDS}))
+        return canonical_digest({key: value for key, value in values.items() if key not in NUISANCE_FIELDS})
 
     @model_validator(mode="after")
     def _sound(self) -> ProtocolConfig:

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.utils import deterministic
 
-from pipeline import provenance
 from pipeline.errors import UserError
+from pipeline.provenance import processor
 from pipeline.schema.run import RunConfig
 from pipeline.training.allocator import keep_freed_memory
 from pipeline.training.distributed import World
@@ -25,7 +25,7 @@ def device_name(device: torch.device) -> str:
     """What numbers were made on, for people."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"cpu ({provenance.host_facts()['processor']})"
+    return f"cpu ({processor()})"
 
 
 def set_numerics(cfg: RunConfig, device: torch.device) -> None:

@@ -32,8 +32,8 @@ class World:
         """Whether this process writes the record."""
         return self.rank == 0
 
-    def share(self, batch_size: int, accumulate: int) -> None:
-        """Check that a batch divides evenly; raises UserError otherwise."""
+    def check_batch(self, batch_size: int, accumulate: int) -> None:
+        """Raise UserError unless a batch divides evenly into the parts that processes and accumulation make of it."""
         if batch_size % (self.size * accumulate):
             raise UserError(
                 f"train.batch_size = {batch_size} is not divisible by {self.size} processes x {accumulate} accumulation steps"

@@ -1,14 +1,12 @@
-"""Training losses: adversarial, feature matching, attention, KL, multi-scale pixel and diversity terms, and their
-weighted total.
+"""Training losses: adversarial, feature matching, attention, multi-scale pixel and diversity terms.
 
 Sources: hinge and feature matching as in SPADE's release (pix2pixHD); the attention loss is (CA)²-SIS's; the VGG term
-has its own module, `perceptual`. Terms are unweighted scalars keyed by name; `total_loss` weighs them.
+has its own module, `perceptual`. Terms are unweighted scalars; `objective` weighs them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -28,11 +26,6 @@ class DiscriminatorTerms(NamedTuple):
 
     fake: Tensor
     real: Tensor
-
-    @property
-    def total(self) -> Tensor:
-        """fake + real."""
-        return self.fake + self.real
 
 
 def patch_scores(features: Sequence[Sequence[Tensor]]) -> list[Tensor]:
@@ -101,21 +94,13 @@ def diversity_loss(first: Tensor, second: Tensor, first_noise: Tensor, second_no
     return (noise_gap / (image_gap + 1e-5)).mean()
 
 
-@dataclass(frozen=True)
-class AttentionTerms:
-    """The attention loss: mean over the chosen levels, and each chosen level's own value (detached, for the record)."""
+def attention_loss(attention: Sequence[Tensor], mask: Tensor, cfg: AttentionLoss) -> Tensor:
+    """Mean over the chosen levels of the disagreement of attention logits (N,K,h,w) with `mask` (N,K,H,W) one-hot.
 
-    total: Tensor
-    levels: dict[int, Tensor]  # level index -> scalar
-
-
-def attention_loss(attention: Sequence[Tensor], mask: Tensor, cfg: AttentionLoss) -> AttentionTerms:
-    """Attention loss of per-level logits (N,K,h,w) against `mask` (N,K,H,W) one-hot, resized to each level by nearest
-    neighbour.
-
-    bce: binary cross-entropy with logits of each class map, mean over batch and pixels, then over classes ((CA)²-SIS as
-    released; absent classes count, with an all-zero target). ce: cross-entropy over classes at each pixel that has one.
-    kl: KL of softmax(logits of class k over pixels) from the uniform distribution on region k, over regions that exist.
+    The mask is resized to each level by nearest neighbour. bce: binary cross-entropy with logits of each class map, mean over batch
+    and pixels, then over classes ((CA)²-SIS as released; absent classes count, with an all-zero target). ce: cross-entropy over
+    classes at each pixel that has one. kl: KL of softmax(logits of class k over pixels) from the uniform distribution on region k,
+    over regions that exist.
     Class weights make the mean over classes a weighted one.
     """
     if cfg.kind == "off":
@@ -126,25 +111,17 @@ def attention_loss(attention: Sequence[Tensor], mask: Tensor, cfg: AttentionLoss
     if max(chosen) >= len(attention):
         raise UserError(f"loss.attention.levels is {list(chosen)}; this model has levels 0 to {len(attention) - 1}")
     weights = _class_weights(mask, cfg)
-    losses: dict[int, Tensor] = {}
+    losses: list[Tensor] = []
     for level in chosen:
         logits = attention[level].float()  # (N,K,h,w)
         target = resize_nearest(mask.float(), (logits.shape[-2], logits.shape[-1]))  # (N,K,h,w) {0,1}
         if cfg.kind == "bce":
-            losses[level] = _class_mean(_bce_per_class(logits, target), weights)
+            losses.append(_class_mean(_bce_per_class(logits, target), weights))
         elif cfg.kind == "ce":
-            losses[level] = _pixel_cross_entropy(logits, target, weights)
+            losses.append(_pixel_cross_entropy(logits, target, weights))
         else:
-            losses[level] = _region_divergence(logits, target, weights)
-    total = torch.stack(list(losses.values())).mean()
-    return AttentionTerms(total, {level: loss.detach() for level, loss in losses.items()})
-
-
-def total_loss(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """Sum of weight x term; terms and weights must have the same names."""
-    if not terms or set(terms) != set(weights):
-        raise ValueError(f"loss terms {sorted(terms)} and weights {sorted(weights)} differ")
-    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+            losses.append(_region_divergence(logits, target, weights))
+    return torch.stack(losses).mean()
 
 
 def _distance_to(score: Tensor, target: float, mode: GanMode) -> Tensor:

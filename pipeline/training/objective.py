@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
+from pipeline.errors import UserError
 from pipeline.models.contract import GeneratorPass
 from pipeline.models.discriminator import Features
 from pipeline.schema.losses import LossConfig
@@ -19,23 +21,30 @@ from pipeline.training.losses import (
     generator_gan_loss,
     multiscale_pixel_loss,
     patch_scores,
-    total_loss,
 )
-from pipeline.training.perceptual import VggPerceptualLoss
+from pipeline.training.perceptual import VggPerceptualLoss, vgg19_features
+from pipeline.weights import WeightsMissing
 
 REGULARISERS = ("kl", "diversity")  # terms that come with the generator's pass, where it has them
-
 SUMMED = ("kl",)  # terms that are sums over the batch, not means: a part of a batch holds a part of the sum
 
 
 class Objective(nn.Module):
     """Weighted sum of the terms that are on."""
 
-    def __init__(self, cfg: LossConfig) -> None:
+    def __init__(self, cfg: LossConfig, weights_dir: str | None = None) -> None:
+        """`weights_dir`: folder searched for VGG-19. UserError where the perceptual loss is on and its weights are not sound."""
         super().__init__()
         self.cfg = cfg
         self.weights = cfg.weights()
-        self.perceptual = VggPerceptualLoss(cfg.perceptual) if "perceptual" in self.weights else None
+        self.perceptual: VggPerceptualLoss | None = None
+        if "perceptual" in self.weights:
+            try:
+                self.perceptual = VggPerceptualLoss(vgg19_features(weights_dir), cfg.perceptual)
+            except WeightsMissing as error:
+                raise UserError(
+                    f"loss.perceptual.weight is {cfg.perceptual.weight}, but {error}; or set loss.perceptual.weight=0"
+                ) from error
 
     @property
     def wants_attention(self) -> bool:
@@ -54,7 +63,7 @@ class Objective(nn.Module):
         if self.perceptual is not None:
             terms["perceptual"] = self.perceptual(fake.float(), real)
         if "attention" in self.weights:
-            terms["attention"] = attention_loss(made.synthesis.attention, mask, self.cfg.attention).total
+            terms["attention"] = attention_loss(made.synthesis.attention, mask, self.cfg.attention)
         if "pixel" in self.weights:
             terms["pixel"] = multiscale_pixel_loss(fake.float(), real, self.cfg.pixel.scales)
         for name in REGULARISERS:
@@ -64,7 +73,7 @@ class Objective(nn.Module):
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
         """Sum of weight x term."""
-        return total_loss(terms, {name: self.weights[name] for name in terms})
+        return torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
 
     def discriminator_terms(self, features_fake: Features, features_real: Features) -> dict[str, Tensor]:
         """The discriminator's two terms, weight 1 each: "d_fake" and "d_real"."""

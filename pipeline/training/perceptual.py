@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.errors import UserError
 from pipeline.schema.losses import PerceptualLoss
+from pipeline.weights import load_tensors
 
 # Ends of the torchvision VGG-19 slices whose outputs are relu1_1, relu2_1, relu3_1, relu4_1, relu5_1.
 _SLICE_ENDS = (2, 7, 12, 21, 30)
@@ -17,49 +15,29 @@ _IMAGENET_MEAN = (0.485, 0.456, 0.406)  # source: torchvision, of RGB in [0, 1]
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def vgg19_weights_path() -> Path:
-    """Where torch keeps VGG-19's ImageNet weights once downloaded (`TORCH_HOME` moves it)."""
-    from torchvision.models import VGG19_Weights
+def vgg19_features(folder: str | None) -> nn.Sequential:
+    """VGG-19's convolutions with the published ImageNet weights, verified; `folder` is searched before torch's cache.
 
-    name = str(VGG19_Weights.IMAGENET1K_V1.url).rsplit("/", 1)[-1]
-    return Path(torch.hub.get_dir()) / "checkpoints" / name
+    Raises WeightsMissing when the file is absent or refused.
+    """
+    state, _ = load_tensors("vgg19", folder)
+    from torchvision.models import vgg19
+
+    with torch.device("meta"):  # nothing is drawn: every weight is loaded
+        features = vgg19(weights=None).features
+    features = features.to_empty(device="cpu")
+    features.load_state_dict({key[9:]: value for key, value in state.items() if key.startswith("features.")})
+    return features
 
 
 class VggPerceptualLoss(nn.Module):
-    """Sum over five layers of weight x mean absolute feature difference; frozen weights, no gradient into the real
-    image.
-    """
+    """Sum over five layers of weight x mean absolute feature difference; frozen, no gradient into the real image."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, cfg: PerceptualLoss) -> None:
-        """Loads the weights from torch's local cache; their absence is a UserError that says how to get them (no
-        download).
-        """
+    def __init__(self, features: nn.Sequential, cfg: PerceptualLoss) -> None:
         super().__init__()
-        path = vgg19_weights_path()
-        if not path.is_file():
-            raise UserError(
-                f"loss.perceptual.weight is {cfg.weight}, but VGG-19's ImageNet weights are not at {path}; "
-                "get them (needs network) by `python -c 'import torchvision as t; "
-                't.models.vgg19(weights="IMAGENET1K_V1")\'`, or set loss.perceptual.weight=0'
-            )
-        from torchvision.models import vgg19
-
-        network = vgg19(weights=None)
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        self._build(network.features, cfg)
-
-    @classmethod
-    def from_features(cls, features: nn.Sequential, cfg: PerceptualLoss) -> VggPerceptualLoss:
-        """The loss on a given VGG-19 `features` stack, for instance one with other weights."""
-        loss = cls.__new__(cls)
-        nn.Module.__init__(loss)
-        loss._build(features, cfg)
-        return loss
-
-    def _build(self, features: nn.Sequential, cfg: PerceptualLoss) -> None:
         starts = (0, *_SLICE_ENDS[:-1])
         self.slices = nn.ModuleList(features[start:end] for start, end in zip(starts, _SLICE_ENDS, strict=True))
         self.layer_weights = cfg.layer_weights

@@ -41,16 +41,20 @@ class Trainer:
         self.cfg = cfg
         self.device = device
         self.world = world or World()
-        self.world.share(cfg.train.batch_size, cfg.train.accumulate)
+        self.world.check_batch(cfg.train.batch_size, cfg.train.accumulate)
         self.iterations = iterations
         self.iteration = 0
         self.generator: Generator = generator.to(device)
         self.discriminator = discriminator.to(device)
         if cfg.train.channels_last:
-            self.lay_out(torch.channels_last)
+            self.set_memory_format(torch.channels_last)
         self.averaged = copy.deepcopy(self.generator).eval().requires_grad_(False) if cfg.train.ema_decay else None
-        self.objective = Objective(cfg.loss).to(device)
+        self.objective = Objective(cfg.loss, cfg.protocol.weights_dir).to(device)
         factor_g, factor_d = (0.5, 2.0) if cfg.train.ttur else (1.0, 1.0)  # TTUR as the releases do it
+        self.rates = (
+            cfg.train.lr * factor_g,
+            cfg.train.lr * factor_d,
+        )  # of generator and discriminator, before they decay
         trained = list(self.generator.parameters())
         generator_pass: nn.Module = self.generator
         if cfg.train.stage == "mapping":
@@ -62,14 +66,14 @@ class Trainer:
                 parameter.requires_grad_(True)
             generator_pass = SamplingPass(self.generator)
         fused = device.type in ("cpu", "cuda")  # one pass over each tensor; the update is the same
-        self.optimiser_g = torch.optim.Adam(trained, lr=cfg.train.lr * factor_g, betas=cfg.train.betas, fused=fused)
+        self.optimiser_g = torch.optim.Adam(trained, lr=self.rates[0], betas=cfg.train.betas, fused=fused)
         self.optimiser_d = torch.optim.Adam(
-            self.discriminator.parameters(), lr=cfg.train.lr * factor_d, betas=cfg.train.betas, fused=fused
+            self.discriminator.parameters(), lr=self.rates[1], betas=cfg.train.betas, fused=fused
         )
         self._run_generator = _compiled(generator_pass, cfg.train.compile)
         self._run_discriminator = _compiled(self.discriminator, cfg.train.compile)
 
-    def lay_out(self, memory_format: torch.memory_format) -> None:
+    def set_memory_format(self, memory_format: torch.memory_format) -> None:
         """Put the weights of all convolutions into one memory format."""
         for network in (self.generator, self.discriminator):
             network.to(memory_format=memory_format)  # type: ignore[call-overload]
@@ -158,7 +162,10 @@ class Trainer:
         }
 
     def _fake_for_discriminator(self, part: Batch, fake: Tensor) -> Tensor:
-        """The generator's image of this update serves the discriminator's update too."""
+        """The generator's image of this update serves the discriminator's update too.
+
+        A method of its own for `bench.naive`, which runs the generator a second time here, as the releases do.
+        """
         return fake.detach()
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
@@ -171,11 +178,9 @@ class Trainer:
         decayed = self.cfg.train.decay_fraction * self.iterations
         left = self.iterations - self.iteration
         factor = 1.0 if left >= decayed else left / decayed
-        factor_g, factor_d = (0.5, 2.0) if self.cfg.train.ttur else (1.0, 1.0)
-        for group in self.optimiser_g.param_groups:
-            group["lr"] = self.cfg.train.lr * factor_g * factor
-        for group in self.optimiser_d.param_groups:
-            group["lr"] = self.cfg.train.lr * factor_d * factor
+        for optimiser, rate in zip((self.optimiser_g, self.optimiser_d), self.rates, strict=True):
+            for group in optimiser.param_groups:
+                group["lr"] = rate * factor
 
     @torch.no_grad()
     def _average(self) -> None:

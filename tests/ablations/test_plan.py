@@ -16,9 +16,10 @@ from ablations.cost import CostModel
 from ablations.designs import arms_of
 from ablations.plan import differences, lock, make_plan
 from ablations.study import Study, load_study, parse_study, shipped
-from pipeline.config import compose, flat, last_wins, resolve, to_yaml
+from pipeline.config import compose, last_wins, resolve, to_yaml
 from pipeline.errors import UserError
 from pipeline.records import RunStore, StudyManifest
+from pipeline.schema.base import flat
 
 
 def study(levels: dict[str, list[str]], **more: Any) -> Study:

@@ -213,7 +213,8 @@ def test_selectors_do_not_confuse_types() -> None:
 
 
 def test_the_shipped_claims_are_valid_and_their_config_keys_exist() -> None:
-    from pipeline.config import compose, flat
+    from pipeline.config import compose
+    from pipeline.schema.base import flat
 
     claims = load_claims()
     assert len(claims) >= 10

@@ -83,6 +83,6 @@ def test_gradients_terms_and_flags_are_shared() -> None:
 
 
 def test_a_batch_that_does_not_divide_is_refused() -> None:
-    World(0, 2).share(8, 2)
+    World(0, 2).check_batch(8, 2)
     with pytest.raises(UserError, match="not divisible by 2 processes x 3"):
-        World(0, 2).share(8, 3)
+        World(0, 2).check_batch(8, 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from PIL import Image
 from pipeline.editing.batches import load_case_batches
 from pipeline.editing.cases import WHOLE, Case, choose_cases
 from pipeline.editing.layouts import transplanted, without
-from pipeline.editing.tasks import perform, refusal
+from pipeline.editing.perform import perform
+from pipeline.editing.tasks import TASKS, Task, refusal
 from pipeline.editing.truth import renderer_of
 from pipeline.evaluation.evaluator import evaluate
 from pipeline.evaluation.stages.edit_scores import region_rmse, smoothness, style_distance
@@ -40,6 +42,28 @@ def edited(
         "editing", editing__tasks=tasks, editing__pairs=8, editing__regions=("hair", "skin", "mouth"), **changes
     )
     return {row.name: row for row in evaluate(generator, DATA, config, device=CPU).rows}  # type: ignore[arg-type]
+
+
+# -- the table -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_holds_the_tasks_a_protocol_may_name_in_their_order() -> None:
+    """The order seeds the cases: a task that moves up would measure another one on other images."""
+    assert tuple(TASKS) == get_args(EditTask)
+
+
+def test_a_tenth_task_is_one_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The way to another image's whole style: cases, pictures, truth, metrics and refusals follow from the row."""
+    monkeypatch.setitem(TASKS, "global_style_interpolation", Task("any", style_from="reference", steps=True))  # type: ignore[misc]
+    name: EditTask = "global_style_interpolation"  # type: ignore[assignment]
+    assert refusal(name, Capabilities(style="none")) == "the family takes no style from an image"
+    rows = edited(RendererGenerator(DATA), (name,))
+    assert rows[f"edit_psnr_{name}"].value == 100, "the last position is the whole edit"
+    assert 0 <= float(rows[f"edit_smoothness_{name}"].value) <= 1  # type: ignore[arg-type]
+    assert f"edit_outside_change_{name}" not in rows and f"edit_light_consistency_{name}" not in rows
+    evaluate(painter(), DATA, protocol("editing", editing__tasks=(name,)), device=CPU, samples=tmp_path)
+    (edit,) = json.loads((tmp_path / "index.json").read_text())["items"][0]["edits"]
+    assert edit["task"] == name and {"reference", "truth"} <= set(edit)
 
 
 # -- true edits, drawn once ------------------------------------------------------------------------------------------------
@@ -168,7 +192,7 @@ def test_samples_hold_edits_with_reference_layout_and_truth(tmp_path: Path) -> N
 
 
 def test_without_a_renderer_the_ground_truth_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.evaluation.stages.editing.renderer_of", lambda *_: None)
+    monkeypatch.setattr("pipeline.evaluation.stages.edit_scores.renderer_of", lambda *_: None)
     rows = edited(painter(), ("style_transfer",))
     missing = {name for name, row in rows.items() if row.status == "not_applicable"}
     assert missing == {f"edit_{name}_style_transfer" for name in ("psnr", "ssim", "region_error", "light_consistency")}

@@ -20,12 +20,15 @@ from pipeline.evaluation.context import split_source
 from pipeline.evaluation.evaluator import Evaluation, evaluate
 from pipeline.evaluation.resume import Resume
 from pipeline.evaluation.validation import quick_validation
+from pipeline.metrics.images import ImageBatch
+from pipeline.metrics.reconstruction import rmse
 from pipeline.models.build import build_generator
 from pipeline.models.contract import Synthesis
 from pipeline.progress import Quiet
 from pipeline.records.rows import MetricRow
 from pipeline.schema.evaluation import ProtocolConfig
 from tests.pipeline.metrics.doubles import CLASSES, Echo, data_config, faces, painter, protocol
+from tests.pipeline.models.small_models import small_generator
 
 CPU = torch.device("cpu")
 SPLITS = split_source(lambda split: build_dataset(data_config(), split))
@@ -203,6 +206,63 @@ def test_a_killed_evaluation_goes_on_where_it_stopped(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(found.per_image, expected.per_image)
     assert second.calls < whole.calls and second.calls <= whole.calls - 4
     assert not any((tmp_path / "evaluating").iterdir()), "the state of a finished evaluation is removed"
+
+
+def test_pictures_of_a_killed_evaluation_are_made_again(tmp_path: Path) -> None:
+    """A batch whose numbers are there is measured anew where it has pictures, and no other."""
+    config = protocol("reconstruction").model_copy(update={"batch_size": 4})
+    evaluate(Echo(0.3), faces(16), config, device=CPU, samples=tmp_path / "whole")
+    with pytest.raises(Killed):
+        evaluate(Mortal(3), faces(16), config, device=CPU, cache=tmp_path, samples=tmp_path / "killed")
+    again = Mortal(-1)
+    evaluate(again, faces(16), config, device=CPU, cache=tmp_path, samples=tmp_path / "killed")
+    assert again.calls == 2 + 1, "eight pictures in two batches, and the batch that was not there"
+    whole, killed = (
+        {path.name: path.read_bytes() for path in (tmp_path / which).iterdir()} for which in ("whole", "killed")
+    )
+    assert killed == whole and len(whole) > 8
+
+
+def test_lpips_is_loaded_once_for_all_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+
+    class Light:
+        """Stands in for LPIPS, whose weights are a quarter of a gigabyte to read, hash and test."""
+
+        weights_digest = "d"
+
+        def __init__(self, net: str, *_: object) -> None:
+            loaded.append(net)
+
+        def distance(self, a: ImageBatch, b: ImageBatch) -> Tensor:
+            return rmse(a, b)
+
+    monkeypatch.setattr("pipeline.evaluation.context.Lpips", Light)
+    config = protocol("perceptual", "diversity", "editing", diversity__images=2)
+    rows = rows_of(evaluate(small_generator("inade", CLASSES, (32, 32)), faces(4), config, device=CPU))
+    for name in ("lpips_recon_alex", "lpips_div_alex", "edit_lpips_alex_style_transfer"):
+        assert rows[name].status == "ok", name
+    assert loaded == ["alex"]
+    loaded.clear()
+    rows = rows_of(evaluate(small_generator("inade", CLASSES), faces(4, 16), config, device=CPU))
+    assert rows["lpips_recon_alex"].status == rows["dists"].status == "not_applicable"
+    assert {rows[name].reason for name in ("lpips_recon_alex", "lpips_div_alex", "edit_lpips_alex_style_transfer")} == {
+        "images are smaller than 32 pixels"
+    }
+    assert loaded == [], "nobody is asked for weights that could measure nothing"
+
+
+@pytest.mark.parametrize("broken", [b"", b"cut off"])
+def test_kept_files_of_real_images_that_are_cut_off_are_made_again(tmp_path: Path, broken: bytes) -> None:
+    config = protocol("semantic", "distribution", segmenter__iterations=2)
+    first = evaluate(Echo(0.3), faces(), config, device=CPU, cache=tmp_path, splits=SPLITS)
+    kept = sorted((tmp_path / "reference").iterdir())
+    whole = [path.read_bytes() for path in kept]
+    assert len(kept) == 2, "features and confusion of the real images"
+    for path in kept:
+        path.write_bytes(broken)
+    again = evaluate(Echo(0.3), faces(), config, device=CPU, cache=tmp_path, splits=SPLITS)
+    assert numbers(again) == numbers(first) and [path.read_bytes() for path in kept] == whole
 
 
 def test_equal_networks_of_two_runs_are_measured_side_by_side(tmp_path: Path) -> None:

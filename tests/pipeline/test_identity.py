@@ -65,7 +65,7 @@ def test_what_matters_changes_the_id(override: str) -> None:
 
 
 def test_every_nuisance_key_exists() -> None:
-    from pipeline.config import flat
+    from pipeline.schema.base import flat
 
     values = compose([]).model_dump(mode="json")
     known = {*flat(values), *values}

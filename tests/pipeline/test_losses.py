@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +14,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from torchvision.models import vgg19
 
 from pipeline.errors import UserError
+from pipeline.identity import file_digest
 from pipeline.models.kernels import naive_kernels
 from pipeline.models.variational import kl_divergence
 from pipeline.schema.losses import TERMS, AttentionLoss, LossConfig, PerceptualLoss
@@ -25,9 +29,10 @@ from pipeline.training.losses import (
     generator_gan_loss,
     multiscale_pixel_loss,
     patch_scores,
-    total_loss,
 )
+from pipeline.training.objective import Objective
 from pipeline.training.perceptual import VggPerceptualLoss
+from pipeline.weights import FILES
 from tests.pipeline.models.small_models import one_hot, random_inputs
 
 ATTENTION = {"kind": "bce", "weight": 1.0, "class_weights": "none", "levels": "all"}
@@ -55,7 +60,7 @@ def test_hinge_closed_form() -> None:
     terms = discriminator_loss(fake, real, "hinge")
     assert terms.fake.item() == pytest.approx((0.5 + 1.5) / 2)  # mean over patches, then over scales
     assert terms.real.item() == pytest.approx((0.5 + 0.5) / 2)
-    assert terms.total.item() == pytest.approx(1.5)
+    assert sum(terms).item() == pytest.approx(1.5)
     assert generator_gan_loss(fake, "hinge").item() == pytest.approx((1.0 - 0.5) / 2)
 
 
@@ -120,14 +125,13 @@ def test_bce_equals_the_releases_loop(num_classes: int, seed: int) -> None:
         cfg = attention_config(class_weights=weights)
         fast = attention_loss(logits, mask, cfg)
         with naive_kernels():
-            torch.testing.assert_close(fast.total, attention_loss(logits, mask, cfg).total)
+            torch.testing.assert_close(fast, attention_loss(logits, mask, cfg))
     plain = attention_loss(logits, mask, attention_config())
     expected = []
     for logit in logits:
         target = F.interpolate(mask, size=logit.shape[-2:])
         expected.append(F.binary_cross_entropy_with_logits(logit, target))
-    torch.testing.assert_close(plain.total, torch.stack(expected).mean())
-    torch.testing.assert_close(torch.stack(list(plain.levels.values())), torch.stack(expected))
+    torch.testing.assert_close(plain, torch.stack(expected).mean())
 
 
 def test_class_weights_weigh() -> None:
@@ -137,30 +141,30 @@ def test_class_weights_weigh() -> None:
     logits[:, 0] = 0  # BCE of class 0 = log 2, of class 1 = 0
     log2 = math.log(2)
     for weights, share in (("none", 1 / 2), ([3.0, 1.0], 3 / 4), ([0.0, 1.0], 0.0), ("inverse_frequency", 3 / 4)):
-        loss = attention_loss([logits], mask, attention_config(class_weights=weights)).total
+        loss = attention_loss([logits], mask, attention_config(class_weights=weights))
         assert loss.item() == pytest.approx(share * log2, abs=1e-6), weights
 
 
 def test_cross_entropy_is_torch_s_and_leaves_unknown_pixels_out() -> None:
     labels = torch.randint(0, 5, (2, 8, 8), generator=torch.Generator().manual_seed(0))
     mask, logits = one_hot(labels, 5), levels(5)[1]
-    loss = attention_loss([logits], mask, attention_config(kind="ce")).total
+    loss = attention_loss([logits], mask, attention_config(kind="ce"))
     torch.testing.assert_close(loss, F.cross_entropy(logits, labels))
     weights = [1.0, 2.0, 3.0, 4.0, 5.0]
-    loss = attention_loss([logits], mask, attention_config(kind="ce", class_weights=weights)).total
+    loss = attention_loss([logits], mask, attention_config(kind="ce", class_weights=weights))
     torch.testing.assert_close(loss, F.cross_entropy(logits, labels, weight=torch.tensor(weights)))
     mask[:, :, :3] = 0
     labels[:, :3] = -100
-    loss = attention_loss([logits], mask, attention_config(kind="ce")).total
+    loss = attention_loss([logits], mask, attention_config(kind="ce"))
     torch.testing.assert_close(loss, F.cross_entropy(logits, labels))
 
 
 def test_region_divergence_is_zero_at_the_region_and_counts_present_classes() -> None:
     mask = one_hot(torch.tensor([[[0, 0, 1, 1], [0, 0, 1, 1]]]), 3)
     perfect = (mask - 1) * 50
-    assert attention_loss([perfect], mask, attention_config(kind="kl")).total.item() == pytest.approx(0, abs=1e-6)
+    assert attention_loss([perfect], mask, attention_config(kind="kl")).item() == pytest.approx(0, abs=1e-6)
     flat = torch.zeros(1, 3, 2, 4)
-    loss = attention_loss([flat], mask, attention_config(kind="kl")).total
+    loss = attention_loss([flat], mask, attention_config(kind="kl"))
     assert loss.item() == pytest.approx(math.log(2)), "regions cover half of the pixels; class 2 is absent"
 
 
@@ -169,7 +173,7 @@ def test_region_divergence_is_zero_at_the_region_and_counts_present_classes() ->
 def test_no_nan_for_empty_masks_and_all_background(kind: str, weights: str) -> None:
     for mask in (torch.zeros(1, 4, 8, 8), one_hot(torch.zeros(1, 8, 8, dtype=torch.int64), 4)):
         logits = torch.randn(1, 4, 4, 4, requires_grad=True)
-        loss = attention_loss([logits], mask, attention_config(kind=kind, class_weights=weights)).total
+        loss = attention_loss([logits], mask, attention_config(kind=kind, class_weights=weights))
         loss.backward()  # type: ignore[no-untyped-call]
         assert torch.isfinite(loss)
         assert logits.grad is not None
@@ -179,10 +183,8 @@ def test_no_nan_for_empty_masks_and_all_background(kind: str, weights: str) -> N
 def test_levels_choose() -> None:
     _, mask = random_inputs(5)
     logits = levels(5)
-    all_levels = attention_loss(logits, mask, attention_config())
-    some = attention_loss(logits, mask, attention_config(levels=[0, 2]))
-    assert list(some.levels) == [0, 2]
-    torch.testing.assert_close(some.total, (all_levels.levels[0] + all_levels.levels[2]) / 2)
+    first, _, last = (attention_loss(logits, mask, attention_config(levels=[level])) for level in range(3))
+    torch.testing.assert_close(attention_loss(logits, mask, attention_config(levels=[0, 2])), (first + last) / 2)
     with pytest.raises(UserError, match=r"levels is \[5\]; this model has levels 0 to 2"):
         attention_loss(logits, mask, attention_config(levels=[5]))
 
@@ -199,10 +201,10 @@ def test_attention_mistakes_are_named() -> None:
 
 
 def test_total_is_the_weighted_sum() -> None:
-    terms = {"gan": torch.tensor(2.0), "kl": torch.tensor(3.0)}
-    assert total_loss(terms, {"gan": 1.0, "kl": 0.5}).item() == 3.5
-    with pytest.raises(ValueError, match="differ"):
-        total_loss(terms, {"gan": 1.0})
+    objective = Objective(LossConfig.model_validate_json(json.dumps(LOSSES)))
+    assert objective.total({"gan": torch.tensor(2.0), "kl": torch.tensor(4.0)}).item() == pytest.approx(
+        2.0 + 0.05 * 4.0
+    )
 
 
 def test_weights_leave_out_what_is_off() -> None:
@@ -219,16 +221,28 @@ def test_weights_leave_out_what_is_off() -> None:
 PERCEPTUAL = PerceptualLoss(weight=10.0, layer_weights=(1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0), normalise=False)
 
 
-def test_absent_vgg_weights_are_named(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vgg_weights_that_are_absent_or_others_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a metric's: a loss on wrong weights trains something else and looks like a run."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(UserError, match=r"vgg19-dcbb9e9d\.pth; get them .*loss\.perceptual\.weight=0"):
-        VggPerceptualLoss(PERCEPTUAL)
+    losses = LossConfig.model_validate_json(json.dumps({**LOSSES, "perceptual": PERCEPTUAL.model_dump(mode="json")}))
+    with pytest.raises(
+        UserError, match=r"vgg19-dcbb9e9d\.pth is not in .*weights fetch vgg19.*loss\.perceptual\.weight=0"
+    ):
+        Objective(losses)
+    state = {
+        f"features.{key}": value for key, value in vgg19(weights=None, init_weights=False).features.state_dict().items()
+    }
+    torch.save(state, tmp_path / FILES["vgg19"].filename)
+    with pytest.raises(UserError, match="vgg19-dcbb9e9d.pth is refused: its sha256 starts with"):
+        Objective(losses, str(tmp_path))
+    monkeypatch.setitem(FILES, "vgg19", replace(FILES["vgg19"], sha256=file_digest(tmp_path / FILES["vgg19"].filename)))
+    objective = Objective(losses, str(tmp_path))
+    assert objective.perceptual is not None
+    assert torch.equal(objective.perceptual.slices[4][-2].weight, state["features.28.weight"])  # type: ignore[index,union-attr]
 
 
 def test_perceptual_loss_reads_the_five_relus() -> None:
     """Random VGG-19 weights: the value equals the sum over hand-collected relu1_1 ... relu5_1 features."""
-    from torchvision.models import vgg19
-
     torch.manual_seed(0)
     features = vgg19(weights=None).features.eval()
     fake, real = torch.rand(1, 3, 32, 32, requires_grad=True), torch.rand(1, 3, 32, 32, requires_grad=True)
@@ -244,7 +258,7 @@ def test_perceptual_loss_reads_the_five_relus() -> None:
                 weight = PERCEPTUAL.layer_weights[first_of_block.index(index)]
                 expected = expected + weight * (x - y).abs().mean()
     before = fake.detach().clone()
-    loss = VggPerceptualLoss.from_features(features, PERCEPTUAL)
+    loss = VggPerceptualLoss(features, PERCEPTUAL)
     value = loss(fake, real)
     torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-9)
     assert torch.equal(fake.detach(), before)
@@ -253,4 +267,4 @@ def test_perceptual_loss_reads_the_five_relus() -> None:
     assert real.grad is None
     assert not any(parameter.requires_grad for parameter in loss.parameters())
     normalised = PerceptualLoss(weight=10.0, layer_weights=PERCEPTUAL.layer_weights, normalise=True)
-    assert VggPerceptualLoss.from_features(features, normalised)(fake, real).item() != pytest.approx(value.item())
+    assert VggPerceptualLoss(features, normalised)(fake, real).item() != pytest.approx(value.item())

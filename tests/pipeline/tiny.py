@@ -7,10 +7,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipeline.config import resolve
+from pipeline.config import compose, resolve
 from pipeline.progress import Quiet
 from pipeline.records import RunRecord, RunStore
+
+if TYPE_CHECKING:
+    from pipeline.data.batch import Batch
+    from pipeline.training.trainer import Trainer
 
 TINY = (
     "size=16", "data.train_images=12", "data.val_images=4", "data.test_images=4", "train.iterations=8",
@@ -20,6 +25,28 @@ TINY = (
 
 # Metrics of the clock and the machine: the only ones that may differ between two runs of one id.
 MEASURED = {"train_images_per_s", "train_device_hours", "eval_images_per_s", "latency_ms", "peak_mem_gib"}
+
+
+def trainer(*overrides: str) -> tuple[Trainer, Batch]:
+    """The trainer of a tiny run before its first update, and a batch of its first faces."""
+    import torch
+
+    from pipeline.data import build_dataset
+    from pipeline.data.batch import collate
+    from pipeline.models.build import build_generator
+    from pipeline.models.discriminator import build_discriminator
+    from pipeline.training.trainer import Trainer
+
+    config = compose([*TINY, *overrides])
+    data = build_dataset(config.data, "train")
+    classes = data.label_space.num_classes
+    torch.manual_seed(0)
+    generator = build_generator(config.model, classes, config.data.hw)
+    discriminator = build_discriminator(config.discriminator, classes)
+    made = Trainer(
+        config, generator, discriminator, iterations=config.train.iterations or 0, device=torch.device("cpu")
+    )
+    return made, collate([data[i] for i in range(config.train.batch_size)], classes)
 
 
 def run(out: Path, *overrides: str) -> RunRecord:

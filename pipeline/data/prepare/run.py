@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.adapters.prepared import MANIFEST, MANIFEST_FORMAT
-from pipeline.data.digests import canonical_digest
 from pipeline.data.label_spaces import LabelSpace
 from pipeline.data.prepare.duplicates import duplicate_groups, keep_apart
 from pipeline.data.prepare.raw import Job, Raw, find_raw
 from pipeline.data.prepare.sample import SAMPLE_FORMAT, PreparedSample, prepare_sample, signature
 from pipeline.data.prepare.splits import prepared_splits
 from pipeline.errors import UserError
+from pipeline.identity import canonical_digest
 from pipeline.records.atomic import (
     Locked,
     append_json_line,

@@ -16,7 +16,6 @@ class AttentionPart:
     def __init__(self, context: Context) -> None:
         self.classes = context.num_classes
         self.applicable = context.generator.capabilities.attention
-        self.names: list[str] = []
 
     def measure(self, view: View) -> Contribution:
         """Confusion counts and sums per level."""

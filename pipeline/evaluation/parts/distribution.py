@@ -38,7 +38,7 @@ class DistributionPart:
             raise WeightsMissing(f"the reference split {self.cfg.reference_split} was not given to the evaluation")
         if kind == "inception":
             return InceptionFeatures(self.context.protocol.weights_dir, self.context.device)
-        segmenter, reason = self.context.segmenter()
+        segmenter, reason = self.context.segmenter
         if segmenter is None:
             raise WeightsMissing(reason)
         return SegmenterFeatures(segmenter)

@@ -16,7 +16,6 @@ class ReconstructionPart:
 
     def __init__(self, context: Context) -> None:
         self.range2 = context.protocol.ssim_range2
-        self.small = min(context.dataset.height, context.dataset.width) < reconstruction.SSIM_WINDOW
 
     def measure(self, view: View) -> Contribution:
         """Per-image values."""
@@ -24,7 +23,7 @@ class ReconstructionPart:
             "each/psnr": reconstruction.psnr(view.output, view.target),
             "each/rmse": reconstruction.rmse(view.output, view.target),
         }
-        if not self.small:
+        if reconstruction.has_ssim(view.output):
             found["each/ssim"] = reconstruction.ssim(view.output, view.target)
             if self.range2:
                 found["each/ssim_range2"] = reconstruction.ssim(view.output, view.target, data_range=2.0)
@@ -34,7 +33,7 @@ class ReconstructionPart:
         """Means over images."""
         rows = [mean_row(name, totals, make) for name in ("psnr", "rmse")]
         names = ("ssim", "ssim_range2") if self.range2 else ("ssim",)
-        if self.small:
+        if not totals.has("each/ssim"):
             reason = f"images are smaller than the SSIM window of {reconstruction.SSIM_WINDOW} pixels"
             return rows + [make.not_applicable(name, reason) for name in names]
         return rows + [mean_row(name, totals, make) for name in names]

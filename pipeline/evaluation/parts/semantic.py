@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.data.content import content_digest
 from pipeline.errors import UserError
 from pipeline.evaluation.context import Context
 from pipeline.evaluation.rows import RowMaker
 from pipeline.evaluation.view import View
-from pipeline.identity import canonical_json, digest
 from pipeline.metrics.accumulate import Contribution, Totals
-from pipeline.metrics.images import ImageBatch
 from pipeline.metrics.segmentation import Confusion
-from pipeline.records import atomic
+from pipeline.records.kept import kept_at, read_array, write_array
 from pipeline.records.rows import MetricRow
 
 
@@ -28,13 +24,13 @@ class SemanticPart:
 
     def __init__(self, context: Context) -> None:
         self.space = context.dataset.label_space
-        self.segmenter, self.reason = context.segmenter()
+        self.segmenter, self.reason = context.segmenter
         self.stored: Path | None = None  # what the segmenter makes of the real images: the same for every run
         if self.segmenter is not None and context.cache is not None:
             content = content_digest(context.dataset, context.total, context.cache)
-            key = digest(canonical_json(["real confusion", self.segmenter.digest, self.space.unknown, content]))
-            self.stored = context.cache / "reference" / f"{key[:32]}.npy"
-        self.real = _load(self.stored, self.space.num_classes)
+            depends_on = ["real confusion", self.segmenter.digest, self.space.unknown, content]
+            self.stored = kept_at(context.cache / "reference", depends_on)
+        self.real = read_array(self.stored, (self.space.num_classes, self.space.num_classes))
 
     def measure(self, view: View) -> Contribution:
         """Confusion counts on outputs and on targets."""
@@ -44,7 +40,8 @@ class SemanticPart:
         judged = {"output": view.output} | ({"real": view.target} if self.real is None else {})
         for name, images in judged.items():
             confusion = Confusion(self.space.num_classes, self.space.unknown)
-            confusion.update(self.segmenter.labels(_eight_bit(images)), view.label)
+            # Real images come from 8-bit files: generated ones are judged on the same grid.
+            confusion.update(self.segmenter.labels(images.quantised()), view.label)
             found[f"sum/seg_{name}"] = confusion.counts.numpy()
         return found
 
@@ -62,9 +59,7 @@ class SemanticPart:
                 "cache/reference was emptied while this evaluation was interrupted: remove cache/evaluating too"
             )
         if self.real is None and self.stored is not None:
-            buffer = io.BytesIO()
-            np.save(buffer, real, allow_pickle=False)
-            atomic.write_bytes(self.stored, buffer.getvalue())
+            write_array(self.stored, real)
         for counts, suffix in ((output, ""), (real, "_real")):
             confusion = Confusion.of(counts)
             pixels_from = len(totals.stacked("each/content"))
@@ -74,17 +69,3 @@ class SemanticPart:
                 if not math.isnan(value):
                     rows.append(make.ok(f"seg_iou{suffix}_{class_name}", value, pixels_from, **settings))
         return rows
-
-
-def _load(path: Path | None, num_classes: int) -> NDArray[np.int64] | None:
-    """Stored counts (K,K), None where there are none or they cannot be read."""
-    try:
-        counts: NDArray[np.int64] | None = None if path is None else np.load(path, allow_pickle=False)
-    except (OSError, ValueError):
-        return None
-    return counts if counts is not None and counts.shape == (num_classes, num_classes) else None
-
-
-def _eight_bit(images: ImageBatch) -> ImageBatch:
-    """Real images come from 8-bit files: generated ones are judged on the same grid."""
-    return images.quantised()

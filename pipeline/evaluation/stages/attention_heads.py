@@ -9,10 +9,9 @@ from __future__ import annotations
 import pandas as pd
 from torch import Tensor
 
-from pipeline.data.batch import collate
 from pipeline.evaluation.context import Context
 from pipeline.evaluation.rows import RowMaker
-from pipeline.metrics.accumulate import Contribution, Totals
+from pipeline.metrics.accumulate import Contribution
 from pipeline.metrics.attention import AttentionAgreement, level_names
 from pipeline.models.contract import Generator
 from pipeline.models.head_maps import observed_heads
@@ -27,17 +26,18 @@ def attention_heads_stage(context: Context, make: RowMaker) -> tuple[list[Metric
     if not context.generator.capabilities.attention or make.state == "untrained":
         return [], []
     total = min(HEAD_IMAGES, context.total)
-    totals = Totals()
-    context.progress.start("attention heads", total)
-    for number, start in enumerate(range(0, total, HEAD_BATCH)):
-        stop = min(start + HEAD_BATCH, total)
-        stored = context.resume.get("heads", number)
-        if stored is None:
-            stored = _measure(context, start, stop)
-            context.resume.put("heads", number, stored)
-        totals.add(stored)
-        context.progress.update(stop)
-    context.progress.stop()
+
+    def measure(start: int, stop: int) -> Contribution:
+        batch = context.batch(start, stop).to(context.device)
+        style = context.generator.encode_style(batch.image, batch.mask)
+        heads = head_logits(context.generator, batch.mask, style)
+        if not heads:
+            return {}
+        agreement = AttentionAgreement(context.num_classes, names=list(heads))
+        agreement.update(list(heads.values()), batch.label)
+        return agreement.contribution("heads")
+
+    totals = context.collect("heads", total, HEAD_BATCH, measure, title="attention heads")
     if not totals.has("sum/heads_images"):
         return [make.not_applicable("attention_miou_heads", "the family's attention shows no single heads")], []
     agreement = AttentionAgreement.of(totals, "heads", context.num_classes)
@@ -60,14 +60,3 @@ def head_logits(generator: Generator, mask: Tensor, style: Tensor) -> dict[str, 
         maps = scores.transpose(2, 3).unflatten(3, tuple(level.shape[-2:]))  # (N,heads,h*w,K) -> (N,heads,K,h,w)
         found.update({f"{name}_head{i}": maps[:, i] for i in range(maps.shape[1])})
     return found
-
-
-def _measure(context: Context, start: int, stop: int) -> Contribution:
-    batch = collate([context.dataset[i] for i in range(start, stop)], context.num_classes).to(context.device)
-    style = context.generator.encode_style(batch.image, batch.mask)
-    heads = head_logits(context.generator, batch.mask, style)
-    if not heads:
-        return {}
-    agreement = AttentionAgreement(context.num_classes, names=list(heads))
-    agreement.update(list(heads.values()), batch.label)
-    return agreement.contribution("heads")

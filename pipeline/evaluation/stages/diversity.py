@@ -10,17 +10,16 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from pipeline.data.batch import Batch, collate
+from pipeline.data.batch import Batch
 from pipeline.evaluation.context import Context
 from pipeline.evaluation.rows import RowMaker
 from pipeline.evaluation.view import as_images
 from pipeline.metrics import reconstruction
-from pipeline.metrics.accumulate import Totals
+from pipeline.metrics.accumulate import Contribution
 from pipeline.metrics.images import ImageBatch
-from pipeline.metrics.perceptual import SMALLEST_SIDE, Lpips, PerceptualDistance
+from pipeline.metrics.perceptual import PerceptualDistance
 from pipeline.models.contract import Generator
 from pipeline.records.rows import MetricRow
-from pipeline.weights import WeightsMissing
 
 NAMES = ("pixel_div", "lpips_div_alex")
 
@@ -31,29 +30,18 @@ def diversity_stage(context: Context, make: RowMaker) -> tuple[list[MetricRow], 
         return [make.not_applicable(name, "the family does not sample styles") for name in NAMES], []
     cfg = context.protocol.diversity
     total = min(cfg.images, context.total)
-    lpips: PerceptualDistance | None = None
-    missing = f"images are smaller than {SMALLEST_SIDE} pixels"
-    if min(context.dataset.height, context.dataset.width) >= SMALLEST_SIDE:
-        try:
-            lpips = Lpips("alex", context.protocol.weights_dir, context.device)
-        except WeightsMissing as error:
-            missing = str(error)
-    totals = Totals()
-    context.progress.start("diversity", total)
-    for index in range(total):
-        stored = context.resume.get("diversity", index)
-        if stored is None:
-            batch = collate([context.dataset[index]], context.num_classes).to(context.device)
-            images = sampled_images(context.generator, batch, cfg.samples, seed=cfg.seed + index)
-            stored = {"each/pixel_div": np.array([pairwise_pixel(images)])}
-            if lpips is not None:
-                stored["each/lpips_div_alex"] = np.array([pairwise_perceptual(images, lpips)])
-            context.resume.put("diversity", index, stored)
-        totals.add(stored)
-        context.progress.update(index + 1)
-    context.progress.stop()
+    lpips, missing = context.lpips
+
+    def measure(index: int, stop: int) -> Contribution:
+        batch = context.batch(index, stop).to(context.device)
+        images = sampled_images(context.generator, batch, cfg.samples, seed=cfg.seed + index)
+        found = {"each/pixel_div": np.array([pairwise_pixel(images)])}
+        if lpips is not None:
+            found["each/lpips_div_alex"] = np.array([pairwise_perceptual(images, lpips)])
+        return found
+
+    found = context.collect("diversity", total, 1, measure).each()
     settings: dict[str, Any] = {"samples": cfg.samples, "seed": cfg.seed, "aggregation": "mean over layouts and pairs"}
-    found = totals.each()
     rows = [make.ok("pixel_div", float(found["pixel_div"].mean()), total, **settings)]
     if lpips is None:
         rows.append(make.unavailable("lpips_div_alex", missing))

@@ -11,52 +11,43 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.data.batch import Batch
+from pipeline.editing.batches import load_case_batches
 from pipeline.editing.cases import Case
-from pipeline.editing.tasks import INTERPOLATIONS, Edited, perform
-from pipeline.editing.truth import Renderer
+from pipeline.editing.perform import Edited, perform
+from pipeline.editing.tasks import TASKS
+from pipeline.editing.truth import Renderer, renderer_of
+from pipeline.evaluation.context import Context
 from pipeline.evaluation.view import as_images
 from pipeline.metrics import reconstruction
 from pipeline.metrics.accumulate import Contribution
 from pipeline.metrics.images import ImageBatch, from_uint8
-from pipeline.metrics.perceptual import PerceptualDistance
 from pipeline.metrics.segmentation import Confusion
-from pipeline.metrics.segmenter import Segmenter
-from pipeline.models.contract import Generator
 from pipeline.schema.evaluation import EditTask
 
 ALIKE_LIGHTS = 0.02  # RMSE: where two lights draw the region this much alike, following one says nothing
-WHOLE_TASKS = ("reconstruct", "global_style_transfer", "sampling", "shape_interpolation")  # nothing lies outside
-NO_STYLE_SOURCE = ("sampling", "shape_interpolation")
 
 
-def score(
-    task: EditTask,
-    generator: Generator,
-    content: Batch,
-    reference: Batch,
-    cases: list[Case],
-    *,
-    renderer: Renderer | None,
-    segmenter: Segmenter | None,
-    lpips: PerceptualDistance | None,
-    steps: int,
-    seed: int,
-    ignore: int | None,
-) -> Contribution:
-    """Values of one batch of cases: `each/<metric>` (N,) with NaN where a metric says nothing about a case, and
-    `sum/confusion` of the segmenter. Raises RunFailed when an edit is not finite."""
-    edited = perform(task, generator, content, reference, cases, steps=steps, seed=seed)
+def score(task: EditTask, context: Context, every: list[Case], start: int, stop: int) -> Contribution:
+    """Values of the cases `start` to `stop` (left out) of `every`, which go through the generator together.
+
+    `each/<metric>` (N,), NaN where a metric says nothing about a case, and `sum/confusion` of the segmenter. Raises RunFailed when
+    an edit is not finite.
+    """
+    row, cfg, cases = TASKS[task], context.protocol.editing, every[start:stop]
+    renderer = renderer_of(context.dataset, context.cache)
+    content, reference = load_case_batches(task, context.dataset, cases, renderer, context.device)
+    seed = cfg.seed + start // context.protocol.batch_size
+    edited = perform(task, context.generator, content, reference, cases, steps=cfg.steps, seed=seed)
     output, own = as_images(edited.image), as_images(edited.reconstruction)
     found: dict[str, NDArray] = {}
     if renderer is not None:
-        found.update(_against_truth(task, edited, output, cases, renderer, lpips))
-    if task not in WHOLE_TASKS:
+        found.update(_against_truth(task, edited, output, cases, renderer, context))
+    if not row.whole:
         found["outside_change"] = region_rmse(output, own, ~edited.region)
-    if task in INTERPOLATIONS:
+    if row.steps:
         found["smoothness"] = smoothness([as_images(step) for step in edited.steps])
-    if task not in NO_STYLE_SOURCE:
-        style_batch = reference if _style_from_reference(task) else content
+    if row.right:
+        style_batch = reference if row.borrows_style else content
         source = ImageBatch(style_batch.image, "signed")
         found["style_distance"] = np.array(
             [
@@ -65,8 +56,9 @@ def score(
             ]
         )
     contribution: Contribution = {f"each/{name}": value for name, value in found.items()}
+    segmenter = context.segmenter[0] if "semantic" in context.groups else None
     if segmenter is not None:
-        confusion = Confusion(generator.num_classes, ignore)
+        confusion = Confusion(context.num_classes, context.dataset.label_space.unknown)
         confusion.update(segmenter.labels(output.quantised()), edited.label)
         contribution["sum/confusion"] = confusion.counts.numpy()
     return contribution
@@ -78,7 +70,7 @@ def _against_truth(
     output: ImageBatch,
     cases: list[Case],
     renderer: Renderer,
-    lpips: PerceptualDistance | None,
+    context: Context,
 ) -> dict[str, NDArray]:
     labels = edited.label.cpu().numpy()
     pictures = renderer.truths(task, cases, labels)
@@ -89,8 +81,9 @@ def _against_truth(
         "psnr": reconstruction.psnr(output, truth).cpu().numpy(),
         "region_error": region_rmse(output, truth, edited.region),
     }
-    if min(output.tensor.shape[-2:]) >= reconstruction.SSIM_WINDOW:
+    if reconstruction.has_ssim(output):
         found["ssim"] = reconstruction.ssim(output, truth).cpu().numpy()
+    lpips, _ = context.lpips
     if lpips is not None:
         found["lpips_alex"] = lpips.distance(output, truth).cpu().numpy()
     lit = renderer.under_reference_lights(task, cases, labels)
@@ -140,7 +133,3 @@ def _moments(pixels: Tensor) -> Tensor:
     """(3,P) -> (6,): means and population standard deviations."""
     values = pixels.double()
     return torch.cat([values.mean(dim=1), values.std(dim=1, correction=0)])
-
-
-def _style_from_reference(task: EditTask) -> bool:
-    return task in ("style_transfer", "style_and_shape_transfer", "style_interpolation", "global_style_transfer")

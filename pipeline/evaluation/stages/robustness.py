@@ -11,15 +11,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from pipeline.data.batch import Batch, collate
+from pipeline.data.batch import Batch
 from pipeline.evaluation.context import Context
 from pipeline.evaluation.mask_noise import damaged_batch
 from pipeline.evaluation.rows import RowMaker
 from pipeline.evaluation.view import reconstruct
 from pipeline.metrics import reconstruction
-from pipeline.metrics.accumulate import Totals
+from pipeline.metrics.accumulate import Contribution
 from pipeline.records.rows import MetricRow
 
 
@@ -27,19 +26,24 @@ def robustness_stage(context: Context, make: RowMaker) -> tuple[list[MetricRow],
     """Curve points `robust_<metric>_<kind>_<level>`, areas `robust_<metric>_area_<kind>` and their mean over kinds."""
     cfg = context.protocol.robustness
     total = min(cfg.images, context.total)
-    size = context.protocol.batch_size
     levels = (0.0, *cfg.levels)
-    totals = Totals()
-    context.progress.start("robustness", total)
-    for number, start in enumerate(range(0, total, size)):
-        stop = min(start + size, total)
-        stored = context.resume.get("robustness", number)
-        if stored is None:
-            stored = _measure(context, start, stop)
-            context.resume.put("robustness", number, stored)
-        totals.add(stored)
-        context.progress.update(stop)
-    context.progress.stop()
+
+    def measure(start: int, stop: int) -> Contribution:
+        clean = context.batch(start, stop)
+        variants: list[tuple[str, Batch]] = [("clean", clean)]
+        for kind in cfg.kinds:
+            variants += [
+                (f"{kind}_{level:g}", damaged_batch(clean, kind, level, seed=cfg.seed)) for level in cfg.levels
+            ]
+        found: Contribution = {}
+        for name, batch in variants:
+            view = reconstruct(context.generator, batch, context.device, start)
+            found[f"each/psnr_{name}"] = reconstruction.psnr(view.output, view.target).cpu().numpy()
+            if reconstruction.has_ssim(view.output):
+                found[f"each/ssim_{name}"] = reconstruction.ssim(view.output, view.target).cpu().numpy()
+        return found
+
+    totals = context.collect("robustness", total, context.protocol.batch_size, measure)
     rows: list[MetricRow] = []
     common: dict[str, Any] = {"seed": cfg.seed, "aggregation": "mean over images"}
     values = {name: float(array.mean()) for name, array in totals.each().items()}
@@ -67,18 +71,3 @@ def area(levels: Sequence[float], values: Sequence[float]) -> float:
     """Area under the piecewise linear curve over its width: the mean value between the first and the last level."""
     x, y = np.asarray(levels), np.asarray(values)
     return float((np.diff(x) * (y[1:] + y[:-1]) / 2).sum() / (x[-1] - x[0]))
-
-
-def _measure(context: Context, start: int, stop: int) -> dict[str, NDArray]:
-    cfg = context.protocol.robustness
-    clean = collate([context.dataset[i] for i in range(start, stop)], context.num_classes)
-    variants: list[tuple[str, Batch]] = [("clean", clean)]
-    for kind in cfg.kinds:
-        variants += [(f"{kind}_{level:g}", damaged_batch(clean, kind, level, seed=cfg.seed)) for level in cfg.levels]
-    found: dict[str, NDArray] = {}
-    for name, batch in variants:
-        view = reconstruct(context.generator, batch, context.device, start)
-        found[f"each/psnr_{name}"] = reconstruction.psnr(view.output, view.target).cpu().numpy()
-        if min(batch.image.shape[-2:]) >= reconstruction.SSIM_WINDOW:
-            found[f"each/ssim_{name}"] = reconstruction.ssim(view.output, view.target).cpu().numpy()
-    return found

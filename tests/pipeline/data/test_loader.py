@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.data import Dataset, build_dataset
 from pipeline.data.batch import Batch, image_array, image_tensor, one_hot
-from pipeline.data.loader import batches, batches_per_epoch, epoch_order, sequential
+from pipeline.data.loader import batches, batches_per_epoch, epoch_order
 from pipeline.data.speed import feeding_speed
 from pipeline.errors import UserError
 from pipeline.schema.data import Augment
@@ -109,11 +109,6 @@ def test_a_set_smaller_than_a_batch_fills_it() -> None:
     (batch,) = batches(dataset, batch_size=8, seed=0, epoch=0, augment=MIRROR)
     assert batch.image.shape == (8, 3, 32, 32)
     assert {batch.keys.count(key) for key in dataset.keys} == {2, 3}
-
-
-def test_sequential_sees_each_once_in_order(faces: Dataset) -> None:
-    seen = [key for batch in sequential(faces, 4) for key in batch.keys]
-    assert tuple(seen) == faces.keys
 
 
 @pytest.mark.parametrize("cache", ["memory", "mapped"])

@@ -10,7 +10,6 @@ from PIL import Image
 
 from pipeline.data.label_spaces import label_space
 from pipeline.data.transforms import (
-    centre_crop,
     connected_components,
     crop,
     mirror,
@@ -81,8 +80,6 @@ def test_crops() -> None:
     sample = _sample()
     part = crop(sample, 1, 2, 3, 4)
     assert np.array_equal(part.label, sample.label[1:4, 2:6]) and part.instance is not None
-    assert centre_crop(sample, 6, 8) is sample
-    assert np.array_equal(centre_crop(sample, 2, 4).image, sample.image[2:4, 2:6])
 
 
 def test_connected_components_number_every_piece() -> None:
