@@ -32,6 +32,7 @@ from pipeline.runs.checkpoint import load_first_stage
 from pipeline.runs.evaluation import evaluate_record
 from pipeline.runs.preemption import HEARTBEAT_S, Preempted, Stoppable, StopRequest, stop_signals
 from pipeline.runs.tracking import Mirror
+from pipeline.schema.families import family_of, family_spec
 from pipeline.training.devices import choose_device, device_name, norms_in_effect, set_numerics
 from pipeline.training.distributed import World, join
 from pipeline.training.trainer import Trainer, step_seed
@@ -69,7 +70,8 @@ def execute(
             record.create(resolved.identity, to_yaml(resolved.config))
         with stop_signals() as stop:
             try:
-                attempt = Run(resolved, record, splits, progress, on_validation, stop, device, world)
+                kind = TrainedRun if family_spec(family_of(resolved.config.model)).learned else Run
+                attempt = kind(resolved, record, splits, progress, on_validation, stop, device, world)
                 with in_charge(attempt.measuring if world.main else Quiet()):
                     attempt.go()
             except BaseException as error:
@@ -97,7 +99,10 @@ class Diverged(RunFailed):
 
 
 class Run:
-    """One attempt at one run."""
+    """One attempt at one run of a rule, which has no parameters and nothing to train; of any other: `TrainedRun`."""
+
+    kind = "rule"
+    iterations = 0  # updates in its budget
 
     def __init__(
         self,
@@ -125,16 +130,6 @@ class Run:
         if cfg.loss.attention.enabled and not generator.capabilities.attention:
             raise UserError("loss.attention is on, but this model has no attention maps; add loss.attention.kind=off")
         self.generator = generator.to(self.device)
-        self.trainer: Trainer | None = None  # None: a rule without parameters, nothing to train
-        self.iterations = 0
-        if generator.capabilities.learned:
-            self.iterations = cfg.train.total_iterations(len(self.train_data))
-            discriminator = build_discriminator(cfg.discriminator, space.num_classes)
-            if cfg.init_from is not None:
-                load_first_stage(RunStore(record.path.parent).record(cfg.init_from), generator, discriminator)
-            self.trainer = Trainer(
-                cfg, generator, discriminator, iterations=self.iterations, device=self.device, world=world
-            )
         self.data_facts = {**resolved.data, "class_names": list(space.classes), "train_images": len(self.train_data)}
         self.step_seconds = 0.0
         self.mirror: Mirror | None = None
@@ -142,24 +137,22 @@ class Run:
     def go(self) -> None:
         """The whole attempt; leaves the record finished (or pruned). Of several processes, only the main one writes."""
         if not self.world.main:
-            if self.trainer is not None:
-                self._begin_or_resume(self.trainer)
-                self._train(self.trainer)
+            self._begin_or_resume()
+            self._train()
             self.world.barrier()
             return
         record, cfg = self.record, self.cfg
-        record.begin_attempt("rule" if self.trainer is None else "trained")
+        record.begin_attempt(self.kind)
         began = time.monotonic()
         earlier_s = float(record.provenance.get("wall_seconds", 0.0))
         self._record_start()
-        if self.trainer is not None:
-            self._begin_or_resume(self.trainer)
+        self._begin_or_resume()
         attempt = len(record.status["attempts"])
         self.mirror = Mirror(cfg.tracking, record, record.identity["config"], attempt=attempt, group=record.id[:24])
         try:
-            pruned = self.trainer is not None and self._train(self.trainer)
+            pruned = self._train()
             if not pruned:
-                evaluate_record(record, cfg, self._evaluated, cfg.protocol, self.device, self.measuring)
+                evaluate_record(record, cfg, self.evaluated, cfg.protocol, self.device, self.measuring)
                 record.add_metrics(self._cost_rows())
             self.mirror.summarise(record.metrics)
         finally:
@@ -169,51 +162,124 @@ class Run:
                 ended=now(),
                 wall_seconds=earlier_s + time.monotonic() - began,
                 device_seconds=self.step_seconds * self.world.size,
-                images_seen=self._iteration * cfg.train.batch_size,
+                images_seen=self.iteration * cfg.train.batch_size,
                 peak_mem_gib=peak_memory_gib(self.device.type),
                 tracking={"mode": cfg.tracking.mode, "problem": problem},
             )
         if pruned:  # what it takes to go on stays, for a study that wants the whole run
             record.end_attempt("pruned")
         else:
-            if self.trainer is not None:
-                checkpoint.save(record, checkpoint.FINAL, self.trainer.final_state())
+            self._keep_networks()
             record.end_attempt("finished")
-            if self.trainer is not None:
-                checkpoint.tidy(record)  # not before: a kill in between would train the run again
+            self._tidy()  # not before: a kill in between would train the run again
         self.world.barrier()
 
     @property
-    def _iteration(self) -> int:
-        return 0 if self.trainer is None else self.trainer.iteration
+    def iteration(self) -> int:
+        """Updates taken."""
+        return 0
 
     @property
-    def _evaluated(self) -> Generator:
-        return self.generator if self.trainer is None else self.trainer.evaluated
+    def evaluated(self) -> Generator:
+        """The generator that is measured."""
+        return self.generator
 
-    def _begin_or_resume(self, trainer: Trainer) -> None:
+    def _begin_or_resume(self) -> None:
+        """Make ready to train."""
+
+    def _train(self) -> bool:
+        """Advance to the end of the budget; True when the run is to be pruned."""
+        return False
+
+    def _keep_networks(self) -> None:
+        """Save what was trained."""
+
+    def _tidy(self) -> None:
+        """Remove what was only for resuming."""
+
+    def _record_start(self) -> None:
+        self.record.update_provenance(
+            **provenance.code_version(),
+            started=self.record.provenance.get("started", now()),
+            versions=provenance.versions(),
+            host=provenance.host_facts(),
+            device=device_name(self.device),
+            threads=torch.get_num_threads(),
+            data=self.data_facts,
+            iterations=self.iterations,
+            losses=self.cfg.loss.weights(),
+            world_size=self.world.size,
+            norms=norms_in_effect(self.generator, self.world),
+        )
+
+    def _cost_rows(self) -> list[MetricRow]:
+        """Training throughput and device-hours, as metric rows of no split."""
+        if self.step_seconds == 0.0:
+            return []
+        images = self.iteration * self.cfg.train.batch_size
+        common: dict[str, Any] = {"split": "", "protocol": self.cfg.protocol.name, "n": self.iteration}
+        return [
+            MetricRow("train_images_per_s", images / self.step_seconds, unit="images/s", direction="max",
+                      fingerprint="training-clock-1", **common),
+            MetricRow("train_device_hours", self.step_seconds / 3600.0, unit="h", direction="min",
+                      fingerprint="training-clock-1", **common),
+        ]  # fmt: skip
+
+    def _log(self, row: dict[str, Any]) -> None:
+        self.record.log(row)
+        if self.mirror is not None:
+            self.mirror.log(row)
+
+
+class TrainedRun(Run):
+    """One attempt at one run of a family that learns: resumes, trains, validates, keeps its networks."""
+
+    kind = "trained"
+
+    def __init__(self, *args: Any) -> None:
+        """As `Run`."""
+        super().__init__(*args)
+        cfg, data = self.cfg, self.train_data
+        self.iterations = cfg.train.total_iterations(len(data))
+        discriminator = build_discriminator(cfg.discriminator, data.label_space.num_classes)
+        if cfg.init_from is not None:
+            load_first_stage(RunStore(self.record.path.parent).record(cfg.init_from), self.generator, discriminator)
+        self.trainer = Trainer(
+            cfg, self.generator, discriminator, iterations=self.iterations, device=self.device, world=self.world
+        )
+
+    @property
+    def iteration(self) -> int:
+        """Updates taken."""
+        return self.trainer.iteration
+
+    @property
+    def evaluated(self) -> Generator:
+        """The generator that is measured."""
+        return self.trainer.evaluated
+
+    def _keep_networks(self) -> None:
+        checkpoint.save(self.record, checkpoint.FINAL, self.trainer.final_state())
+
+    def _tidy(self) -> None:
+        checkpoint.tidy(self.record)
+
+    def _begin_or_resume(self) -> None:
         """Continue from the newest sound checkpoint, or measure the untrained network and start."""
-        state = checkpoint.newest(self.record, self._say)
+        record, cfg, say = self.record, self.cfg, self.progress.say
+        state = checkpoint.newest(record, say)
         if state is not None:
-            trainer.load_state(state)
+            self.trainer.load_state(state)
             self.step_seconds = state["step_seconds"]
-            self._say(f"resuming run {self.record.id[:SHORT_ID]} at iteration {trainer.iteration} of {self.iterations}")
+            say(f"resuming run {record.id[:SHORT_ID]} at iteration {self.iteration} of {self.iterations}")
         elif self.world.main:
-            evaluate_record(
-                self.record,
-                self.cfg,
-                trainer.evaluated,
-                self.cfg.protocol,
-                self.device,
-                self.measuring,
-                state="untrained",
-            )
+            evaluate_record(record, cfg, self.evaluated, cfg.protocol, self.device, self.measuring, state="untrained")
         if self.world.main:
-            self.record.truncate_history(trainer.iteration)
+            record.truncate_history(self.iteration)
 
-    def _train(self, trainer: Trainer) -> bool:
+    def _train(self) -> bool:
         """Advance to the end of the budget; True when `on_validation` asked to prune."""
-        cfg = self.cfg.train
+        cfg, trainer = self.cfg.train, self.trainer
         if trainer.iteration >= self.iterations:
             return False
         self.progress.start(f"train {self.record.id[:SHORT_ID]}", self.iterations)
@@ -240,12 +306,11 @@ class Run:
                     self.record.beat(i, self.iterations)
                     last_beat = time.monotonic()
                 self.progress.update(i, loss=totals.get("pixel", totals.get("gan", 0.0)))
-                pruned = (validate or last) and self._validate(trainer) and not last
+                pruned = (validate or last) and self._validate() and not last
             if validate or last:
                 pruned = self.world.any(pruned, self.device)
-            if self.world.main and (
-                save or last or stopping or pruned
-            ):  # last: evaluation may take longer than training
+            # At the last one too: evaluation may take longer than training.
+            if self.world.main and (save or last or stopping or pruned):
                 state = {**trainer.state(), "step_seconds": self.step_seconds}
                 checkpoint.save(self.record, f"{i:08d}.pt", state, keep=cfg.keep_checkpoints)
             if pruned:
@@ -276,52 +341,16 @@ class Run:
                     return
             epoch, within = epoch + 1, 0
 
-    def _validate(self, trainer: Trainer) -> bool:
+    def _validate(self) -> bool:
         cfg = self.cfg.train
-        numbers = quick_validation(trainer.evaluated, self.val_data, cfg.validate_images, cfg.batch_size, self.device)
-        self._log({"iteration": trainer.iteration, "kind": "val", **numbers})
-        return self.on_validation is not None and self.on_validation(trainer.iteration, numbers)
+        numbers = quick_validation(self.evaluated, self.val_data, cfg.validate_images, cfg.batch_size, self.device)
+        self._log({"iteration": self.iteration, "kind": "val", **numbers})
+        return self.on_validation is not None and self.on_validation(self.iteration, numbers)
 
     def _refuse_divergence(self, totals: dict[str, float]) -> None:
         bad = [name for name, value in totals.items() if not abs(value) < float("inf")]
         if bad:
             raise Diverged(
-                f"run {self.record.id[:SHORT_ID]} diverged at iteration {self._iteration}: loss {', '.join(bad)} is not "
+                f"run {self.record.id[:SHORT_ID]} diverged at iteration {self.iteration}: loss {', '.join(bad)} is not "
                 f"finite; the last good checkpoint is kept in {self.record.path / 'checkpoints'}"
             )
-
-    def _record_start(self) -> None:
-        self.record.update_provenance(
-            **provenance.code_version(),
-            started=self.record.provenance.get("started", now()),
-            versions=provenance.versions(),
-            host=provenance.host_facts(),
-            device=device_name(self.device),
-            threads=torch.get_num_threads(),
-            data=self.data_facts,
-            iterations=self.iterations,
-            losses=self.cfg.loss.weights(),
-            world_size=self.world.size,
-            norms=norms_in_effect(self.generator, self.world),
-        )
-
-    def _cost_rows(self) -> list[MetricRow]:
-        """Training throughput and device-hours, as metric rows of no split."""
-        if self.step_seconds == 0.0:
-            return []
-        images = self._iteration * self.cfg.train.batch_size
-        common: dict[str, Any] = {"split": "", "protocol": self.cfg.protocol.name, "n": self._iteration}
-        return [
-            MetricRow("train_images_per_s", images / self.step_seconds, unit="images/s", direction="max",
-                      fingerprint="training-clock-1", **common),
-            MetricRow("train_device_hours", self.step_seconds / 3600.0, unit="h", direction="min",
-                      fingerprint="training-clock-1", **common),
-        ]  # fmt: skip
-
-    def _log(self, row: dict[str, Any]) -> None:
-        self.record.log(row)
-        if self.mirror is not None:
-            self.mirror.log(row)
-
-    def _say(self, text: str) -> None:
-        self.progress.say(text)

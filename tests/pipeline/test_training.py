@@ -147,16 +147,16 @@ def test_a_stop_while_evaluating_repeats_no_training(
     tmp_path: Path, steps: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = run(tmp_path / "a")
-    train = training.Run._train
+    train = training.TrainedRun._train
 
-    def stopped(self: training.Run, trainer: Trainer) -> bool:
-        pruned = train(self, trainer)
+    def stopped(self: training.TrainedRun) -> bool:
+        pruned = train(self)
         self.stop(signal.SIGTERM, None)
         return pruned
 
     steps.clear()
     with monkeypatch.context() as patched, pytest.raises(Preempted, match="SIGTERM while evaluating"):
-        patched.setattr(training.Run, "_train", stopped)
+        patched.setattr(training.TrainedRun, "_train", stopped)
         run(tmp_path / "b")
     record = RunStore(tmp_path / "b" / "runs").record(undisturbed.id)
     assert record.state == "preempted" and len(steps) == 8
