@@ -120,7 +120,7 @@ class Run:
         self.progress = progress
         self.on_validation = on_validation
         self.stop = stop
-        self.measuring = Stoppable(progress, stop, lambda doing: record.beat(self._iteration, self.iterations, doing))
+        self.measuring = Stoppable(progress, stop, lambda doing: record.beat(self.iteration, self.iterations, doing))
         self.device, self.world = device, world
         set_numerics(cfg, self.device)
         self.train_data, self.val_data = splits["train"], splits["val"]
