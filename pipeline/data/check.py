@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.data.adapters import SPACES_OF, find_layout, guess_data_set
+from pipeline.data.adapters import SPACES_OF, find_listing, guess_data_set
 from pipeline.data.adapters.pairing import lenient
 from pipeline.data.adapters.prepared import MANIFEST, read_manifest
 from pipeline.data.inspection import Inspected, inspect_sample
 from pipeline.data.label_spaces import LabelSpace
-from pipeline.data.layout import Layout, Record
+from pipeline.data.listing import Listing, SampleFiles
 from pipeline.errors import UserError
 from pipeline.identity import file_digest
 
@@ -118,31 +118,31 @@ def check(
         raise UserError(f"{root}: no such folder")
     name = data if data is not None else guess_data_set(root)
     with lenient() as complaints:
-        layout = find_layout(name, root, _space(root, name, space_name))
-    records = sorted({r.key: r for part in layout.parts.values() for r in part}.values(), key=lambda r: r.key)
+        listing = find_listing(name, root, _space(root, name, space_name))
+    listed = sorted({r.key: r for part in listing.parts.values() for r in part}.values(), key=lambda r: r.key)
     findings = [
         Finding(c.kind, "error", c.message, _COMPLAINT_ADVICE[c.kind], tuple(map(str, c.files))) for c in complaints
     ]
-    if not records:
+    if not listed:
         findings.append(Finding("empty", "error", f"{root}: no complete sample", "see the other findings", ()))
     inspected: list[Inspected] = []
     with ThreadPoolExecutor(max(1, workers), thread_name_prefix="check") as pool:
-        for one in pool.map(lambda record: inspect_sample(record, layout.space), records):
+        for one in pool.map(lambda files: inspect_sample(files, listing.space), listed):
             inspected.append(one)
             if progress is not None:
-                progress(len(inspected), len(records))
-    findings += _sample_findings(inspected) + _duplicates(inspected, layout)
-    findings += _unseen(inspected, layout.space) + _sizes(inspected)
+                progress(len(inspected), len(listed))
+    findings += _sample_findings(inspected) + _duplicates(inspected, listing)
+    findings += _unseen(inspected, listing.space) + _sizes(inspected)
     if (root / MANIFEST).is_file():
-        findings += _manifest(root, records)
+        findings += _manifest(root, listed)
     findings.sort(key=lambda finding: (_ORDER[finding.severity], finding.kind))
     pixels: Counter[str] = Counter()
     images: Counter[str] = Counter()
     for one in inspected:
         pixels.update(one.pixels)
         images.update(one.pixels.keys())
-    classes = {c: {"pixels": pixels[c], "images": images[c]} for c in layout.space.classes}
-    return Report(str(root), name, layout.name, layout.space.name, len(records), tuple(findings), classes)
+    classes = {c: {"pixels": pixels[c], "images": images[c]} for c in listing.space.classes}
+    return Report(str(root), name, listing.name, listing.space.name, len(listed), tuple(findings), classes)
 
 
 _COMPLAINT_ADVICE = {
@@ -167,7 +167,7 @@ def _sample_findings(inspected: Sequence[Inspected]) -> list[Finding]:
         if hit:
             details = "; ".join(detail for _, detail in hit[:3] if detail)
             message = text.format(n=len(hit)) + (f": {details}" if details else "")
-            files = tuple(str(one.record.label if kind in _ABOUT_LABELS else one.record.photo) for one, _ in hit)
+            files = tuple(str(one.files.label if kind in _ABOUT_LABELS else one.files.photo) for one, _ in hit)
             findings.append(Finding(kind, severity, message, advice, files))
     return findings
 
@@ -175,20 +175,20 @@ def _sample_findings(inspected: Sequence[Inspected]) -> list[Finding]:
 _ABOUT_LABELS = {"ids_out_of_range", "single_class", "mostly_unknown", "sides_swapped", "shape_mismatch"}
 
 
-def _duplicates(inspected: Sequence[Inspected], layout: Layout) -> list[Finding]:
+def _duplicates(inspected: Sequence[Inspected], listing: Listing) -> list[Finding]:
     """Same pictures: an error where they straddle a split of the root's own, else a note."""
     from pipeline.data.prepare.duplicates import group_by_look
 
-    keys = {one.record.key: one for one in inspected if one.look is not None}
+    keys = {one.files.key: one for one in inspected if one.look is not None}
     groups = group_by_look([(key, one.look or "", one.photo_sha256 or "") for key, one in keys.items()])
     if not groups:
         return []
     splits = (
-        layout.named_splits[layout.default_split]
-        if layout.default_split is not None
-        else {part: records for part, records in layout.parts.items() if part != "all"}
+        listing.named_splits[listing.default_split]
+        if listing.default_split is not None
+        else {part: listed for part, listed in listing.parts.items() if part != "all"}
     )
-    members = {split: {record.key for record in records} for split, records in splits.items()}
+    members = {split: {files.key for files in listed} for split, listed in splits.items()}
     straddling: list[list[str]] = []
     within: list[list[str]] = []
     for group in groups:
@@ -202,7 +202,7 @@ def _duplicates(inspected: Sequence[Inspected], layout: Layout) -> list[Finding]
     ):
         if found:
             shown = "; ".join(" = ".join(group) for group in found[:5])
-            files = tuple(str(keys[key].record.photo) for group in found for key in group)
+            files = tuple(str(keys[key].files.photo) for group in found for key in group)
             message = f"{len(found)} groups of the same photo {text}: {shown}".replace("  ", " ").replace(" :", ":")
             findings.append(Finding(kind, "error" if severity == "error" else "note", message, advice, files))
     return findings
@@ -227,13 +227,13 @@ def _sizes(inspected: Sequence[Inspected]) -> list[Finding]:
     return [Finding("sizes_vary", "note", text, "all are resized to the training size (data.resize)", ())]
 
 
-def _manifest(root: Path, records: Sequence[Record]) -> list[Finding]:
+def _manifest(root: Path, listed: Sequence[SampleFiles]) -> list[Finding]:
     """Files of a prepared root that are not what the manifest says."""
     entries = read_manifest(root)["samples"]
     changed = []
-    for record in records:
-        entry = entries[record.key]
-        for path, kind in ((record.photo, "photo"), (record.label, "label"), (record.instance, "instance")):
+    for files in listed:
+        entry = entries[files.key]
+        for path, kind in ((files.photo, "photo"), (files.label, "label"), (files.instance, "instance")):
             if path is not None and (not path.is_file() or file_digest(path) != entry[f"{kind}_sha256"]):
                 changed.append(str(path))
     if not changed:

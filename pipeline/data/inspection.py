@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.data.label_spaces import LabelSpace
-from pipeline.data.layout import Record
+from pipeline.data.listing import SampleFiles
 from pipeline.data.prepare.sample import difference_hash
 from pipeline.data.reading import check_alignment, photo_traits, read_ids, read_photo
 from pipeline.errors import UserError
@@ -23,7 +23,7 @@ _MIN_SIDE_PIXELS = 4
 class Inspected:
     """One sample's problems (kind, detail) and what the report counts."""
 
-    record: Record
+    files: SampleFiles
     problems: tuple[tuple[str, str], ...]
     pixels: dict[str, int]  # label pixels by class name
     size: tuple[int, int] | None  # of the photo, (width, height)
@@ -31,76 +31,76 @@ class Inspected:
     photo_sha256: str | None
 
 
-def inspect_sample(record: Record, space: LabelSpace) -> Inspected:
+def inspect_sample(files: SampleFiles, space: LabelSpace) -> Inspected:
     """Read photo, label and instance map of one sample and note everything that is not as it should be."""
     problems: list[tuple[str, str]] = []
-    photo = _photo(record, problems)
-    ids = _ids(record, problems)
+    photo = _photo(files, problems)
+    ids = _ids(files, problems)
     pixels: dict[str, int] = {}
     if ids is not None:
         try:
-            label = space.decode(ids, record.label.name)
+            label = space.decode(ids, files.label.name)
         except UserError as error:
             problems.append(("ids_out_of_range", str(error)))
         else:
             counts = np.bincount(label.reshape(-1), minlength=space.num_classes)
             pixels = {space.classes[k]: int(counts[k]) for k in np.flatnonzero(counts)}
-            problems += _label_problems(record, space, label, counts)
+            problems += _label_problems(files, space, label, counts)
     if photo is not None and ids is not None:
         try:
-            check_alignment(record.photo, photo.size, record.label, ids.shape)
+            check_alignment(files.photo, photo.size, files.label, ids.shape)
         except UserError as error:
             problems.append(("shape_mismatch", str(error)))
         else:
             if photo.size != (ids.shape[1], ids.shape[0]):
                 problems.append(("size_differs", ""))
     return Inspected(
-        record,
+        files,
         tuple(problems),
         pixels,
         photo.size if photo is not None else None,
         difference_hash(photo) if photo is not None else None,
-        file_digest(record.photo) if photo is not None else None,
+        file_digest(files.photo) if photo is not None else None,
     )
 
 
-def _photo(record: Record, problems: list[tuple[str, str]]) -> Image.Image | None:
+def _photo(files: SampleFiles, problems: list[tuple[str, str]]) -> Image.Image | None:
     try:
-        photo = read_photo(record.photo)
-        traits = photo_traits(record.photo)
+        photo = read_photo(files.photo)
+        traits = photo_traits(files.photo)
     except UserError as error:
         problems.append(("unreadable", str(error)))
         return None
     if not traits.extension_fits:
-        problems.append(("wrong_extension", f"{record.photo.name} is {traits.format}"))
+        problems.append(("wrong_extension", f"{files.photo.name} is {traits.format}"))
     if traits.rotated:
         problems.append(("rotated", ""))
     if traits.mode != "RGB":
-        problems.append(("converted", f"{record.photo.name} is {traits.mode}"))
+        problems.append(("converted", f"{files.photo.name} is {traits.mode}"))
     return photo
 
 
-def _ids(record: Record, problems: list[tuple[str, str]]) -> NDArray[np.int32] | None:
+def _ids(files: SampleFiles, problems: list[tuple[str, str]]) -> NDArray[np.int32] | None:
     try:
-        if record.instance is not None:
-            read_ids(record.instance)
-        return read_ids(record.label)
+        if files.instance is not None:
+            read_ids(files.instance)
+        return read_ids(files.label)
     except UserError as error:
         problems.append(("unreadable", str(error)))
         return None
 
 
 def _label_problems(
-    record: Record, space: LabelSpace, label: NDArray[np.uint8], counts: NDArray[np.int64]
+    files: SampleFiles, space: LabelSpace, label: NDArray[np.uint8], counts: NDArray[np.int64]
 ) -> list[tuple[str, str]]:
     problems: list[tuple[str, str]] = []
     present = np.flatnonzero(counts)
     if present.size == 1:
-        problems.append(("single_class", f"{record.label.name} is all {space.classes[int(present[0])]}"))
+        problems.append(("single_class", f"{files.label.name} is all {space.classes[int(present[0])]}"))
     if space.unknown is not None and counts[space.unknown] > _UNKNOWN_SHARE * label.size:
         problems.append(("mostly_unknown", ""))
     if _sides_swapped(space, label, counts):
-        problems.append(("sides_swapped", record.label.name))
+        problems.append(("sides_swapped", files.label.name))
     return problems
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.adapters import find_layout
+from pipeline.data.adapters import find_listing
 from pipeline.data.digests import file_digests
 from pipeline.data.label_spaces import LabelSpace
-from pipeline.data.layout import Record
+from pipeline.data.listing import SampleFiles
 from pipeline.data.splits import divide
 from pipeline.data.types import Split
 from pipeline.errors import UserError
@@ -30,14 +30,14 @@ class Source:
     layout: str
     space: LabelSpace
     split_rule: str  # the rule that was applied; never "auto"
-    splits: dict[Split, tuple[Record, ...]]
+    splits: dict[Split, tuple[SampleFiles, ...]]
 
     def describe(self) -> dict[str, Any]:
         """Plain description by content: a digest of the names and files of every split, the rule, the classes; no paths of this
         machine.
         """
         digests = file_digests(
-            self.root, sorted({path for records in self.splits.values() for r in records for path in _paths(r)})
+            self.root, sorted({path for listed in self.splits.values() for r in listed for path in _paths(r)})
         )
         return {
             "layout": self.layout,
@@ -46,16 +46,16 @@ class Source:
             "split_rule": self.split_rule,
             "splits": {
                 split: {
-                    "images": len(records),
-                    "sha256": canonical_digest([[r.key, *(digests[p] for p in _paths(r))] for r in records]),
+                    "images": len(listed),
+                    "sha256": canonical_digest([[r.key, *(digests[p] for p in _paths(r))] for r in listed]),
                 }
-                for split, records in self.splits.items()
+                for split, listed in self.splits.items()
             },
         }
 
 
-def _paths(record: Record) -> list[Path]:
-    return [record.photo, record.label] + ([record.instance] if record.instance else [])
+def _paths(files: SampleFiles) -> list[Path]:
+    return [files.photo, files.label] + ([files.instance] if files.instance else [])
 
 
 def open_source(cfg: DataConfig) -> Source:
@@ -67,6 +67,6 @@ def open_source(cfg: DataConfig) -> Source:
     root = Path(cfg.root)
     if not root.is_dir():
         raise UserError(f"data.root={cfg.root}: no such folder (data={cfg.name})")
-    layout = find_layout(cfg.name, root, cfg.label_space)
-    rule, splits = divide(cfg, layout, root)
-    return Source(cfg.name, root, layout.name, layout.space, rule, splits)
+    listing = find_listing(cfg.name, root, cfg.label_space)
+    rule, splits = divide(cfg, listing, root)
+    return Source(cfg.name, root, listing.name, listing.space, rule, splits)

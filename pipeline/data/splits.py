@@ -11,12 +11,12 @@ import hashlib
 import re
 from pathlib import Path
 
-from pipeline.data.layout import Layout, Record
+from pipeline.data.listing import Listing, SampleFiles
 from pipeline.data.types import SPLITS, Split
 from pipeline.errors import UserError
 from pipeline.schema.data import DataConfig
 
-Division = dict[Split, tuple[Record, ...]]
+Division = dict[Split, tuple[SampleFiles, ...]]
 HOLDOUT_FRACTION = 0.2
 _CELEBA_TRAIN_END, _CELEBA_VAL_END = 162_771, 182_638  # original CelebA indices, its own partition
 _SEAN_TRAIN_END = 28_000
@@ -27,16 +27,16 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part)
 
 
-def divide(cfg: DataConfig, layout: Layout, root: Path) -> tuple[str, Division]:
-    """(rule applied, records by split), limited to the config's counts. UserError where a split would be empty."""
-    rule = _resolve(cfg, layout)
-    if rule in layout.named_splits:
-        return rule, _limited(cfg, rule, layout.named_splits[rule])
-    everything = tuple(sorted((r for part in layout.parts.values() for r in part), key=lambda r: natural_key(r.key)))
+def divide(cfg: DataConfig, listing: Listing, root: Path) -> tuple[str, Division]:
+    """(rule applied, samples by split), limited to the config's counts. UserError where a split would be empty."""
+    rule = _resolve(cfg, listing)
+    if rule in listing.named_splits:
+        return rule, _limited(cfg, rule, listing.named_splits[rule])
+    everything = tuple(sorted((r for part in listing.parts.values() for r in part), key=lambda r: natural_key(r.key)))
     if not everything:
-        raise UserError(f"{root}: no samples found ({layout.name})")
+        raise UserError(f"{root}: no samples found ({listing.name})")
     if rule == "folders":
-        splits = _folders(layout, root)
+        splits = _folders(listing, root)
     elif rule == "holdout":
         splits = holdout(everything)
     elif rule == "share":
@@ -62,41 +62,41 @@ def _limited(cfg: DataConfig, rule: str, splits: Division) -> Division:
     return limited
 
 
-def _resolve(cfg: DataConfig, layout: Layout) -> str:
+def _resolve(cfg: DataConfig, listing: Listing) -> str:
     if cfg.split != "auto":
         return cfg.split
-    if layout.default_split is not None:
-        return layout.default_split
-    if "train" in layout.parts and ("val" in layout.parts or "test" in layout.parts):
+    if listing.default_split is not None:
+        return listing.default_split
+    if "train" in listing.parts and ("val" in listing.parts or "test" in listing.parts):
         return "folders"
     if cfg.name == "celebamask_hq":
-        numbers = {int(r.key) for part in layout.parts.values() for r in part if r.key.isdigit()}
+        numbers = {int(r.key) for part in listing.parts.values() for r in part if r.key.isdigit()}
         if len(numbers) == 30_000:
             return "celebamask_28000_2000"
-    return "holdout" if sum(len(part) for part in layout.parts.values()) > 1 else "share"
+    return "holdout" if sum(len(part) for part in listing.parts.values()) > 1 else "share"
 
 
-def _folders(layout: Layout, root: Path) -> Division:
+def _folders(listing: Listing, root: Path) -> Division:
     """The root's own parts; of `val` and `test`, a missing one is the other (ADE20K and others have no public test labels)."""
-    parts = layout.parts
+    parts = listing.parts
     if "train" not in parts or not ("val" in parts or "test" in parts):
         raise UserError(f"{root}: split by folders needs train and val (or test); found {', '.join(parts)}")
     val = parts["val"] if "val" in parts else parts["test"]
     test = parts["test"] if "test" in parts else parts["val"]
-    order = lambda records: tuple(sorted(records, key=lambda r: natural_key(r.key)))  # noqa: E731
+    order = lambda listed: tuple(sorted(listed, key=lambda r: natural_key(r.key)))  # noqa: E731
     return {"train": order(parts["train"]), "val": order(val), "test": order(test)}
 
 
-def holdout(records: tuple[Record, ...]) -> Division:
+def holdout(listed: tuple[SampleFiles, ...]) -> Division:
     """A fifth (at least one image) is held out, chosen by the sha256 of the key, so that adding images moves few others.
 
     Half of what is held out is `val`, half `test`; a single held-out image is both. A set of one image has nothing
     to hold out.
     """
-    ranked = sorted(records, key=lambda r: hashlib.sha256(r.key.encode()).hexdigest())
+    ranked = sorted(listed, key=lambda r: hashlib.sha256(r.key.encode()).hexdigest())
     held = 0 if len(ranked) < 2 else max(1, round(HOLDOUT_FRACTION * len(ranked)))
     half = (held + 1) // 2
-    chosen: dict[Split, list[Record]] = {
+    chosen: dict[Split, list[SampleFiles]] = {
         "val": ranked[:half],
         "test": ranked[half:held] or ranked[:half],
         "train": ranked[held:],
@@ -104,25 +104,25 @@ def holdout(records: tuple[Record, ...]) -> Division:
     return {split: tuple(sorted(chosen[split], key=lambda r: natural_key(r.key))) for split in SPLITS}
 
 
-def _by_number(records: tuple[Record, ...], split_of) -> Division:  # type: ignore[no-untyped-def]
-    chosen: dict[Split, list[Record]] = {"train": [], "val": [], "test": []}
-    for record in records:
-        if not record.key.isdigit():
+def _by_number(listed: tuple[SampleFiles, ...], split_of) -> Division:  # type: ignore[no-untyped-def]
+    chosen: dict[Split, list[SampleFiles]] = {"train": [], "val": [], "test": []}
+    for files in listed:
+        if not files.key.isdigit():
             raise UserError(
-                f"{record.photo}: a CelebAMask-HQ split needs names that are image numbers (0.jpg .. 29999.jpg)"
+                f"{files.photo}: a CelebAMask-HQ split needs names that are image numbers (0.jpg .. 29999.jpg)"
             )
-        chosen[split_of(int(record.key))].append(record)
+        chosen[split_of(int(files.key))].append(files)
     return {split: tuple(chosen[split]) for split in SPLITS}
 
 
-def celebamask_28000_2000(records: tuple[Record, ...]) -> Division:
+def celebamask_28000_2000(listed: tuple[SampleFiles, ...]) -> Division:
     """SEAN's and (CA)2-SIS's split: images 0..27999 train, the rest test; `val` is test, as they keep no third part."""
-    splits = _by_number(records, lambda i: "train" if i < _SEAN_TRAIN_END else "test")
+    splits = _by_number(listed, lambda i: "train" if i < _SEAN_TRAIN_END else "test")
     splits["val"] = splits["test"]
     return splits
 
 
-def celebamask_official(records: tuple[Record, ...], root: Path) -> Division:
+def celebamask_official(listed: tuple[SampleFiles, ...], root: Path) -> Division:
     """CelebA's own partition (24,183 / 2,993 / 2,824), through `CelebA-HQ-to-CelebA-mapping.txt` (columns idx, orig_idx, ...)."""
     table = root / "CelebA-HQ-to-CelebA-mapping.txt"
     if not table.is_file():
@@ -135,7 +135,7 @@ def celebamask_official(records: tuple[Record, ...], root: Path) -> Division:
         if not words[1].isdigit():
             raise UserError(f"{table}, line {number}: orig_idx {words[1]!r} is not a number")
         original[int(words[0])] = int(words[1])
-    missing = [r.key for r in records if r.key.isdigit() and int(r.key) not in original]
+    missing = [r.key for r in listed if r.key.isdigit() and int(r.key) not in original]
     if missing:
         raise UserError(
             f"{table}: no line for image {missing[0]}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
@@ -145,4 +145,4 @@ def celebamask_official(records: tuple[Record, ...], root: Path) -> Division:
         number = original[index]
         return "train" if number < _CELEBA_TRAIN_END else "val" if number < _CELEBA_VAL_END else "test"
 
-    return _by_number(records, split_of)
+    return _by_number(listed, split_of)

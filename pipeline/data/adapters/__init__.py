@@ -7,12 +7,12 @@ from pathlib import Path
 
 from pipeline.data.adapters import celebamask, photos, prepared, street
 from pipeline.data.label_spaces import LabelSpace, label_space
-from pipeline.data.layout import Layout
+from pipeline.data.listing import Listing
 from pipeline.errors import UserError, nearest
 
 CLASSES_FILE = "classes_file"  # label space of `folder`: read from the root's classes.txt
 
-_FINDERS: dict[str, Callable[[Path, LabelSpace], Layout]] = {
+_FINDERS: dict[str, Callable[[Path, LabelSpace], Listing]] = {
     "celebamask_hq": celebamask.find,
     "ade20k": photos.find_ade20k,
     "deepfashion": photos.find_deepfashion,
@@ -33,8 +33,8 @@ SPACES_OF: dict[str, tuple[str, ...]] = {
 }
 
 
-def find_layout(name: str, root: Path, space_name: str) -> Layout:
-    """Layout of data set `name` below `root`, its labels read in label space `space_name`.
+def find_listing(name: str, root: Path, space_name: str) -> Listing:
+    """Listing of data set `name` below `root`, its labels read in label space `space_name`.
 
     UserError: a data set or space of no such name, a root in none of the known layouts, unpaired files.
     """

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.data.adapters.pairing import Complaint, complain, pair
 from pipeline.data.adapters.photos import unknown_layout
 from pipeline.data.label_spaces import LabelSpace
-from pipeline.data.layout import Layout, Record
+from pipeline.data.listing import Listing, SampleFiles
 from pipeline.data.reading import read_ids
 from pipeline.errors import UserError
 
@@ -26,7 +26,7 @@ PHOTOS, MERGED, PARTS = "CelebA-HQ-img", "merged_labels", "CelebAMask-HQ-mask-an
 _LOOKED_AT = 7  # label maps read to find the order
 
 
-def find(root: Path, space: LabelSpace) -> Layout:
+def find(root: Path, space: LabelSpace) -> Listing:
     """`CelebA-HQ-img` + `merged_labels`, or SEAN's `{train,test}/{images,labels}`. Part masks must be merged first."""
     if (root / PHOTOS).is_dir() and (root / MERGED).is_dir():
         parts = {"all": pair(root / PHOTOS, root / MERGED)}
@@ -47,15 +47,15 @@ def find(root: Path, space: LabelSpace) -> Layout:
         raise unknown_layout(
             root, "celebamask_hq", f"{PHOTOS}/ + {MERGED}/ (or {PHOTOS}/ + {PARTS}/ for `data prepare`)"
         )
-    check_order([record for records in parts.values() for record in records], space)
-    return Layout(name, parts, space)
+    check_order([files for listed in parts.values() for files in listed], space)
+    return Listing(name, parts, space)
 
 
-def check_order(records: Sequence[Record], space: LabelSpace) -> None:
+def check_order(listed: Sequence[SampleFiles], space: LabelSpace) -> None:
     """UserError where the label maps are clearly in the other order than the one `space` reads."""
-    step = max(1, len(records) // _LOOKED_AT)
-    looked = records[::step][:_LOOKED_AT]
-    order = label_order([ids for record in looked if (ids := _ids_or_none(record.label)) is not None])
+    step = max(1, len(listed) // _LOOKED_AT)
+    looked = listed[::step][:_LOOKED_AT]
+    order = label_order([ids for files in looked if (ids := _ids_or_none(files.label)) is not None])
     # the nose's id tells in which order a space reads
     reads: LabelOrder = "celebamask_hq" if space.raw_to_class[2] == space.index("nose") else "celebamask_hq_g_mask"
     if order not in ("undecided", reads):
@@ -64,7 +64,7 @@ def check_order(records: Sequence[Record], space: LabelSpace) -> None:
             f"(told by where ids 2, 4, 5 and 17 lie), read as {reads}; "
             f"set data.label_space={order}, which converts by name"
         )
-        complain(Complaint("label_order", message, tuple(record.label for record in looked)))
+        complain(Complaint("label_order", message, tuple(files.label for files in looked)))
 
 
 def _ids_or_none(path: Path) -> NDArray[np.int32] | None:

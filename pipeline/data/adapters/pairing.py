@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.data.layout import Record
+from pipeline.data.listing import SampleFiles
 from pipeline.data.reading import LABEL_SUFFIXES, PHOTO_SUFFIXES
 from pipeline.errors import UserError
 
@@ -100,7 +100,7 @@ def pair(
     photo_ending: str = "",
     label_ending: str = "",
     instance_ending: str = "",
-) -> tuple[Record, ...]:
+) -> tuple[SampleFiles, ...]:
     """Records of two (or three) folders, sorted by key. UserError names what has no partner."""
     photo_files = list_files(photos, PHOTO_SUFFIXES, ending=photo_ending)
     label_files = list_files(labels, LABEL_SUFFIXES, ending=label_ending)
@@ -115,7 +115,7 @@ def pair(
         set(photo_files) & set(label_files) & set(photo_files if instance_files is None else instance_files)
     )
     return tuple(
-        Record(key, photo_files[key], label_files[key], None if instance_files is None else instance_files[key])
+        SampleFiles(key, photo_files[key], label_files[key], None if instance_files is None else instance_files[key])
         for key in complete
     )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.data.adapters.pairing import pair
 from pipeline.data.label_spaces import LabelSpace, make_space
-from pipeline.data.layout import Layout, Record
+from pipeline.data.listing import Listing, SampleFiles
 from pipeline.errors import UserError
 
 CLASSES = "classes.txt"
@@ -19,7 +19,7 @@ def unknown_layout(root: Path, name: str, expected: str) -> UserError:
     return UserError(f"{root}: not a layout of {name}; expected {expected}; found {shown}")
 
 
-def _train_val(root: Path) -> dict[str, tuple[Record, ...]]:
+def _train_val(root: Path) -> dict[str, tuple[SampleFiles, ...]]:
     """SPADE's folders `<part>_img`, `<part>_label`, `<part>_inst`, those that are there."""
     return {
         part: pair(root / f"{part}_img", root / f"{part}_label", root / f"{part}_inst")
@@ -28,11 +28,11 @@ def _train_val(root: Path) -> dict[str, tuple[Record, ...]]:
     }
 
 
-def find_coco_stuff(root: Path, space: LabelSpace) -> Layout:
+def find_coco_stuff(root: Path, space: LabelSpace) -> Listing:
     """COCO-Stuff: SPADE's folders, or `train2017`/`val2017` photos beside `stuffthingmaps/<part>`."""
     parts = _train_val(root)
     if parts:
-        return Layout("train_img + train_label", parts, space)
+        return Listing("train_img + train_label", parts, space)
     for photos, labels in (("", "stuffthingmaps"), ("images", "annotations")):
         found = {
             part: pair(root / photos / f"{part}2017", root / labels / f"{part}2017")
@@ -40,23 +40,23 @@ def find_coco_stuff(root: Path, space: LabelSpace) -> Layout:
             if (root / photos / f"{part}2017").is_dir() and (root / labels / f"{part}2017").is_dir()
         }
         if found:
-            return Layout("train2017 + stuffthingmaps", found, space)
+            return Listing("train2017 + stuffthingmaps", found, space)
     raise unknown_layout(
         root, "coco_stuff", "train_img/ + train_label/ (val_ likewise), or train2017/ + stuffthingmaps/train2017/"
     )
 
 
-def find_deepfashion(root: Path, space: LabelSpace) -> Layout:
+def find_deepfashion(root: Path, space: LabelSpace) -> Listing:
     """DeepFashion (SMIS's parsing): `img` + `label` (+ `inst`), or the same by part."""
     if (root / "img").is_dir() and (root / "label").is_dir():
-        return Layout("img + label", {"all": pair(root / "img", root / "label", root / "inst")}, space)
+        return Listing("img + label", {"all": pair(root / "img", root / "label", root / "inst")}, space)
     parts = _train_val(root)
     if parts:
-        return Layout("train_img + train_label", parts, space)
+        return Listing("train_img + train_label", parts, space)
     raise unknown_layout(root, "deepfashion", "img/ + label/ (+ inst/), or train_img/ + train_label/")
 
 
-def find_ade20k(root: Path, space: LabelSpace) -> Layout:
+def find_ade20k(root: Path, space: LabelSpace) -> Listing:
     """ADE20K SceneParsing: `images/{training,validation}` + `annotations/{training,validation}`; the full release is refused."""
     base = root / "ADEChallengeData2016" if (root / "ADEChallengeData2016").is_dir() else root
     full = base / "index_ade20k.mat", base / "index_ade20k.pkl", base / "ADE20K_2021_17_01"
@@ -73,7 +73,7 @@ def find_ade20k(root: Path, space: LabelSpace) -> Layout:
     }
     if not parts:
         raise unknown_layout(base, "ade20k", "images/training/ + annotations/training/ (validation likewise)")
-    return Layout("images/training + annotations/training", parts, space)
+    return Listing("images/training + annotations/training", parts, space)
 
 
 def _has_full_release_files(base: Path) -> bool:
@@ -101,7 +101,7 @@ def classes_file_space(root: Path) -> LabelSpace:
     return make_space("folder", names, unknown=names.index("unknown") if "unknown" in names else None)
 
 
-def find_folder(root: Path, space: LabelSpace) -> Layout:
+def find_folder(root: Path, space: LabelSpace) -> Listing:
     """Any `images` + `labels` (+ `instances`), flat or by part: `images/train` + `labels/train`, ..."""
     if not (root / "images").is_dir() or not (root / "labels").is_dir():
         raise unknown_layout(root, "folder", "images/ + labels/ + classes.txt (instances/ if there are any)")
@@ -110,6 +110,6 @@ def find_folder(root: Path, space: LabelSpace) -> Layout:
         for part in ("train", "val", "test")
         if (root / "images" / part).is_dir() and (root / "labels" / part).is_dir()
     }
-    return Layout(
+    return Listing(
         "images + labels", parts or {"all": pair(root / "images", root / "labels", root / "instances")}, space
     )

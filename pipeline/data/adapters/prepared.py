@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.label_spaces import LabelSpace, label_space, make_space
-from pipeline.data.layout import Layout, Record
+from pipeline.data.listing import Listing, SampleFiles
 from pipeline.data.types import SPLITS, Split
 from pipeline.errors import UserError
 
@@ -43,21 +43,21 @@ def prepared_space(manifest: dict[str, Any], wanted: str, path: Path) -> LabelSp
     return space
 
 
-def find(name: str, root: Path, space_name: str) -> Layout:
-    """Layout of a prepared root: its samples and the splits by name."""
+def find(name: str, root: Path, space_name: str) -> Listing:
+    """Listing of a prepared root: its samples and the splits by name."""
     manifest = read_manifest(root)
     path = root / MANIFEST
     if manifest["data"] != name:
         raise UserError(f"{path}: prepared from {manifest['data']}, asked for is data={name}")
     space = prepared_space(manifest, space_name, path)
-    records = {key: _record(root, key, entry) for key, entry in manifest["samples"].items()}
-    named: dict[str, dict[Split, tuple[Record, ...]]] = {
-        rule: {split: tuple(records[key] for key in parts[split]) for split in SPLITS}
+    listed = {key: _sample_files(root, key, entry) for key, entry in manifest["samples"].items()}
+    named: dict[str, dict[Split, tuple[SampleFiles, ...]]] = {
+        rule: {split: tuple(listed[key] for key in parts[split]) for split in SPLITS}
         for rule, parts in manifest["splits"].items()
     }
-    return Layout("prepared", {"all": tuple(records.values())}, space, named, manifest["default_split"])
+    return Listing("prepared", {"all": tuple(listed.values())}, space, named, manifest["default_split"])
 
 
-def _record(root: Path, key: str, entry: dict[str, Any]) -> Record:
+def _sample_files(root: Path, key: str, entry: dict[str, Any]) -> SampleFiles:
     instance = entry["instance"]
-    return Record(key, root / entry["photo"], root / entry["label"], root / instance if instance else None)
+    return SampleFiles(key, root / entry["photo"], root / entry["label"], root / instance if instance else None)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.data.adapters import CLASSES_FILE, find_layout, photos
+from pipeline.data.adapters import CLASSES_FILE, find_listing, photos
 from pipeline.data.adapters.celebamask import PARTS, PHOTOS
 from pipeline.data.adapters.pairing import list_files
 from pipeline.data.adapters.prepared import MANIFEST
@@ -51,18 +51,18 @@ def find_raw(name: str, source: Path, space_name: str) -> Raw:
         parts = _part_masks(source) if (source / PARTS).is_dir() else {}
         if parts:  # the original, whatever merged maps lie beside it
             return _from_part_masks(source, parts, space_name)
-    layout = find_layout(name, source, space_name)
+    listing = find_listing(name, source, space_name)
     jobs = [
-        Job(record.key, part, record.photo, record.label, (), record.instance)
-        for part, records in layout.parts.items()
-        for record in records
+        Job(files.key, part, files.photo, files.label, (), files.instance)
+        for part, listed in listing.parts.items()
+        for files in listed
     ]
     if not jobs:
-        raise UserError(f"--from {source}: no samples found ({layout.name})")
+        raise UserError(f"--from {source}: no samples found ({listing.name})")
     keys = [job.key for job in jobs]
     if len(set(keys)) != len(keys):  # the same file name in two parts
         jobs = [Job(f"{job.part}_{job.key}", job.part, job.photo, job.label, (), job.instance) for job in jobs]
-    return Raw(layout.name, layout.space, tuple(sorted(jobs, key=lambda job: job.key)), _extras(source, space_name))
+    return Raw(listing.name, listing.space, tuple(sorted(jobs, key=lambda job: job.key)), _extras(source, space_name))
 
 
 def _extras(source: Path, space_name: str) -> tuple[Path, ...]:

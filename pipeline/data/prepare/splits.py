@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.data.layout import Record
+from pipeline.data.listing import SampleFiles
 from pipeline.data.prepare.sample import PreparedSample
 from pipeline.data.splits import Division, celebamask_28000_2000, celebamask_official, holdout, natural_key
 from pipeline.data.types import SPLITS
@@ -25,14 +25,14 @@ def prepared_splits(name: str, samples: Sequence[PreparedSample], root: Path) ->
         by_part = {part: _ordered([s.key for s in samples if s.part == part]) for part in parts}
         val, test = by_part.get("val") or by_part["test"], by_part.get("test") or by_part["val"]
         rules["folders"] = {"train": by_part["train"], "val": val, "test": test}
-    records = tuple(Record(s.key, root / s.photo, root / s.label, None) for s in samples)
+    listed = tuple(SampleFiles(s.key, root / s.photo, root / s.label, None) for s in samples)
     if name == "celebamask_hq" and all(s.key.isdigit() for s in samples):
-        _add(rules, "celebamask_28000_2000", celebamask_28000_2000(records))
+        _add(rules, "celebamask_28000_2000", celebamask_28000_2000(listed))
         if (root / "CelebA-HQ-to-CelebA-mapping.txt").is_file():
-            _add(rules, "celebamask_official", celebamask_official(records, root))
+            _add(rules, "celebamask_official", celebamask_official(listed, root))
     if not rules:
         if len(samples) > 1:
-            _add(rules, "holdout", holdout(records))
+            _add(rules, "holdout", holdout(listed))
         else:
             rules["share"] = {split: [s.key for s in samples] for split in SPLITS}
     return next(iter(rules)), rules
@@ -45,4 +45,4 @@ def _ordered(keys: list[str]) -> list[str]:
 def _add(rules: Rules, name: str, division: Division) -> None:
     """Add a rule, unless it leaves a split without images."""
     if all(division[split] for split in SPLITS):
-        rules[name] = {split: _ordered([record.key for record in division[split]]) for split in SPLITS}
+        rules[name] = {split: _ordered([files.key for files in division[split]]) for split in SPLITS}

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline.data import build_dataset, data_fingerprint
 from pipeline.data.adapters import guess_data_set
-from pipeline.data.layout import Record
+from pipeline.data.listing import SampleFiles
 from pipeline.data.loader import batches
 from pipeline.data.sources import open_source
 from pipeline.data.splits import holdout, natural_key
@@ -22,8 +22,8 @@ from pipeline.errors import UserError
 from tests.pipeline.data.samples import data_config, face, realdata, write_folder, write_g_mask, write_merged
 
 
-def record(key: str) -> Record:
-    return Record(key, Path(f"{key}.jpg"), Path(f"{key}.png"), None)
+def files(key: str) -> SampleFiles:
+    return SampleFiles(key, Path(f"{key}.jpg"), Path(f"{key}.png"), None)
 
 
 def save_pair(photos: Path, labels: Path, name: str, ids: np.ndarray, label_name: str | None = None) -> None:
@@ -38,7 +38,7 @@ def save_pair(photos: Path, labels: Path, name: str, ids: np.ndarray, label_name
 
 @given(st.integers(2, 60))
 def test_holdout_leaks_nothing(count: int) -> None:
-    splits = holdout(tuple(record(str(k)) for k in range(count)))
+    splits = holdout(tuple(files(str(k)) for k in range(count)))
     train, val, test = ({r.key for r in splits[s]} for s in SPLITS)
     assert train and val and test
     assert not train & (val | test)
@@ -49,7 +49,7 @@ def test_holdout_leaks_nothing(count: int) -> None:
 
 
 def test_holdout_is_stable_when_images_are_added() -> None:
-    few, more = (holdout(tuple(record(str(k)) for k in range(n))) for n in (50, 51))
+    few, more = (holdout(tuple(files(str(k)) for k in range(n))) for n in (50, 51))
     moved = {r.key for r in few["train"]} ^ {r.key for r in more["train"]} - {"50"}
     assert len(moved) <= 2
 

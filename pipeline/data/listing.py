@@ -10,7 +10,7 @@ from pipeline.data.types import Split
 
 
 @dataclass(frozen=True)
-class Record:
+class SampleFiles:
     """The files of one sample."""
 
     key: str
@@ -20,13 +20,13 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Layout:
+class Listing:
     """What an adapter found below a root: samples by part ("train", "val", "test", or "all" where nothing divides
     them).
     """
 
     name: str  # for people, e.g. "CelebA-HQ-img + merged_labels"
-    parts: dict[str, tuple[Record, ...]]
+    parts: dict[str, tuple[SampleFiles, ...]]
     space: LabelSpace  # with the lookup table that fits these files
-    named_splits: dict[str, dict[Split, tuple[Record, ...]]] = field(default_factory=dict)  # of a prepared root
+    named_splits: dict[str, dict[Split, tuple[SampleFiles, ...]]] = field(default_factory=dict)  # of a prepared root
     default_split: str | None = None  # the rule a prepared root was given
