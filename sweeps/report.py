@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pipeline.errors import UserError
 from pipeline.records import atomic
 from pipeline.records.store import SHORT_ID
-from sweeps.claims import is_gone
+from sweeps.leases import is_gone
 from sweeps.sweep import Sweep
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from pipeline.launch.executor import Executor
 from pipeline.launch.job import EXIT_BUSY, EXIT_FINISHED, EXIT_PREEMPTED, Job, JobEnd
 from pipeline.launch.scheduler import StopRequest, stop_requests
 from pipeline.records.store import RunRecord, RunStore
-from sweeps.claims import Claims, worker_name
+from sweeps.leases import Leases, worker_name
 from sweeps.outcome import values_of
 from sweeps.report import describe
 from sweeps.samplers import make_sampler
@@ -77,7 +77,7 @@ class Worker:
     def __post_init__(self) -> None:
         self.storage = self.study._storage
         self.store = RunStore(self.out / "runs")
-        self.claims = Claims(self.storage, worker_name(), self.limits.silence_s)
+        self.leases = Leases(self.storage, worker_name(), self.limits.silence_s)
         self._looked = self._beaten = 0.0
         self._enough = False
 
@@ -97,7 +97,7 @@ class Worker:
                 ):
                     break
         for held in self.waiting:
-            self.claims.release(held.trial_id)
+            self.leases.release(held.trial_id)
         return self.stopping
 
     # -- getting trials --------------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ class Worker:
         self._looked = time.monotonic()
         mine = {held.trial_id for held in (*self.running.values(), *self.waiting)}
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if trial._trial_id in mine or not self.claims.is_orphan(trial) or not self.claims.adopt(trial):
+            if trial._trial_id in mine or not self.leases.is_orphan(trial) or not self.leases.adopt(trial):
                 continue
             self.say(f"trial {trial.number}: its worker is gone; continuing it")
             return self._hold(Trial(self.study, trial._trial_id))
@@ -138,7 +138,7 @@ class Worker:
             self._tell(trial._trial_id, trial.number, TrialState.FAIL, reason="surplus", attributes={"surplus": True})
             self._enough = True
             return None
-        self.claims.take(trial._trial_id)
+        self.leases.take(trial._trial_id)
         return self._hold(trial)
 
     def _count(self, below: int | None = None) -> int:
@@ -210,7 +210,7 @@ class Worker:
             held.not_before = time.monotonic() + BUSY_S
             self.waiting.append(held)
         elif preempted:
-            self.claims.release(held.trial_id)
+            self.leases.release(held.trial_id)
         elif end.status < 0 and held.kills < self.sweep.retries:
             held.kills += 1
             self.say(f"trial {held.number}: {end.reason}; trying again")
@@ -271,7 +271,7 @@ class Worker:
     def _beat(self) -> None:
         if time.monotonic() - self._beaten >= self.limits.beat_s:
             self._beaten = time.monotonic()
-            self.claims.beat([held.trial_id for held in (*self.running.values(), *self.waiting)])
+            self.leases.beat([held.trial_id for held in (*self.running.values(), *self.waiting)])
 
     def _check_stop(self, stop: StopRequest, began: float) -> None:
         if self.stopping:

@@ -110,14 +110,14 @@ def run_step(args: argparse.Namespace) -> int:
 
 def run_data(args: argparse.Namespace) -> int:
     """`bench data`."""
-    from pipeline.bench.rooms import feeding
+    from pipeline.bench.around import feeding
 
     return _show(args, feeding(args.overrides, lasting=args.seconds))
 
 
 def run_eval(args: argparse.Namespace) -> int:
     """`bench eval`."""
-    from pipeline.bench.rooms import evaluating
+    from pipeline.bench.around import evaluating
 
     return _show(args, evaluating(args.overrides, arms=args.arms))
 
@@ -139,7 +139,7 @@ def run_frame(args: argparse.Namespace) -> int:
 
 def run_study(args: argparse.Namespace) -> int:
     """`bench study`."""
-    from pipeline.bench.rooms import studying
+    from pipeline.bench.around import studying
 
     return _show(args, studying(args.study, args.jobs))
 
@@ -185,13 +185,13 @@ def measure(what: str, overrides: Any, repeats: int) -> dict[str, Any]:
         from pipeline.bench.scale import scaling
 
         return scaling(counts=COUNTS)
-    from pipeline.bench import rooms
+    from pipeline.bench import around
 
     if what == "data":
-        return rooms.feeding(overrides, lasting=3.0)
+        return around.feeding(overrides, lasting=3.0)
     if what == "eval":
-        return rooms.evaluating(overrides, arms=6)
-    return rooms.starting(repeats=repeats) if what == "launch" else rooms.studying("demo", JOBS)
+        return around.evaluating(overrides, arms=6)
+    return around.starting(repeats=repeats) if what == "launch" else around.studying("demo", JOBS)
 
 
 def _show(args: argparse.Namespace, result: dict[str, Any]) -> int:

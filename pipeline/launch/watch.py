@@ -39,7 +39,7 @@ class _Pace:
         return (at - self.first_at) / (iteration - self.first) * (iterations - iteration)
 
 
-class Quiet:
+class NoWatch:
     """Says nothing."""
 
     def begin(self, total: int) -> None:
@@ -61,7 +61,7 @@ class Quiet:
         pass
 
 
-class Lines(Quiet):
+class LineWatch(NoWatch):
     """A line when a run starts, every ten seconds while it runs, and when it ends."""
 
     def __init__(self, console: Console) -> None:
@@ -134,7 +134,7 @@ class Lines(Quiet):
         )
 
 
-class Bars(Lines):
+class BarWatch(LineWatch):
     """A bar for every running run and one for the whole, lines for what has ended."""
 
     def __init__(self, console: Console) -> None:
@@ -180,9 +180,9 @@ class Bars(Lines):
         self._progress.stop()
 
 
-def observer_for(console: Console) -> Lines:
+def observer_for(console: Console) -> LineWatch:
     """Bars on a terminal, lines elsewhere."""
-    return Bars(console) if console.is_terminal else Lines(console)
+    return BarWatch(console) if console.is_terminal else LineWatch(console)
 
 
 def progress_of(record: RunRecord) -> tuple[int, int]:

@@ -12,11 +12,11 @@ from PIL import Image
 
 from ablations.commands import build_parser as studies_parser
 from pipeline.__main__ import main
+from pipeline.bench.around import clocked, seconds_of_nothing
 from pipeline.bench.modes import naive_against_fast
 from pipeline.bench.naive import NaiveTrainer
 from pipeline.bench.page import BEGIN, END, rewrite
 from pipeline.bench.parts import flat, matmul_peak, step_parts
-from pipeline.bench.rooms import clocked, seconds_of_nothing
 from pipeline.bench.scale import ROWS, STUDY, make_study
 from pipeline.bench.setup import configure, prepare
 from pipeline.bench.shares import kind_of

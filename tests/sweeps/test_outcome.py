@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from pipeline.config import resolve
 from pipeline.launch.job import Job, JobEnd
 from pipeline.launch.scheduler import Policy, Task, run_tasks
-from pipeline.launch.watch import Quiet
+from pipeline.launch.watch import NoWatch
 from pipeline.records import MetricRow, RunRecord, RunStore
 from sweeps.outcome import values_of
 from sweeps.storage import open_storage, open_study
@@ -71,7 +71,7 @@ def test_no_value_is_a_failed_trial_with_its_reason_and_stops_nothing(work: Any)
 def test_a_run_of_a_study_is_not_trained_again(work: Any, executor: Any, tmp_path: Path) -> None:
     made = sweep(space=weights(0.5, 2.0), trials=4)
     task = Task("arm, seed 0", resolve(["preset=tiny", "protocol=quick", "loss.attention.weight=0.5", "seed=0"]))
-    (outcome,) = run_tasks([task], tmp_path, executor, Policy.parse("continue"), Quiet(),
+    (outcome,) = run_tasks([task], tmp_path, executor, Policy.parse("continue"), NoWatch(),
                            entry="tests.sweeps.fakes:train_for_a_study")  # fmt: skip
     assert outcome.how == "finished"
     study, _ = work(made)

@@ -22,7 +22,7 @@ from pipeline.launch.job import Job, JobEnd
 from pipeline.launch.local import LocalExecutor
 from pipeline.launch.resources import Resources
 from pipeline.launch.scheduler import Outcome, Policy, Task, run_tasks
-from pipeline.launch.watch import Quiet
+from pipeline.launch.watch import NoWatch
 from pipeline.records import RunStore
 from pipeline.records.atomic import is_locked
 
@@ -45,7 +45,7 @@ def executor() -> Iterator[LocalExecutor]:
 def run(
     executor: Any, out: Path, seeds: list[int], policy: Policy = CONTINUE, observer: Any = None, **options: Any
 ) -> list[Outcome]:
-    return run_tasks(tasks(*seeds), out, executor, policy, observer or Quiet(), entry=ENTRY, options=options)
+    return run_tasks(tasks(*seeds), out, executor, policy, observer or NoWatch(), entry=ENTRY, options=options)
 
 
 def trained(out: Path, seed: int) -> list[int]:
@@ -119,7 +119,7 @@ def test_time_limit_stops_at_a_checkpoint_and_the_next_call_continues(executor: 
 
 
 def test_preempted_from_outside_resumes_by_itself(executor: LocalExecutor, tmp_path: Path) -> None:
-    class Interfere(Quiet):
+    class Interfere(NoWatch):
         sent = False
 
         def tick(self, running: Any) -> None:
@@ -160,7 +160,7 @@ def test_two_drivers_share_a_study(tmp_path: Path) -> None:
 def test_what_another_driver_ended_meanwhile_is_not_started(tmp_path: Path) -> None:
     """A second driver ends two runs while the first one's only slot is taken: neither is carried out again."""
 
-    class Meanwhile(Quiet):
+    class Meanwhile(NoWatch):
         other: list[str] | None = None
 
         def tick(self, running: Any) -> None:
@@ -247,7 +247,7 @@ def test_the_server_can_be_forked_after_preloading() -> None:
 
 
 def test_killed_server_is_replaced_and_its_jobs_resume(executor: LocalExecutor, tmp_path: Path) -> None:
-    class Kill(Quiet):
+    class Kill(NoWatch):
         done = False
 
         def tick(self, running: Any) -> None:

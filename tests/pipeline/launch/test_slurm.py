@@ -15,7 +15,7 @@ from pipeline.launch import slurm
 from pipeline.launch.job import Job
 from pipeline.launch.scheduler import Policy, run_tasks
 from pipeline.launch.slurm import SlurmExecutor, SlurmTask, checkpoint_seconds, stop_file
-from pipeline.launch.watch import Quiet
+from pipeline.launch.watch import NoWatch
 from pipeline.records import RunStore, atomic
 from tests.pipeline.launch.test_scheduler import CONTINUE, ENTRY, tasks, trained
 
@@ -30,7 +30,7 @@ def run(
     observer: Any = None,
     **options: Any,
 ) -> list[str]:
-    outcomes = run_tasks(tasks(*seeds), out, executor, policy, observer or Quiet(), entry=ENTRY, options=options)
+    outcomes = run_tasks(tasks(*seeds), out, executor, policy, observer or NoWatch(), entry=ENTRY, options=options)
     return [f"{outcome.how}{': ' if outcome.reason else ''}{outcome.reason}" for outcome in outcomes]
 
 
@@ -132,7 +132,7 @@ def test_a_study_on_slurm_with_a_failure(tmp_path: Path) -> None:
     assert run(real(tmp_path), tmp_path, [0, 2]) == ["reused", "reused"]
 
 
-class Once(Quiet):
+class Once(NoWatch):
     """Does something to the jobs as soon as one has trained a little."""
 
     def __init__(self, command: list[str]) -> None:

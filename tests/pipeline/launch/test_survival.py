@@ -20,7 +20,7 @@ from pipeline.launch.job import EXIT_PREEMPTED, Job
 from pipeline.launch.local import LocalExecutor
 from pipeline.launch.resources import Resources
 from pipeline.launch.scheduler import Policy, run_tasks
-from pipeline.launch.watch import Quiet
+from pipeline.launch.watch import NoWatch
 from pipeline.records import RunStore
 from tests.pipeline.launch.test_scheduler import run, tasks, trained
 
@@ -31,13 +31,13 @@ from pipeline.config import compose, identify
 from pipeline.launch.local import LocalExecutor
 from pipeline.launch.resources import Resources
 from pipeline.launch.scheduler import Policy, Task, run_tasks
-from pipeline.launch.watch import Quiet
+from pipeline.launch.watch import NoWatch
 settings = json.loads(sys.argv[1])
 config = compose(settings["overrides"])
 todo = [Task(f"seed {seed}", identify(config.model_copy(update={"seed": seed}))) for seed in settings["seeds"]]
 executor = LocalExecutor(Resources(2, 1, (), 1, ""), preload=tuple(settings["preload"]))
 try:
-    ends = run_tasks(todo, Path(settings["out"]), executor, Policy.parse("continue"), Quiet(), entry=settings["entry"],
+    ends = run_tasks(todo, Path(settings["out"]), executor, Policy.parse("continue"), NoWatch(), entry=settings["entry"],
                      options=settings["options"])
 finally:
     executor.close()
@@ -189,7 +189,7 @@ def test_run_folder_that_cannot_be_written(executor: LocalExecutor, tmp_path: Pa
     assert outcomes[0].reason.startswith("cannot write")
     blocked.unlink()
     outcomes = run_tasks(
-        tasks(0, 1), tmp_path, executor, Policy.parse("continue"), Quiet(), entry="tests.pipeline.launch.fakes:train"
+        tasks(0, 1), tmp_path, executor, Policy.parse("continue"), NoWatch(), entry="tests.pipeline.launch.fakes:train"
     )
     assert [outcome.how for outcome in outcomes] == ["finished", "reused"]
 

@@ -1,4 +1,4 @@
-"""Who works on which trial: claims that a killed worker cannot keep.
+"""Who works on which trial: leases that a killed worker cannot keep.
 
 A worker writes its name and a beat into the trials it runs. A trial whose worker is gone (dead on this machine, or silent for
 long) is adopted by another one: it stays the same trial and the same run, which resumes from its checkpoint.
@@ -16,7 +16,7 @@ from pathlib import Path
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
-SETTLE_S = 1.0  # between claiming an orphan and looking whether another worker claimed it too
+SETTLE_S = 1.0  # between taking an orphan and looking whether another worker took it too
 
 
 def worker_name() -> str:
@@ -50,7 +50,7 @@ def _start_of(pid: int) -> str:
 
 
 @dataclass
-class Claims:
+class Leases:
     """This worker's view of who is alive."""
 
     storage: BaseStorage
@@ -87,7 +87,7 @@ class Claims:
         return time.monotonic() - since > self.silence_s
 
     def adopt(self, trial: FrozenTrial) -> bool:
-        """Claim an orphan; True when, after a moment, the claim still stands."""
+        """Take an orphan; True when, after a moment, the lease still stands."""
         self.take(trial._trial_id)
         time.sleep(SETTLE_S)
         held: str | None = self.storage.get_trial(trial._trial_id).user_attrs.get("worker")
