@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pipeline.models.attention import Attention
+from pipeline.models.class_access import ClassOptions, pixel_classes
 from pipeline.models.conditioning import NormKind, SeanNorm, SpadeNorm, resize_nearest
 from pipeline.models.gate import gated
 from pipeline.models.kernels import bound, is_naive
@@ -142,7 +143,8 @@ class TransformerOptions:
     self_attention: bool
     conditioning: Conditioning
     num_classes: int
-    style_dim: int  # width of a class's style code
+    style_dim: int  # width of a class's style: of all its codes
+    classes: ClassOptions  # of cross-attention
     modulation_hidden: int
     modulation_style_channels: int
     modulation_norm: NormKind
@@ -160,12 +162,18 @@ class TransformerLayer(nn.Module):
     def __init__(self, options: TransformerOptions) -> None:
         super().__init__()
         dim = options.inner
-        heads = {"heads": options.heads, "head_width": options.head_width}
         self.norm1 = nn.LayerNorm(dim) if options.self_attention else None
-        self.self_attention = Attention(dim, dim, **heads) if options.self_attention else None
+        self.self_attention: Attention | None = None
+        if options.self_attention:
+            self.self_attention = Attention(dim, dim, heads=options.heads, head_width=options.head_width)
         attends = options.conditioning == "cross_attention"
         self.norm2 = nn.LayerNorm(dim) if attends else None
-        self.cross_attention = Attention(dim, options.style_dim, **heads) if attends else None
+        self.cross_attention: Attention | None = None
+        if attends:
+            code_dim = options.style_dim // options.classes.codes
+            self.cross_attention = Attention(
+                dim, code_dim, heads=options.heads, head_width=options.head_width, classes=options.classes
+            )
         self.modulation: StyleModulated | None = None
         if options.conditioning in ("spade", "sean"):  # brings its own normalisation
             self.modulation = StyleModulated(
@@ -189,7 +197,8 @@ class TransformerLayer(nn.Module):
         if self.self_attention is not None and self.norm1 is not None:
             tokens = tokens + self.self_attention(self.norm1(tokens))[0]
         if self.cross_attention is not None and self.norm2 is not None:
-            update, scores = self.cross_attention(self.norm2(tokens), style, logits=logits)
+            layout = pixel_classes(mask, size) if self.cross_attention.reads_layout else None
+            update, scores = self.cross_attention(self.norm2(tokens), style, layout, logits=logits)
             tokens = tokens + update
         if self.modulation is not None:
             tokens = tokens + self.modulation(tokens, size, style, mask)
@@ -203,7 +212,8 @@ class TransformerLayer(nn.Module):
         if self.self_attention is not None and self.norm1 is not None:
             tokens = self.self_attention.attend_self(tokens, self.norm1)
         if self.cross_attention is not None and self.norm2 is not None:
-            tokens, scores = self.cross_attention.attend_codes(tokens, self.norm2, style, logits=logits)
+            layout = pixel_classes(mask, size) if self.cross_attention.reads_layout else None
+            tokens, scores = self.cross_attention.attend_codes(tokens, self.norm2, style, layout, logits=logits)
         if self.modulation is not None:
             tokens = Tokens(tokens.dense + self.modulation(tokens.dense, size, style, mask))
         return self.feed_forward.add_to(tokens, self.norm3), scores

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import UserError
 from pipeline.models.blocks import ResidualBlock, TransformerBlock, TransformerOptions
+from pipeline.models.class_access import ClassOptions
 from pipeline.models.contract import Capabilities, Generator, Synthesis
 from pipeline.models.kernels import is_naive
 from pipeline.models.mapping import MappingNetwork
@@ -94,6 +95,7 @@ class Ca2sisGenerator(Generator):
             conditioning=cfg.stage_conditioning[index],
             num_classes=self.num_classes,
             style_dim=self.encoder.code_width,
+            classes=ClassOptions.of(cfg.attention, self.num_classes, cfg.encoder.codes_per_class),
             modulation_hidden=cfg.modulation.hidden,
             modulation_style_channels=cfg.modulation.style_channels,
             modulation_norm=cfg.modulation.norm,
@@ -103,9 +105,9 @@ class Ca2sisGenerator(Generator):
     def encode_style(self, image: Tensor, mask: Tensor) -> Tensor:
         """Style codes (N,K,S) in (-1,1) of `image` (N,3,H,W float32 [-1,1]) under `mask` (N,K,H,W one-hot).
 
-        S = style_dim x pooled levels (release: 1280), coarsest level first. The code of an absent class is tanh(bias),
-        a learned default that is not zero. Raises UserError on another mask size or class count than the generator was
-        built for.
+        S = style_dim x pooled levels (release: 1280), coarsest level first, times the codes a class, one behind the
+        other. The code of an absent class is tanh(bias), a learned default that is not zero. Raises UserError on
+        another mask size or class count than the generator was built for.
         """
         self._check(mask)
         codes: Tensor = self.encoder(image, mask)
@@ -127,8 +129,8 @@ class Ca2sisGenerator(Generator):
         return self.synthesize_embedded(mask, self.embed_shape(mask), style, attention=attention)
 
     def synthesize_embedded(self, mask: Tensor, shape: Tensor, style: Tensor, *, attention: bool = True) -> Synthesis:
-        """As `synthesize` from a mask embedding `shape` (N,K',h*w); `mask` is read by `spade` and `sean` conditioning
-        alone."""
+        """As `synthesize` from a mask embedding `shape` (N,K',h*w); `mask` is read by `spade` and `sean` conditioning and
+        by masked attention alone."""
         x = self.mix(shape.unflatten(2, self.embedder.side))  # (N,16*base_width,h,w) in the release
         if not is_naive():  # channels of a pixel together: its token is then a view of the feature map
             x = x.contiguous(memory_format=torch.channels_last)

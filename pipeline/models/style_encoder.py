@@ -5,6 +5,9 @@ is grouped by class; at each pooled level the features of class k are averaged i
 The grouping is an ablation switch. In the release a skip feature is stacked behind the decoder feature before a
 convolution with K groups, so from the second level on groups and classes drift apart; `class` interleaves the two by
 class first, at the same size and cost.
+
+A class may have several codes. They need several summaries of one region, hence attention pooling: projections of one
+mean would be views of the same vector, and could not tell the light part of a region from the dark one.
 """
 
 from __future__ import annotations
@@ -36,27 +39,32 @@ def _conv(in_channels: int, out_channels: int, groups: int, norm_groups: int, st
 
 class CodeProjection(nn.Module):
     """Pooled features -> tanh(W_g x + b_k): one matrix a feature group, one bias (the code of an absent class) a
-    class."""
+    class and code."""
 
-    def __init__(self, features: int, groups: int, num_classes: int, style_dim: int) -> None:
+    def __init__(self, features: int, groups: int, num_classes: int, style_dim: int, codes: int) -> None:
         super().__init__()
         bound = features**-0.5  # torch's default for a kernel-1 convolution
+        self.codes = codes  # a class
         self.weight = nn.Parameter(torch.empty(groups, style_dim, features).uniform_(-bound, bound))  # (G,S,c)
-        self.bias = nn.Parameter(torch.empty(num_classes, style_dim).uniform_(-bound, bound))  # (K,S)
+        self.bias = nn.Parameter(torch.empty(num_classes, codes * style_dim).uniform_(-bound, bound))  # (K,n*S)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """(N,K,c) float32 -> (N,K,S) in (-1, 1)."""
+        """(N,K,n,c) float32 -> (N,K,n,S) in (-1, 1)."""
+        images = pooled.shape[0]
+        projected = self._projected(pooled.transpose(1, 2).flatten(0, 1))  # (N*n,K,S)
+        by_code = projected.unflatten(0, (images, self.codes)).transpose(1, 2)  # (N,K,n,S)
+        return (by_code + self.bias.unflatten(1, (self.codes, -1))).tanh()
+
+    def _projected(self, pooled: Tensor) -> Tensor:
+        """(N,K,c) -> (N,K,S), without bias."""
         num_classes, groups = self.bias.shape[0], self.weight.shape[0]
         if is_naive():
-            codes = [
-                F.linear(pooled[:, k], self.weight[k * groups // num_classes], self.bias[k]) for k in range(num_classes)
-            ]
-            return torch.stack(codes, dim=1).tanh()
+            codes = [F.linear(pooled[:, k], self.weight[k * groups // num_classes]) for k in range(num_classes)]
+            return torch.stack(codes, dim=1)
         if groups == num_classes:
-            by_class = torch.bmm(pooled.transpose(0, 1), self.weight.mT)  # (K,N,S)
-            return (by_class.transpose(0, 1) + self.bias).tanh()
+            return torch.bmm(pooled.transpose(0, 1), self.weight.mT).transpose(0, 1)
         parts = [F.linear(pooled[:, own], self.weight[g]) for g, own in enumerate(group_slices(num_classes, groups))]
-        return (torch.cat(parts, dim=1) + self.bias).tanh()
+        return torch.cat(parts, dim=1)
 
 
 def group_slices(num_classes: int, groups: int) -> list[slice]:
@@ -88,6 +96,49 @@ def region_mean(features: Tensor, mask: Tensor, groups: int) -> Tensor:
         return total / (m.sum(dim=2, keepdim=True) + COUNT_EPS)
 
 
+class RegionAttention(nn.Module):
+    """n attention-weighted means of each class's own features inside its mask: softmax over the region's pixels of
+    query . feature / sqrt(c); zero for an absent class. One learned query a class and code."""
+
+    def __init__(self, features: int, num_classes: int, codes: int) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(num_classes, codes, features))  # (K,n,c); equal ones would stay equal
+
+    def forward(self, features: Tensor, mask: Tensor, groups: int) -> Tensor:
+        """features (N,groups*c,h,w); mask (N,K,h,w) one-hot -> (N,K,n,c), float32 also under autocast."""
+        with full_precision(features):
+            x = features.float().unflatten(1, (groups, -1)).flatten(3)  # (N,G,c,P)
+            m = mask.flatten(2)  # (N,K,P)
+            queries = self.queries * x.shape[2] ** -0.5
+            if is_naive():
+                return self._loop(x, m, queries)
+            if groups == mask.shape[1]:
+                return self._weighted(torch.einsum("kjc,nkcp->nkjp", queries, x), m, x)
+            parts = []
+            for g, own in enumerate(group_slices(mask.shape[1], groups)):
+                scores = torch.einsum("kjc,ncp->nkjp", queries[own], x[:, g])
+                parts.append(self._weighted(scores, m[:, own], x[:, g : g + 1]))
+            return torch.cat(parts, dim=1)
+
+    def _weighted(self, scores: Tensor, m: Tensor, x: Tensor) -> Tensor:
+        """Scores (N,K,n,P), masks (N,K,P), features (N,K or 1,c,P) -> weighted means (N,K,n,c)."""
+        outside = (m == 0).unsqueeze(2)
+        there = m.amax(dim=2)[..., None, None]  # (N,K,1,1): 0 where the region is empty
+        weights = scores.masked_fill(outside, torch.finfo(scores.dtype).min).softmax(dim=-1) * there
+        return weights @ x.transpose(2, 3)
+
+    def _loop(self, x: Tensor, m: Tensor, queries: Tensor) -> Tensor:
+        """Image by image and class by class, over the pixels of the region alone."""
+        groups, classes = x.shape[1], m.shape[1]
+        means = []
+        for image, regions in zip(x, m, strict=True):
+            for k in range(classes):
+                own = image[k * groups // classes][:, regions[k] > 0]  # (c,pixels)
+                weights = (queries[k] @ own).softmax(dim=-1)  # (n,pixels)
+                means.append(weights @ own.t())
+        return torch.stack(means).unflatten(0, (x.shape[0], classes))
+
+
 def _own_group(x: Tensor) -> Tensor:
     """(N,K,G,c) -> (N,K,c): of each class, the group it belongs to."""
     num_classes, groups = x.shape[1], x.shape[2]
@@ -97,7 +148,7 @@ def _own_group(x: Tensor) -> Tensor:
 
 
 class StyleEncoder(nn.Module):
-    """Image (N,3,H,W) and mask (N,K,H,W) -> codes (N,K,levels*style_dim), coarsest level first."""
+    """Image (N,3,H,W) and mask (N,K,H,W) -> codes (N,K,n*levels*style_dim): code after code, in each the coarsest level first."""
 
     def __init__(
         self,
@@ -110,10 +161,11 @@ class StyleEncoder(nn.Module):
         pooled_strides: tuple[int, ...],
         style_dim: int,
         pooling: Pooling,
+        codes_per_class: int,
     ) -> None:
         super().__init__()
         self.num_classes, self.groups, self.interleave, self.pooling = num_classes, groups, interleave, pooling
-        self.code_width = style_dim * len(pooled_strides)
+        self.code_width = codes_per_class * style_dim * len(pooled_strides)
         self.parameter_ratio = (
             1.0  # of this encoder to the grouped one of its config section; set by `build_style_encoder`
         )
@@ -130,8 +182,17 @@ class StyleEncoder(nn.Module):
         )
         self.codes = nn.ModuleDict(
             {
-                str(stride): CodeProjection(channels * stride // groups, groups, num_classes, style_dim)
+                str(stride): CodeProjection(
+                    channels * stride // groups, groups, num_classes, style_dim, codes_per_class
+                )
                 for stride in pooled_strides
+            }
+        )
+        self.regions = nn.ModuleDict(
+            {
+                str(stride): RegionAttention(channels * stride // groups, num_classes, codes_per_class)
+                for stride in pooled_strides
+                if pooling == "attention"
             }
         )
         self.to(memory_format=torch.channels_last)  # as the features are, else every pass would turn the weights
@@ -140,10 +201,10 @@ class StyleEncoder(nn.Module):
         """image (N,3,H,W) float32 [-1,1], mask (N,K,H,W) one-hot -> (N,K,code_width) float32 in (-1,1)."""
         if not is_naive():  # on CPUs, all layers that follow are faster with a pixel's channels together
             image = image.contiguous(memory_format=torch.channels_last)
-        return torch.cat(self.level_codes(self.first(image), mask), dim=-1)
+        return torch.cat(self.level_codes(self.first(image), mask), dim=-1).flatten(2)
 
     def level_codes(self, features: Tensor, mask: Tensor) -> list[Tensor]:
-        """Codes (N,K,S) of every pooled level, coarsest first, from the first layer's output (N,C,H,W)."""
+        """Codes (N,K,n,S) of every pooled level, coarsest first, from the first layer's output (N,C,H,W)."""
         skips = [features]
         for layer in self.down:
             skips.append(layer(skips[-1]))
@@ -157,11 +218,18 @@ class StyleEncoder(nn.Module):
             )  # x2 where sizes are even
             x = layer(x)
             if str(stride) in self.codes:
-                layout = resize_nearest(mask, (x.shape[2], x.shape[3]))
-                if self.pooling == "global":
-                    layout = torch.ones_like(layout)
-                codes.append(self.codes[str(stride)](region_mean(x, layout, self.groups)))
+                codes.append(self.codes[str(stride)](self._pooled(x, mask, str(stride))))
         return codes
+
+    def _pooled(self, x: Tensor, mask: Tensor, stride: str) -> Tensor:
+        """Features (N,G*c,h,w) of a level, mask (N,K,H,W) -> (N,K,n,c)."""
+        layout = resize_nearest(mask, (x.shape[2], x.shape[3]))
+        if self.pooling == "attention":
+            pooled: Tensor = self.regions[stride](x, layout, self.groups)
+            return pooled
+        if self.pooling == "global":
+            layout = torch.ones_like(layout)
+        return region_mean(x, layout, self.groups).unsqueeze(2)
 
     def _join(self, x: Tensor, skip: Tensor) -> Tensor:
         """Concatenate decoder feature and skip, both (N,C,h,w) -> (N,2C,h,w)."""
@@ -202,6 +270,7 @@ def build_style_encoder(section: StyleEncoderSection, num_classes: int) -> Style
             pooled_strides=section.pooled_strides,
             style_dim=section.style_dim,
             pooling=section.pooling,
+            codes_per_class=section.codes_per_class,
         )
 
     if section.grouping != "shared_matched":

@@ -10,14 +10,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.schema.base import Section
+from pipeline.schema.base import Section, later
 
 Conditioning = Literal["cross_attention", "spade", "sean", "none"]
 NormKind = Literal["batch", "instance", "group", "layer"]
 NamedGrouping = Literal["release", "class", "shared", "shared_matched"]
-Pooling = Literal["masked", "global"]
+Pooling = Literal["masked", "global", "attention"]
+Masking = Literal["none", "bias", "hard", "access", "query"]
 EmbedderKind = Literal["linear", "conv", "none"]
 Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 def _power_of_two(value: int) -> bool:
@@ -36,7 +38,8 @@ class StyleEncoderSection(Section):
         tuple[int, ...], Field(strict=False, min_length=1)
     ]  # map strides pooled into codes, coarsest first
     style_dim: Count  # code width a pooled level
-    pooling: Pooling  # masked: mean inside the class's mask; global: mean over the whole image
+    pooling: Pooling  # masked: mean inside the class's mask; global: over the whole image; attention: weighted by learned queries
+    codes_per_class: Count = later(1)  # several need pooling attention: a region has one mean
 
     @model_validator(mode="after")
     def _strides_exist(self) -> StyleEncoderSection:
@@ -45,6 +48,10 @@ class StyleEncoderSection(Section):
         if strides != sorted(set(strides), reverse=True) or not set(strides) <= set(available):
             raise ValueError(
                 f"pooled_strides is {strides}; allowed at depth {self.depth}: some of {available}, descending"
+            )
+        if self.codes_per_class > 1 and self.pooling != "attention":
+            raise ValueError(
+                f"codes_per_class is {self.codes_per_class}; allowed with pooling {self.pooling}: 1 (several need attention)"
             )
         return self
 
@@ -74,6 +81,13 @@ class AttentionSection(Section):
     self_attention: Annotated[
         tuple[int, ...], Field(strict=False)
     ]  # decoder stages with self-attention, 0 the coarsest
+    masking: Masking = later("none")  # what a pixel's own class adds to its scores in cross-attention
+    bias: Positive | Literal["learned"] = later(8.0)  # bias: onto the own class; learned: one scalar a head, from 0
+    bias_scale: Positive = later(30.0)  # of the learned scalars
+    access_scale: Positive = later(30.0)  # of the access table
+    access_rank: Count | None = later(None)  # of the access table; null: every entry is learned
+    query_scale: Positive = later(1.0)  # of the class vectors that masking query adds to the tokens
+    class_keys: bool = later(False)  # a learned vector a class, added to its keys
 
 
 class ModulationSection(Section):
@@ -140,6 +154,9 @@ class Ca2sisModel(Section):
             raise ValueError(
                 f"mask_embedder.reduction is {self.mask_embedder.reduction}; allowed: at most {self.stride}"
             )
+        switched = {"masking": self.attention.masking != "none", "class_keys": self.attention.class_keys}
+        for key in (key for key, on in switched.items() if on and "cross_attention" not in self.stage_conditioning):
+            raise ValueError(f"attention.{key} is on; it needs a stage with conditioning cross_attention")
         if "sean" in self.stage_conditioning and self.modulation.style_channels == 0:
             raise ValueError("modulation.style_channels is 0; conditioning sean needs at least 1")
         return self
