@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from analysis.figures.access import arms_with_access, draw_access
 from analysis.figures.comparison import draw_arms, draw_forest
 from analysis.figures.curves import draw_learning
 from analysis.figures.grids import draw_attention, draw_edits, draw_reconstructions
@@ -56,7 +57,7 @@ def _plan(data: StudyData, options: Options) -> list[_Planned]:
     metrics = [metric for metric in data.outcomes if "@" not in metric.name]
     metrics.sort(key=lambda metric: metric.role != "primary")
     for metric in metrics[:MAX_METRICS]:
-        stem = re.sub(r"[^a-z0-9]+", "_", metric.name.lower()).strip("_")
+        stem = _stem(metric.name)
         plans += [
             _Planned(f"arms_{stem}", f"{metric.label} by arm", partial(draw_arms, data, metric)),
             _Planned(
@@ -74,10 +75,19 @@ def _plan(data: StudyData, options: Options) -> list[_Planned]:
     if data.primary is not None:
         plans.append(_Planned("interaction", "Interaction of factors", partial(draw_interaction, data, data.primary)))
     plans += [
+        _Planned(f"access_{_stem(arm)}", f"Access learned: {data.labels[arm]}", partial(draw_access, data, arm))
+        for arm in arms_with_access(data)
+    ]
+    plans += [
         _Planned("attention", "Attention by class", partial(_grid, draw_attention, data, samples, choice)),
         _Planned("edits", "Edits", partial(_grid, draw_edits, data, samples, choice)),
     ]
     return plans
+
+
+def _stem(name: str) -> str:
+    """A name as the stem of a file."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
 def _grid(

@@ -21,7 +21,7 @@ from pipeline.editing.truth import renderer_of
 from pipeline.evaluation.context import Context
 from pipeline.evaluation.view import View
 from pipeline.metrics import reconstruction
-from pipeline.metrics.attention import level_names
+from pipeline.models.head_maps import level_names
 from pipeline.records import atomic
 from pipeline.schema.evaluation import EditTask
 
@@ -54,7 +54,7 @@ class SampleWriter:
         psnr = reconstruction.psnr(view.output, view.target).tolist()
         target, output = view.target.uint8(), view.output.uint8()
         labels = view.label.cpu().numpy()
-        names = level_names(view.attention)
+        names = level_names(logits.shape[-2] for logits in view.attention)
         for i in range(wanted):
             index = view.first_index + i
             files: dict[str, Any] = {

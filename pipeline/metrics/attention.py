@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pipeline.metrics.accumulate import Contribution, Totals
 from pipeline.metrics.segmentation import Confusion
+from pipeline.models.head_maps import level_names
 
 
 @dataclass
@@ -34,7 +35,7 @@ class AttentionAgreement:
         if not attention:
             raise ValueError("attention agreement of a generator that returned no attention")
         if not self.confusions:
-            self.names = self.names or level_names(attention)
+            self.names = self.names or level_names(logits.shape[-2] for logits in attention)
             self.confusions = [Confusion(self.num_classes) for _ in attention]
             self.leakage, self.entropy = [0.0] * len(attention), [0.0] * len(attention)
         for level, logits in enumerate(attention):
@@ -103,13 +104,3 @@ def nearest_label(label: Tensor, height: int, width: int) -> Tensor:
     if tuple(label.shape[-2:]) == (height, width):
         return label
     return F.interpolate(label.unsqueeze(1).to(torch.float32), size=(height, width), mode="nearest").squeeze(1).long()
-
-
-def level_names(attention: list[Tensor]) -> list[str]:
-    """Names of the levels: the height, with a running number where several levels share it."""
-    names: list[str] = []
-    for logits in attention:
-        height = str(logits.shape[-2])
-        repeats = sum(name == height or name.startswith(f"{height}_") for name in names)
-        names.append(height if repeats == 0 else f"{height}_{repeats + 1}")
-    return names

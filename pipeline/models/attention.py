@@ -47,6 +47,10 @@ class Attention(nn.Module):
         """Whether the classes of pixels enter."""
         return self.classes is not None and self.classes.reads_layout
 
+    def access_table(self) -> Tensor | None:
+        """The scaled table (heads,K,K) [head, class of the pixel, class of the code] that scores get, where one is learned."""
+        return None if self.classes is None else self.classes.access_table()
+
     def forward(
         self, x: Tensor, context: Tensor | None = None, layout: Tensor | None = None, *, logits: bool = False
     ) -> tuple[Tensor, Tensor | None]:

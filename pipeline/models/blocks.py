@@ -264,5 +264,9 @@ class TransformerBlock(nn.Module):
                 maps.append(scores.transpose(1, 2).unflatten(2, size))  # (N,K,h,w)
         return x + self.project_out(tokens.transpose(1, 2).unflatten(2, size)), maps
 
+    def cross_attentions(self) -> list[Attention]:
+        """Of every layer that has one."""
+        return [layer.cross_attention for layer in self._layers() if layer.cross_attention is not None]
+
     def _layers(self) -> list[TransformerLayer]:
         return [layer for layer in self.layers if isinstance(layer, TransformerLayer)]

@@ -16,6 +16,7 @@ from pipeline.errors import UserError
 from pipeline.models.blocks import ResidualBlock, TransformerBlock, TransformerOptions
 from pipeline.models.class_access import ClassOptions
 from pipeline.models.contract import Capabilities, Generator, Synthesis
+from pipeline.models.head_maps import level_names
 from pipeline.models.kernels import is_naive
 from pipeline.models.mapping import MappingNetwork
 from pipeline.models.mask_embedder import MaskEmbedder
@@ -139,6 +140,17 @@ class Ca2sisGenerator(Generator):
             x, logits = stage(x, style, mask, attention=attention)
             maps += logits
         return Synthesis(torch.tanh(self.to_rgb(x).float()), maps)
+
+    def access_tables(self) -> dict[str, Tensor]:
+        """As `Generator.access_tables`, under masking `access`."""
+        heights, tables = [], []
+        for index, stage in enumerate(stage for stage in self.stages if isinstance(stage, DecoderStage)):
+            for attention in stage.transformer.cross_attentions():
+                heights.append(self.size[0] // self.stride << index)
+                tables.append(attention.access_table())
+        return {
+            name: table.detach() for name, table in zip(level_names(heights), tables, strict=True) if table is not None
+        }
 
     def sampling_parameters(self) -> list[nn.Parameter]:
         return [] if self.mapping is None else list(self.mapping.parameters())

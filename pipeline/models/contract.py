@@ -69,6 +69,11 @@ class Generator(nn.Module):
         """Parameters behind `sample_style`: what the second training stage trains. Empty where nothing is learned for it."""
         return []
 
+    def access_tables(self) -> dict[str, Tensor]:
+        """What attention has learned to add to its scores by class: (heads,K,K) float32 [head, class of the pixel, class of the
+        code] a level, coarsest first, by the level's name in attention metrics. Empty where a family learns no such table."""
+        return {}
+
     def embed_shape(self, mask: Tensor) -> Tensor:
         """Shape embedding of `mask`, for families with `capabilities.shape_embedding`."""
         raise NotImplementedError(f"{type(self).__name__} has no shape embedding")

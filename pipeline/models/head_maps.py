@@ -6,7 +6,7 @@ to is a question of evaluation alone, so it is asked from outside, around an ord
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -37,3 +37,12 @@ def show_heads(scores: Tensor) -> None:
     found = _observed.get()
     if found is not None:
         found.append(scores.detach().float())
+
+
+def level_names(heights: Iterable[int]) -> list[str]:
+    """Names of attention levels: the height of each one's map, with a running number where several levels share it."""
+    names: list[str] = []
+    for height in map(str, heights):
+        repeats = sum(name == height or name.startswith(f"{height}_") for name in names)
+        names.append(height if repeats == 0 else f"{height}_{repeats + 1}")
+    return names

@@ -1,7 +1,8 @@
 """The run store: `runs/<id>/`, one folder a run, the source of truth for tables.
 
 Layout: `identity.json` (the canonical text whose sha256 is the id), `config.yaml` (the whole resolved config, for people),
-`status.json`, `provenance.json`, `history.jsonl`, `metrics.json`, `per_image.parquet`, `samples/`, `checkpoints/`.
+`status.json`, `provenance.json`, `history.jsonl`, `metrics.json`, `per_image.parquet`, `access.npz` (tables of learned access, if
+there are any), `samples/`, `checkpoints/`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import contextlib
 import datetime
 import os
 import socket
-from collections.abc import Iterable, Iterator
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from pipeline.records import atomic
 from pipeline.records.rows import MetricRow
 
 if TYPE_CHECKING:
+    import numpy
     import pandas
 
 SCHEMA_VERSION = 1
@@ -113,6 +116,20 @@ class RunRecord:
         path = self.path / "per_image.parquet"
         return pd.read_parquet(path) if path.exists() else pd.DataFrame(columns=PER_IMAGE_COLUMNS)
 
+    def access_tables(self) -> dict[str, numpy.ndarray]:
+        """(heads,K,K) float32 [head, class of the pixel, class of the code] by attention level, coarsest first: what a run with
+        learned access added to its scores. Empty where it has none. Raises UserError on a damaged file."""
+        import numpy as np
+
+        path = self.path / "access.npz"
+        if not path.exists():
+            return {}
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise UserError(f"{path} is not readable: {error}") from error
+
     # -- writing -------------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -194,6 +211,14 @@ class RunRecord:
             self.path / "metrics.json",
             {"schema": SCHEMA_VERSION, "rows": [merged[key].to_json() for key in sorted(merged)]},
         )
+
+    def set_access_tables(self, tables: Mapping[str, numpy.ndarray]) -> None:
+        """Keep tables as `access_tables` returns them; equal tables give equal bytes."""
+        import numpy as np
+
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **tables)
+        atomic.write_bytes(self.path / "access.npz", buffer.getvalue())
 
     def add_per_image(self, frame: pandas.DataFrame) -> None:
         """Add per-image values; those of the same (metric, split, fingerprint) are replaced."""

@@ -57,6 +57,8 @@ def evaluate_record(
     if len(evaluation.per_image):
         record.add_per_image(evaluation.per_image)
     if state == "trained":
+        if tables := generator.access_tables():
+            record.set_access_tables({name: table.cpu().numpy() for name, table in tables.items()})
         done = {**record.provenance.get("protocols", {}), protocol.name: digest}
         record.update_provenance(protocols=done)
     return rows

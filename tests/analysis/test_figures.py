@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.__main__ import main
+from analysis.figures.access import draw_access
 from analysis.figures.build import Options, _plan, build_figures
 from analysis.figures.comparison import draw_arms, draw_forest
 from analysis.figures.curves import learning_curve
@@ -378,6 +379,31 @@ def test_attention_is_named_by_class_and_only_for_arms_with_maps(full: tuple[Pat
             "skin",
         ]
     assert "CA²-SIS, no attention loss" in drawing.alt and "SPADE" not in drawing.alt
+
+
+def test_learned_access_is_drawn_a_panel_a_level_and_head_less_the_mean_of_its_rows(tmp_path: Path) -> None:
+    data = study(tmp_path)
+    assert "access_ca2sis" not in [plan.name for plan in _plan(data, OPTIONS)]
+    with pytest.raises(NotDrawable, match="no run learned an access table"):
+        draw_access(data, "ca2sis")
+    record = data.runs["ca2sis"][1]
+    table = np.array([[[9.0, 1.0, 2.0], [0.0, 3.0, 0.0], [5.0, 5.0, 5.0]]], dtype=np.float32)
+    record.set_access_tables({"8": np.concatenate([table, table]), "16": table})
+    record.update_provenance(data={"class_names": ["sky", "hair", "hat"]})
+    assert [name for name in (plan.name for plan in _plan(data, OPTIONS)) if "access" in name] == ["access_ca2sis"]
+    with figure_style():
+        drawing = draw_access(data, "ca2sis")
+        panels = [axes for axes in drawing.figure.axes if axes.images and axes.get_title("left")]
+        drawing.figure.draw_without_rendering()
+        first = panels[0]
+        assert [axes.get_title("left") for axes in panels] == ["8 px, head 0", "8 px, head 1", "16 px, head 0"]
+        assert np.asarray(first.images[0].get_array()).tolist() == [[5, -3, -2], [-1, 2, -1], [0, 0, 0]]
+        assert first.images[0].get_clim() == (-5, 5) and first.images[0].get_cmap().name == "RdBu_r"
+        assert [text.get_text() for text in first.get_yticklabels()] == ["sky", "hair", "hat"]
+        assert [text.get_text() for text in panels[1].get_xticklabels()] == ["sky", "hair", "hat"]  # nothing below it
+        assert [text.get_text() for text in first.get_xticklabels()] == ["", "", ""]
+    assert "Seed 1" in drawing.caption
+    assert "the own class gets +2.33" in drawing.alt
 
 
 def test_a_build_replaces_what_it_no_longer_draws(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -39,6 +40,21 @@ def test_a_record_is_what_its_id_says(tmp_path: Path) -> None:
     assert record.exists and record.identity == json.loads(TEXT) and record.state == "planned"
     with pytest.raises(ValueError, match="does not hash"):
         record.create(TEXT + " ", "")
+
+
+def test_access_tables_come_back_in_order_and_equal_tables_give_equal_bytes(tmp_path: Path) -> None:
+    record = make_record(tmp_path)
+    assert record.access_tables() == {}
+    tables = {"8": np.arange(18, dtype=np.float32).reshape(2, 3, 3), "16": np.zeros((1, 3, 3), dtype=np.float32)}
+    record.set_access_tables(tables)
+    first = (record.path / "access.npz").read_bytes()
+    found = record.access_tables()
+    assert list(found) == ["8", "16"] and all(np.array_equal(found[level], tables[level]) for level in tables)
+    record.set_access_tables(tables)
+    assert (record.path / "access.npz").read_bytes() == first
+    (record.path / "access.npz").write_bytes(first[: len(first) // 2])
+    with pytest.raises(UserError, match=r"access\.npz is not readable"):
+        record.access_tables()
 
 
 def test_metric_rows_are_added_and_replaced_by_key(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -64,6 +65,21 @@ def test_runs_of_one_folder_share_their_data(tmp_path: Path, monkeypatch: pytest
     run(tmp_path, "seed=1")
     assert len(drawn) == 12 + 4
     assert values(run(tmp_path / "other", "data.cache=none")) == values(first)
+
+
+def test_the_record_keeps_what_attention_learned_of_classes(tmp_path: Path) -> None:
+    record = run(tmp_path, "model.attention.masking=access", "protocol.groups=[attention]")
+    tables = record.access_tables()
+    assert {level: table.shape for level, table in tables.items()} == {
+        "4": (4, 19, 19),
+        "8": (4, 19, 19),
+        "16": (2, 19, 19),
+    }
+    assert all(table.dtype == np.float32 and table.any() for table in tables.values())
+    weights = final_weights(record)["stages.0.transformer.layers.0.cross_attention.classes.table"]
+    assert np.array_equal(tables["4"], 30.0 * weights.numpy())
+    assert {"attention_miou_4", "attention_miou_16"} <= {row.name for row in record.metrics}  # the same names
+    assert run(tmp_path / "released", "protocol.groups=[attention]").access_tables() == {}
 
 
 def test_the_record_holds_what_a_reader_needs(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from torch import Tensor
 from pipeline.evaluation.context import Context
 from pipeline.evaluation.rows import RowMaker
 from pipeline.metrics.accumulate import Contribution
-from pipeline.metrics.attention import AttentionAgreement, level_names
+from pipeline.metrics.attention import AttentionAgreement
 from pipeline.models.contract import Generator
-from pipeline.models.head_maps import observed_heads
+from pipeline.models.head_maps import level_names, observed_heads
 from pipeline.records.rows import MetricRow
 
 HEAD_IMAGES = 32  # enough pixels to rank heads; a pass each
@@ -49,14 +49,15 @@ def head_logits(generator: Generator, mask: Tensor, style: Tensor) -> dict[str, 
     """Scaled pre-softmax scores (N,K,h,w) float32 of every head, by `<level name>_head<i>` (i from 0), coarsest level first.
 
     mask (N,K,H,W) one-hot, style as the family's `encode_style` gives it. Empty for a family that shows no single heads.
-    Their mean over a level's heads is the level's logits.
+    Their mean over a level's heads is the level's logits. Of several codes a class, their joint score.
     """
     with observed_heads() as layers:
         levels = generator.synthesize(mask, style, attention=True).attention
     if len(layers) != len(levels):
         return {}
     found: dict[str, Tensor] = {}
-    for name, level, scores in zip(level_names(levels), levels, layers, strict=True):
+    names = level_names(level.shape[-2] for level in levels)
+    for name, level, scores in zip(names, levels, layers, strict=True):
         maps = scores.transpose(2, 3).unflatten(3, tuple(level.shape[-2:]))  # (N,heads,h*w,K) -> (N,heads,K,h,w)
         found.update({f"{name}_head{i}": maps[:, i] for i in range(maps.shape[1])})
     return found

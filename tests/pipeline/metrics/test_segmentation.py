@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
-from pipeline.metrics.attention import AttentionAgreement, leakage_and_entropy, level_names, nearest_label
+from pipeline.metrics.attention import AttentionAgreement, leakage_and_entropy, nearest_label
 from pipeline.metrics.segmentation import Confusion
+from pipeline.models.head_maps import level_names
 
 
 def test_iou_by_hand() -> None:
@@ -78,7 +79,7 @@ def test_attention_is_additive_over_batches() -> None:
 def test_labels_shrink_by_nearest_and_levels_have_names() -> None:
     label = torch.arange(16).view(1, 4, 4)
     assert nearest_label(label, 2, 2).tolist() == [[[0, 2], [8, 10]]]
-    assert level_names([torch.zeros(1, 2, 8, 8), torch.zeros(1, 2, 8, 8), torch.zeros(1, 2, 16, 16)]) == [
+    assert level_names([8, 8, 16]) == [
         "8",
         "8_2",
         "16",
