@@ -114,9 +114,7 @@ class StyleEncoder(nn.Module):
         super().__init__()
         self.num_classes, self.groups, self.interleave, self.pooling = num_classes, groups, interleave, pooling
         self.code_width = style_dim * len(pooled_strides)
-        self.parameter_ratio = (
-            1.0  # of this encoder to the grouped one of its config section; set by `build_style_encoder`
-        )
+        self.parameter_ratio = 1.0  # of this encoder to the grouped one of its section; set by `build_style_encoder`
         self.first = _conv(3, channels, 1, groups)
         self.down = nn.ModuleList(
             _conv(channels * 2**i, channels * 2 ** (i + 1), groups, groups, stride=2) for i in range(depth)

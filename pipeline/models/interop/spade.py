@@ -27,9 +27,8 @@ from pipeline.models.spade import SpadeGenerator
 from pipeline.schema.discriminator import DiscriminatorConfig
 from pipeline.schema.model_spade import SpadeEncoder, SpadeModel
 
-_DEFAULT_START = (
-    8  # pixels: 256 at stride 32, the release's default size; a generator without VAE does not depend on it
-)
+# Pixels: 256 at stride 32, the release's default size; a generator without VAE does not depend on it.
+_DEFAULT_START = 8
 _INIT_GAIN = 0.02  # release; of no effect on imported weights
 
 
