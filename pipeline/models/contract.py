@@ -74,8 +74,10 @@ class Generator(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no shape embedding")
 
     def synthesize_embedded(self, mask: Tensor, shape: Tensor, style: Tensor, *, attention: bool = True) -> Synthesis:
-        """As `synthesize`, with the layout given by the shape embedding `shape` (of `embed_shape`); `mask` serves what else
-        a family takes from the layout."""
+        """As `synthesize`, with the layout given by the shape embedding `shape` (of `embed_shape`).
+
+        `mask` serves what else a family takes from the layout.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no shape embedding")
 
     def forward(self, image: Tensor, mask: Tensor, *, attention: bool) -> GeneratorPass:

@@ -35,8 +35,7 @@ def _conv(in_channels: int, out_channels: int, groups: int, norm_groups: int, st
 
 
 class CodeProjection(nn.Module):
-    """Pooled features -> tanh(W_g x + b_k): one matrix a feature group, one bias (the code of an absent class) a
-    class."""
+    """Pooled features -> tanh(W_g x + b_k): a matrix a feature group, a bias (the code of an absent class) a class."""
 
     def __init__(self, features: int, groups: int, num_classes: int, style_dim: int) -> None:
         super().__init__()
