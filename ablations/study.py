@@ -58,9 +58,7 @@ class Level(Section):
     """One setting of a factor, or one arm of a list."""
 
     overrides: Overrides
-    label: str | None = (
-        None  # None: made from the names; a label is a text of the file, not a setting with a home elsewhere
-    )
+    label: str | None = None  # None: made from the names; a text of the file, not a setting with a home elsewhere
     when: Condition = Field(default={})  # the level exists only where these factors have one of these levels
 
 

@@ -109,7 +109,7 @@ def _run(study: Study, column: Column, run_id: str) -> TracedRun:
 
 
 def check_identity(record: RunRecord) -> str:
-    """ "intact" when the record's identity text still has the digest that is its name, else what is wrong."""
+    """Whether the record's identity text still has the digest that is its name: "intact", else what is wrong."""
     try:
         text = (record.path / "identity.json").read_bytes()
     except OSError:

@@ -132,8 +132,10 @@ def parse_sweep(values: dict[str, Any], where: str) -> Sweep:
 
 
 def check(sweep: Sweep) -> None:
-    """Refuse what would fail in every trial, or in all that choose one value: unknown keys, values and metrics, metrics
-    that the protocol does not measure, a protocol that looks at the test split."""
+    """Refuse what would fail in every trial, or in all that choose one value.
+
+    Unknown keys, values and metrics, metrics that the protocol does not measure, a protocol that looks at the test split.
+    """
     refuse_unknown_metrics((*sweep.objectives, *sweep.constraints), f"sweep {sweep.name}")
     objective = next(iter(sweep.objectives))
     if sweep.pruner.kind != "none" and objective not in REPORTED:

@@ -156,6 +156,18 @@ def test_every_module_of_analysis_loads_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+def test_the_summary_of_a_docstring_is_one_line_that_ends() -> None:
+    """A formatter breaks a long one anywhere; a human says it shorter."""
+    wrong = []
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                summary = (ast.get_docstring(node) or "nothing to say.").partition("\n\n")[0]
+                if "\n" in summary or not summary.endswith((".", "?")):
+                    wrong.append(f"{module}, {'its head' if isinstance(node, ast.Module) else node.name}: {summary}")
+    assert wrong == []
+
+
 def test_pins_hold_no_addresses_and_cover_what_the_project_asks_for() -> None:
     import tomllib
 

@@ -103,8 +103,9 @@ class Estimate:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Student's t interval of the mean of run values (sound for the two to five seeds of usual studies, where percentile
-    bootstraps are far too narrow). One value gives no interval, none raises ValueError.
+    """Student's t interval of the mean of run values; one value gives no interval, none raises ValueError.
+
+    Sound for the two to five seeds of usual studies, where percentile bootstraps are far too narrow.
     """
     n = len(values)
     if n == 0:

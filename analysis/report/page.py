@@ -22,9 +22,8 @@ from analysis.tables.model import Table
 # The figure palette on a dark page, lighter by as much as contrast needs (all at least 4.5:1 on #12161c).
 DARK_COLOURS = ("#5CB3EC", "#FF8A4C", "#35C79A", "#E79AC8", "#E6B54A", "#8CCBF2", "#C3C8D0", "#C79BE4", "#98A3B3")
 DARK = dict(zip((*PALETTE, TRIVIAL_COLOUR), DARK_COLOURS, strict=True))
-GRID_BYTES = (
-    1_500_000  # grids of images above this become JPEG inside the report; the PNG and PDF files stay as they are
-)
+# Grids of images above this become JPEG inside the report; the PNG and PDF files stay as they are.
+GRID_BYTES = 1_500_000
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,7 @@ class Interval:
     df: float  # Satterthwaite's degrees of freedom
 
     def p_beyond(self, value: float) -> tuple[float, float]:
-        """One-sided p-values of "the mean is at most `value`" and "the mean is at least `value`", consistent with the
-        ends.
-        """
+        """One-sided p-values of "the mean is at most `value`" and "at least `value`", consistent with the ends."""
         from scipy import stats
 
         if self.standard_error == 0:

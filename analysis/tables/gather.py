@@ -44,7 +44,7 @@ class Gathered:
 
     @property
     def status(self) -> CellStatus:
-        """ "ok" as soon as one seed has a value, else the worst of the reasons."""
+        """The status "ok" as soon as one seed has a value, else the worst of the reasons."""
         if self.values:
             return "ok"
         found = {status for status, _ in self.defects.values()}

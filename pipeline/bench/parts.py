@@ -29,8 +29,7 @@ SIDE = 2048  # of the matrices whose product gives the device's peak
 
 
 def step_parts(overrides: Sequence[str], *, repeats: int) -> dict[str, Any]:
-    """Rows of forward and backward milliseconds, GFLOPs and share of the matmul peak of the forward pass, and memory, for
-    each part of a step."""
+    """Rows of what each part of a step costs: forward and backward milliseconds, GFLOPs, share of the matmul peak, memory."""
     cfg, device = configure(overrides)
     trainer, batch = prepare(cfg, device)
     trainer.step(batch)

@@ -23,8 +23,10 @@ VERBS = ("plan", "status", "frame", "table")
 
 
 def scaling(*, counts: Sequence[int]) -> dict[str, Any]:
-    """Seconds of plan, status, frame and table for a study of so many runs, each command in a process of its own; and
-    milliseconds that one run more costs, from the smallest count to the largest."""
+    """Seconds of plan, status, frame and table for studies of so many runs, each command in a process of its own.
+
+    And the milliseconds that one run more costs, from the smallest count to the largest.
+    """
     rows = [_row(count) for count in sorted(set(counts))]
     slopes = {}
     if len(rows) > 1:

@@ -46,9 +46,14 @@ def image_tensor(images: np.ndarray) -> Tensor:
 
 
 def image_array(images: Tensor) -> np.ndarray:
-    """(N,3,H,W) float32 in [-1, 1] -> (N,H,W,3) uint8, rounded to nearest and clipped: the inverse of `image_tensor`."""
-    scaled = images.detach().cpu().add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)
-    return scaled.permute(0, 2, 3, 1).contiguous().numpy()
+    """(N,3,H,W) float32 in [-1, 1] -> (N,H,W,3) uint8: the inverse of `image_tensor`."""
+    return eight_bit((images + 1.0) / 2.0)
+
+
+def eight_bit(images: Tensor) -> np.ndarray:
+    """(N,3,H,W) float32 in [0, 1] -> (N,H,W,3) uint8, rounded to nearest and clipped: what a PNG of the images holds."""
+    scaled = images.detach().mul(255.0).round().clamp(0, 255).to(torch.uint8)
+    return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
 def one_hot(label: Tensor, num_classes: int) -> Tensor:

@@ -1,6 +1,4 @@
-"""sha256 of files, remembered by (path, size, modification time) in the user's cache so that large sets are read
-once.
-"""
+"""sha256 of files, remembered by path, size and times in the user's cache, so that large sets are read once."""
 
 from __future__ import annotations
 

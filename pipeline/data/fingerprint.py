@@ -1,6 +1,4 @@
-"""The data fingerprint: one digest of what a run's data are, whatever folder they lie in. It enters the run
-identity.
-"""
+"""The data fingerprint: one digest of what a run's data are, whatever folder they lie in. It enters the run identity."""
 
 from __future__ import annotations
 
@@ -12,11 +10,11 @@ from pipeline.schema.data import NUISANCE_FIELDS, DataConfig
 
 
 def data_fingerprint(cfg: DataConfig) -> dict[str, Any]:
-    """{"digest", "description", "summary"}: sha256 hex and plain dict of the files' content (or the renderer's version), split
-    and transform; and one line in words for table footnotes.
+    """{"digest", "description", "summary"}: sha256 hex, the plain dict it is of, and one line in words for table footnotes.
 
-    File digests are remembered by (path, size, modification time) in the user's cache, so a second call is fast; the
-    digest itself depends on content alone. Raises UserError as `build_dataset` does.
+    The description holds the content of the files (or the renderer's version), split and transform. File digests are remembered by
+    (path, size, modification time) in the user's cache, so a second call is fast; the digest itself depends on content alone.
+    Raises UserError as `build_dataset` does.
     """
     from pipeline.data.transforms import TRANSFORM_VERSION
 

@@ -21,9 +21,7 @@ class SampleFiles:
 
 @dataclass(frozen=True)
 class Listing:
-    """What an adapter found below a root: samples by part ("train", "val", "test", or "all" where nothing divides
-    them).
-    """
+    """What an adapter found below a root: samples by part ("train", "val", "test", or "all" where nothing divides them)."""
 
     name: str  # for people, e.g. "CelebA-HQ-img + merged_labels"
     parts: dict[str, tuple[SampleFiles, ...]]

@@ -33,9 +33,7 @@ class Source:
     splits: dict[Split, tuple[SampleFiles, ...]]
 
     def describe(self) -> dict[str, Any]:
-        """Plain description by content: a digest of the names and files of every split, the rule, the classes; no paths of this
-        machine.
-        """
+        """Plain description by content, without paths of this machine: digest of names and files of every split, rule, classes."""
         digests = file_digests(
             self.root, sorted({path for listed in self.splits.values() for r in listed for path in _paths(r)})
         )
@@ -59,8 +57,9 @@ def _paths(files: SampleFiles) -> list[Path]:
 
 
 def open_source(cfg: DataConfig) -> Source:
-    """The source a config names. UserError: no root, no such folder, unknown layout or label space, unpaired files,
-    empty split.
+    """The source a config names.
+
+    UserError: no root, no such folder, unknown layout or label space, unpaired files, empty split.
     """
     if cfg.root is None:
         raise UserError(f"data.root is not set: data={cfg.name} needs the folder it lies in (data.root=PATH)")

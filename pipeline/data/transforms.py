@@ -46,7 +46,11 @@ def resize_image(image: Image.Image, height: int, width: int, box: Box) -> NDArr
 
 
 def resize_label(label: NDArray[Ids], height: int, width: int, box: Box) -> NDArray[Ids]:
-    """Ids (H,W) -> (height, width), the id at each target pixel's centre: no id is ever mixed or invented."""
+    """Ids (H,W) -> (height, width), the id at each target pixel's centre: no id is ever mixed or invented.
+
+    Data alone are resized so. Networks, losses and metrics shrink a mask by `models.conditioning.resize_nearest`, which takes the
+    upper left corner instead, as the releases do.
+    """
     h, w = label.shape
     rows = np.floor((box[1] + (np.arange(height) + 0.5) / height * (box[3] - box[1])) * h).astype(np.intp)
     columns = np.floor((box[0] + (np.arange(width) + 0.5) / width * (box[2] - box[0])) * w).astype(np.intp)

@@ -28,8 +28,7 @@ def load_case_batches(
 
 
 def _without(task: EditTask, samples: list[Sample], cases: list[Case], renderer: Renderer | None) -> list[Sample]:
-    """Content images with their case's classes taken out: drawn anew where there is a renderer, else each pixel takes the
-    colour of the nearest one outside."""
+    """Content images without their case's classes: drawn anew by a renderer, else the colours of the nearest pixels outside."""
     holes = [inside(sample.label, case.classes) for sample, case in zip(samples, cases, strict=True)]
     labels = np.stack([filled(sample.label, hole) for sample, hole in zip(samples, holes, strict=True)])
     if renderer is not None:

@@ -31,8 +31,7 @@ OVERLAY = 0.55  # weight of the class colour over the picture in attention overl
 
 
 class SampleWriter:
-    """Writes `<index>_{style,mask,target,output}.png`, `<index>_{attention,classes}_<level>.png`, pictures of edits, and
-    `index.json`.
+    """Writes `<index>_{style,mask,target,output}.png`, `<index>_{attention,classes}_<level>.png`, edits, and `index.json`.
 
     The index: `{"items": [{"index", "key", "psnr", "files": {"style", "mask", "target", "output", "attention": [...],
     "attention_classes": [...]}, "edits": [{"task", "region", "file", "layout", "reference", "truth"}]}]}`; reference and
@@ -134,8 +133,10 @@ class EditPicture:
 
 
 def edit_pictures(context: Context, contents: Sequence[int]) -> Iterator[EditPicture]:
-    """The protocol's edit tasks on the images `contents`, at most one case a task and image; none for tasks that the family
-    refuses. Cases depend on protocol and data alone."""
+    """The protocol's edit tasks on the images `contents`, at most one case a task and image.
+
+    None for tasks that the family refuses. Cases depend on protocol and data alone.
+    """
     dataset, cfg = context.dataset, context.protocol.editing
     renderer = renderer_of(dataset, context.cache)
     for task in cfg.tasks:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pipeline.metrics.accumulate import Contribution, Totals
 from pipeline.metrics.segmentation import Confusion
+from pipeline.models.conditioning import resize_nearest
 from pipeline.models.head_maps import level_names
 
 
@@ -100,7 +101,5 @@ def leakage_and_entropy(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def nearest_label(label: Tensor, height: int, width: int) -> Tensor:
-    """(N,H,W) int64 -> (N,height,width) int64, nearest: the resize the attention loss uses."""
-    if tuple(label.shape[-2:]) == (height, width):
-        return label
-    return F.interpolate(label.unsqueeze(1).to(torch.float32), size=(height, width), mode="nearest").squeeze(1).long()
+    """(N,H,W) int64 -> (N,height,width) int64, as the attention loss resizes the mask."""
+    return resize_nearest(label.unsqueeze(1).to(torch.float32), (height, width)).squeeze(1).long()

@@ -25,9 +25,11 @@ def parameter_count(generator: Generator) -> int:
 
 
 def flops_per_image(generator: Generator, image: Tensor, mask: Tensor) -> int:
-    """FLOPs of encoding and synthesising one image (1,3,H,W), (1,K,H,W): matrix products and convolutions, a multiply-add
-    counted as two. Elementwise work is not counted. They are those of the network as it is written down, without what
-    the fast kernels save."""
+    """FLOPs of encoding and synthesising one image (1,3,H,W), (1,K,H,W): matrix products and convolutions.
+
+    A multiply-add counts as two, elementwise work not at all. They are those of the network as it is written down, without what the
+    fast kernels save.
+    """
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), plain_kernels(), counter:
         generator.synthesize(mask[:1], generator.encode_style(image[:1], mask[:1]), attention=False)

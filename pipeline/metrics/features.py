@@ -32,8 +32,7 @@ class FeatureExtractor(Protocol):
 
 
 class InceptionFeatures:
-    """clean-fid's features without the detour over PNG files: 8-bit images, PIL bicubic per channel to 299, TorchScript
-    Inception of 2015."""
+    """clean-fid's features without the detour over PNG files: 8-bit images, PIL bicubic to 299, TorchScript Inception of 2015."""
 
     names = ("fid", "kid_x1000")
     width = INCEPTION_WIDTH

@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.data.batch import eight_bit
+
 ValueRange = Literal["signed", "unit"]
 BOUNDS: dict[str, tuple[float, float]] = {"signed": (-1.0, 1.0), "unit": (0.0, 1.0)}
 TOLERANCE = 1e-3  # overshoot of float arithmetic that is still the declared range; values are clamped to it
@@ -60,9 +62,8 @@ class ImageBatch:
         return values.clamp(-1.0, 1.0)
 
     def uint8(self) -> NDArray[np.uint8]:
-        """(N,H,W,3) uint8, rounded to nearest: what a PNG of the image holds."""
-        scaled = self.unit().detach().mul(255.0).round().to(torch.uint8)
-        return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        """(N,H,W,3) uint8, as `eight_bit`."""
+        return eight_bit(self.unit())
 
     def to(self, device: torch.device | str) -> ImageBatch:
         """The same batch on `device`."""

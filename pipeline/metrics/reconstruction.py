@@ -44,8 +44,9 @@ def has_ssim(images: ImageBatch) -> bool:
 
 
 def ssim(output: ImageBatch, target: ImageBatch, *, data_range: float = 1.0) -> Tensor:
-    """Structural similarity with the parameters of Wang et al. 2004 (Gaussian 11 x 11, sigma 1.5, population covariance),
-    mean over channels and the pixels whose window lies inside the image.
+    """Structural similarity of Wang et al. 2004: Gaussian 11 x 11, sigma 1.5, population covariance.
+
+    Mean over channels and the pixels whose window lies inside the image.
 
     `data_range` scales the two constants; images have range 1, so 1 is right and 2 is the inflated variant that some
     published numbers use. Returns (N,) float64 in [-1, 1]; higher is better. Raises ValueError for images under 11 pixels.

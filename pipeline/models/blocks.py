@@ -1,5 +1,4 @@
-"""Building blocks of the (CA)²-SIS decoder: residual block, gated feed-forward, transformer block with its conditioning
-sub-layer.
+"""Building blocks of the (CA)²-SIS decoder: residual block, gated feed-forward, conditioned transformer block.
 
 A decoder stage is a residual block followed by a transformer block; the sub-layer between self-attention and
 feed-forward is where class styles enter: cross-attention as published, or one of the ablation's stand-ins (see
@@ -41,8 +40,10 @@ def group_norm(channels: int, eps: float) -> GroupNorm:
 
 
 class ResidualBlock(nn.Module):
-    """Norm, SiLU, [nearest upsampling x2], 3x3 conv, norm, SiLU, 3x3 conv, plus the [upsampled] input (1x1 conv on a
-    width change)."""
+    """Norm, SiLU, [nearest upsampling x2], 3x3 conv, norm, SiLU, 3x3 conv, plus the [upsampled] input.
+
+    The input goes through a 1x1 conv where the width changes.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, *, upsample: bool) -> None:
         super().__init__()
@@ -85,8 +86,7 @@ class GatedFeedForward(nn.Module):
 
 
 class StyleModulated(nn.Module):
-    """The `spade` and `sean` conditionings of the CA²-SIS decoder: spatially-adaptive modulation in place of
-    cross-attention.
+    """The `spade` and `sean` conditionings of the CA²-SIS decoder: modulation in place of cross-attention.
 
     Style codes are first projected to `style_channels`. `sean` then is the SEAN block. `spade` is the SPADE layer
     computed from the label map concatenated with the projected codes broadcast into their regions: published SPADE has
@@ -191,8 +191,7 @@ class TransformerLayer(nn.Module):
     def forward(
         self, tokens: Tensor, size: tuple[int, int], style: Tensor, mask: Tensor, logits: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """tokens (N,h*w,dim), style (N,K,S), mask (N,K,H,W) -> tokens, and logits (N,h*w,K) of cross-attention if asked
-        for."""
+        """tokens (N,h*w,dim), style (N,K,S), mask (N,K,H,W) -> tokens, and cross-attention's logits (N,h*w,K) if asked for."""
         scores: Tensor | None = None
         if self.self_attention is not None and self.norm1 is not None:
             tokens = tokens + self.self_attention(self.norm1(tokens))[0]
@@ -220,8 +219,7 @@ class TransformerLayer(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Group norm, 1x1 conv to the inner width, layers over pixel tokens, zero-initialised 1x1 conv back, plus the
-    input."""
+    """Group norm, 1x1 conv to the inner width, layers over pixel tokens, zero-initialised 1x1 conv back, plus the input."""
 
     def __init__(self, channels: int, options: TransformerOptions) -> None:
         super().__init__()

@@ -11,9 +11,7 @@ from pipeline.schema.families import family_of, family_spec, load_name
 
 
 def build_generator(cfg: Section, num_classes: int, size: tuple[int, int]) -> Generator:
-    """Generator of `cfg` (the model section, validated) for `num_classes` classes at `size` = (height, width)
-    pixels.
-    """
+    """Generator of `cfg` (the model section, validated) for `num_classes` classes and images of `size` = (height, width)."""
     builder = cast(
         "Callable[[Section, int, tuple[int, int]], Generator]", load_name(family_spec(family_of(cfg)).builder)
     )

@@ -1,5 +1,4 @@
-"""The (CA)²-SIS generator: grouped style encoder, mask embedder, and a decoder conditioned by class-adaptive
-cross-attention.
+"""The (CA)²-SIS generator: grouped style encoder, mask embedder, decoder conditioned by class-adaptive cross-attention.
 
 Semantic Image Synthesis via Class-Adaptive Cross-Attention (arXiv 2308.16071). The class maps of the mask embedder,
 mixed by a 1x1 convolution, go through stages of residual block + transformer block; each stage's pixels attend to the K
@@ -115,8 +114,10 @@ class Ca2sisGenerator(Generator):
         return codes
 
     def embed_shape(self, mask: Tensor) -> Tensor:
-        """Mask embedding (N,K',h*w) of `mask` (N,K,H,W one-hot): one first-stage map a class, row by row; K' excludes
-        the background (class 0) if the config says so."""
+        """Mask embedding (N,K',h*w) of `mask` (N,K,H,W one-hot): one first-stage map a class, row by row.
+
+        K' excludes the background (class 0) if the config says so.
+        """
         self._check(mask)
         embedding: Tensor = self.embedder(mask[:, 1:] if self.exclude_background else mask)
         return embedding
@@ -130,8 +131,10 @@ class Ca2sisGenerator(Generator):
         return self.synthesize_embedded(mask, self.embed_shape(mask), style, attention=attention)
 
     def synthesize_embedded(self, mask: Tensor, shape: Tensor, style: Tensor, *, attention: bool = True) -> Synthesis:
-        """As `synthesize` from a mask embedding `shape` (N,K',h*w); `mask` is read by `spade` and `sean` conditioning and
-        by masked attention alone."""
+        """As `synthesize` from a mask embedding `shape` (N,K',h*w).
+
+        `mask` is read by `spade` and `sean` conditioning and by masked attention alone.
+        """
         x = self.mix(shape.unflatten(2, self.embedder.side))  # (N,16*base_width,h,w) in the release
         if not is_naive():  # channels of a pixel together: its token is then a view of the feature map
             x = x.contiguous(memory_format=torch.channels_last)

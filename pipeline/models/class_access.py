@@ -160,8 +160,10 @@ class ClassAccess(nn.Module):
         return layout.new_full((1, 1), self.options.bias)
 
     def _from_table(self, table: Tensor, layout: Tensor) -> Tensor:
-        """Rows of `table` (heads,K,K) for pixels of `layout` (N,P,K): (N,P,heads,K). Fast as a product, which is cheaper to
-        differentiate than looking up."""
+        """Rows of `table` (heads,K,K) for pixels of `layout` (N,P,K): (N,P,heads,K).
+
+        Fast as a product, which is cheaper to differentiate than looking up.
+        """
         rows = table.transpose(0, 1).flatten(1)  # (K,heads*K)
         with full_precision(layout):
             added = layout @ rows if folds() else _looked_up(rows, layout)

@@ -1,5 +1,4 @@
-"""Spatially-adaptive conditioning layers: normalise without affine, then scale and shift from the layout (and its
-styles).
+"""Spatially-adaptive conditioning layers: normalise without affine, then scale and shift from the layout and its styles.
 
 `SpadeNorm` is the SPADE layer (SPADE, CVPR 2019, section 3: gamma and beta are 3x3 convolutions of the label map).
 `SeanNorm` is the SEAN block (SEAN, CVPR 2020, section 3.1; "ACE" in its code): SPADE's modulation blended with one
@@ -125,9 +124,7 @@ class SpadeNorm(nn.Module):
         norm: NormKind = "batch",
         extra_channels: int = 0,
     ) -> None:
-        """`hidden`: width between label map and gamma/beta (release: 128); `extra_channels`: further map channels,
-        if any.
-        """
+        """`hidden`: width between map and gamma/beta (release: 128); `extra_channels`: further map channels."""
         super().__init__()
         self.norm = param_free_norm(norm, channels)
         self.modulation = MaskModulation(channels, num_classes, hidden=hidden, extra_channels=extra_channels)
@@ -143,8 +140,7 @@ class SpadeNorm(nn.Module):
 
 
 class StyleModulation(nn.Module):
-    """Gamma and beta of the SEAN block from style codes: a linear layer a class, ReLU, broadcast into the region, 3x3
-    convs.
+    """Gamma and beta of the SEAN block from style codes: a linear layer a class, ReLU, spread over the region, 3x3 convs.
 
     The published code broadcasts into an S-channel map and convolves that. Because the map is piecewise constant,
     conv(broadcast(code)) equals a convolution of the K-channel one-hot map with weights folded with the codes, which is
@@ -162,9 +158,7 @@ class StyleModulation(nn.Module):
         nn.init.uniform_(self.class_weight, -bound, bound)
 
     def forward(self, mask: Tensor, style: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """`mask` (N,K,H,W) one-hot, `style` (N,K,S) -> gamma, beta, each (N,C,*size); pixels of no class get zero
-        codes.
-        """
+        """`mask` (N,K,H,W) one-hot, `style` (N,K,S) -> gamma, beta, each (N,C,*size); pixels of no class get zero codes."""
         layout = resize_nearest(mask, size)  # (N,K,h,w) {0,1}
         if is_naive():
             spread = self._spread_naive(layout, style)
@@ -212,11 +206,10 @@ def convolve(x: Tensor, weight: Tensor) -> Tensor:
 
 
 class SeanNorm(nn.Module):
-    """The SEAN block: noise, param-free norm, modulation blended from style codes and mask (SEAN, section 3.1, "ACE" in
-    code).
+    """The SEAN block (section 3.1): noise, param-free norm, modulation blended from style codes and mask.
 
-    gamma = a_gamma * gamma_style + (1 - a_gamma) * gamma_mask with a_gamma = sigmoid(learned scalar); beta likewise
-    with its own.
+    "ACE" in the code of the release. gamma = a_gamma * gamma_style + (1 - a_gamma) * gamma_mask with a_gamma = sigmoid(learned
+    scalar); beta likewise with its own.
     """
 
     def __init__(
@@ -230,8 +223,9 @@ class SeanNorm(nn.Module):
         norm: NormKind = "batch",
         noise: NoiseKind = "always",
     ) -> None:
-        """`use_style` False leaves the mask branch alone (the release's last block); `noise`: when the learned noise
-        is added (release: always, also when testing).
+        """`use_style` False leaves the mask branch alone (the release's last block).
+
+        `noise`: when the learned noise is added (release: always, also when testing).
         """
         super().__init__()
         self.noise = noise

@@ -70,8 +70,10 @@ class Generator(nn.Module):
         return []
 
     def access_tables(self) -> dict[str, Tensor]:
-        """What attention has learned to add to its scores by class: (heads,K,K) float32 [head, class of the pixel, class of the
-        code] a level, coarsest first, by the level's name in attention metrics. Empty where a family learns no such table."""
+        """What attention has learned to add to its scores, by level, coarsest first; empty where a family learns no table.
+
+        Each (heads,K,K) float32 [head, class of the pixel, class of the code], under the level's name in attention metrics.
+        """
         return {}
 
     def embed_shape(self, mask: Tensor) -> Tensor:
@@ -79,8 +81,10 @@ class Generator(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no shape embedding")
 
     def synthesize_embedded(self, mask: Tensor, shape: Tensor, style: Tensor, *, attention: bool = True) -> Synthesis:
-        """As `synthesize`, with the layout given by the shape embedding `shape` (of `embed_shape`); `mask` serves what else
-        a family takes from the layout."""
+        """As `synthesize`, with the layout given by the shape embedding `shape` (of `embed_shape`).
+
+        `mask` serves what else a family takes from the layout.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no shape embedding")
 
     def forward(self, image: Tensor, mask: Tensor, *, attention: bool) -> GeneratorPass:

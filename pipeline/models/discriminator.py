@@ -17,15 +17,13 @@ from pipeline.schema.discriminator import DiscriminatorConfig
 
 Features = list[list[Tensor]]  # per scale: features after each layer's activation, and last the patch scores
 
-Layout = Tensor | list[Tensor]  # a one-hot label map (N,K,H,W), or that map as each scale sees it (`layout_of`)
+Views = Tensor | list[Tensor]  # a one-hot label map (N,K,H,W), or that map as each scale sees it (`views_of`)
 
 KERNEL, PADDING = 4, 2  # of every conv in the release
 
 
 class PatchDiscriminator(nn.Module):
-    """One scale: `layers` convs with kernel 4 (all but the last stride 2), leaky ReLU after each; a score conv to
-    one channel.
-    """
+    """One scale: `layers` convs with kernel 4 (all but the last stride 2), leaky ReLU after each; a conv to the scores."""
 
     def __init__(self, cfg: DiscriminatorConfig, in_channels: int) -> None:
         super().__init__()
@@ -76,10 +74,8 @@ class Discriminator(nn.Module):
                 conv for scale in self.scales for conv in list(scale.get_submodule("convs").children())[1:]
             )
 
-    def forward(self, mask: Layout, image: Tensor) -> Features:
-        """mask (N,K,H,W) one-hot or its `layout`, image (N,3,H,W) [-1,1] -> per scale (full size first) a list of
-        features, the scores last.
-        """
+    def forward(self, mask: Views, image: Tensor) -> Features:
+        """mask (N,K,H,W) one-hot or its views, image (N,3,H,W) [-1,1] -> features of every scale, full size first, scores last."""
         masks = self.pyramid(mask) if isinstance(mask, Tensor) else mask
         return [
             scale(torch.cat([layout.to(view.dtype), view], dim=1))  # (N,K+3,h,w)
@@ -94,22 +90,20 @@ class Discriminator(nn.Module):
         return views
 
 
-def layout_of(discriminator: nn.Module, mask: Tensor) -> Layout:
+def views_of(discriminator: nn.Module, mask: Tensor) -> Views:
     """`mask` (N,K,H,W) pooled once for all passes over one batch; naive passes pool it themselves."""
     return mask if is_naive() or not isinstance(discriminator, Discriminator) else discriminator.pyramid(mask)
 
 
-def discriminate(discriminator: nn.Module, mask: Layout, fake: Tensor, real: Tensor) -> tuple[Features, Features]:
-    """Features of `fake` and `real` (N,3,H,W each) under the same `mask`, run as one batch, fake first, as the
-    release does.
-    """
+def discriminate(discriminator: nn.Module, mask: Views, fake: Tensor, real: Tensor) -> tuple[Features, Features]:
+    """Features of `fake` and `real` (N,3,H,W each) under one `mask`, run as one batch, fake first, as the release does."""
     twice = torch.cat([mask, mask]) if isinstance(mask, Tensor) else [torch.cat([view, view]) for view in mask]
     both: Features = discriminator(twice, torch.cat([fake, real]))
     count = fake.shape[0]
     return [[x[:count] for x in scale] for scale in both], [[x[count:] for x in scale] for scale in both]
 
 
-def judge(discriminator: nn.Module, mask: Layout, fake: Tensor, real: Tensor) -> tuple[Features, Features]:
+def judge(discriminator: nn.Module, mask: Views, fake: Tensor, real: Tensor) -> tuple[Features, Features]:
     """As `discriminate`, with gradients into `fake` alone: for the generator's update, while the weights are frozen.
 
     The same numbers with half the backward pass, where the norm leaves images apart. The weights are normalised once, so

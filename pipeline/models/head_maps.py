@@ -17,8 +17,10 @@ _observed: ContextVar[list[Tensor] | None] = ContextVar("observed_heads", defaul
 
 @contextmanager
 def observed_heads() -> Iterator[list[Tensor]]:
-    """The yielded list receives (N,heads,P,K) float32 scaled pre-softmax scores of every layer that is asked for logits
-    inside this context, in the order in which layers run."""
+    """The yielded list receives scaled pre-softmax scores (N,heads,P,K) float32 of every layer that is asked for logits.
+
+    In this context alone, in the order in which layers run.
+    """
     found: list[Tensor] = []
     token = _observed.set(found)
     try:

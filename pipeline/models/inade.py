@@ -1,5 +1,6 @@
-"""The INADE generator (Diverse Semantic Image Synthesis via Probability Distribution Modeling, CVPR 2021), with and
-without its instance encoder (V-INADE).
+"""The INADE generator (CVPR 2021), with and without its instance encoder (V-INADE).
+
+Diverse Semantic Image Synthesis via Probability Distribution Modeling.
 
 Modulation is affine in noise: each class has a scale and a shift for the noise of each of its instances, which one linear
 layer a norm turns into channels. V-INADE shifts and scales that noise by what it encodes from a reference image.

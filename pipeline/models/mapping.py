@@ -1,5 +1,4 @@
-"""The mapping network of (CA)²-SIS (release): one noise vector -> a style code for every class, for multimodal
-generation.
+"""The mapping network of (CA)²-SIS (release): one noise vector -> a style code a class, for multimodal generation.
 
 A shared MLP, then one MLP a class. The per-class layers are stored stacked, so that all classes run as one batched
 product.

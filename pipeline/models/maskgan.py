@@ -1,5 +1,6 @@
-"""The MaskGAN generator (MaskGAN: Towards Diverse and Interactive Facial Image Manipulation, CVPR 2020): the dense
-mapping network.
+"""The MaskGAN generator (CVPR 2020): the dense mapping network.
+
+MaskGAN: Towards Diverse and Interactive Facial Image Manipulation.
 
 One style vector an image, from the reference image and the reference mask together; it enters the residual blocks of an
 encoder-decoder of the target mask as adaptive instance norm.

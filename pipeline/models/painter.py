@@ -1,6 +1,4 @@
-"""The region-mean painter: paint every region with the reference's mean colour of its class. What does not beat it
-is said plainly.
-"""
+"""The region-mean painter: every region in the reference's mean colour of its class. What does not beat it is said plainly."""
 
 from __future__ import annotations
 

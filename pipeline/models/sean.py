@@ -1,5 +1,6 @@
-"""The SEAN generator (SEAN: Image Synthesis with Semantic Region-Adaptive Normalization, CVPR 2020): one style code
-a region.
+"""The SEAN generator (CVPR 2020): one style code a region.
+
+SEAN: Image Synthesis with Semantic Region-Adaptive Normalization.
 """
 
 from __future__ import annotations
@@ -19,9 +20,7 @@ ENCODER_STRIDE = 4  # two stride-2 convs before the transposed one
 
 
 def region_means(features: Tensor, layout: Tensor) -> Tensor:
-    """Mean of `features` (N,S,h,w) inside each region of `layout` (N,K,h,w) one-hot -> (N,K,S); zero where a class
-    is absent.
-    """
+    """Mean of `features` (N,S,h,w) in each region of `layout` (N,K,h,w) one-hot -> (N,K,S); zero where a class is absent."""
     if is_naive():
         means = features.new_zeros(features.shape[0], layout.shape[1], features.shape[1])
         for image in range(layout.shape[0]):
@@ -55,9 +54,7 @@ class RegionStyleEncoder(nn.Module):
         return torch.tanh(self.conv_out(x))
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
-        """image (N,3,H,W), mask (N,K,H,W) one-hot -> codes (N,K,style_dim); zero where a class has no pixel at half
-        size.
-        """
+        """image (N,3,H,W), mask (N,K,H,W) one-hot -> codes (N,K,style_dim); zero where a class has no pixel at half size."""
         features = self.features(image)
         return region_means(features, resize_nearest(mask, (features.shape[-2], features.shape[-1])))
 

@@ -1,5 +1,6 @@
-"""The SPADE generator (Semantic Image Synthesis with Spatially-Adaptive Normalization, CVPR 2019), with and without its
-VAE.
+"""The SPADE generator (CVPR 2019), with and without its VAE.
+
+Semantic Image Synthesis with Spatially-Adaptive Normalization.
 
 `style: none` starts from the label map and takes no style; `style: vae` starts from one global z, encoded from a
 reference image (mean when encoding, sampled when training) or drawn from a standard normal.
@@ -21,9 +22,7 @@ from pipeline.schema.model_spade import SpadeEncoder, SpadeModel
 
 
 class ImageEncoder(nn.Module):
-    """Image -> mean and log-variance of z: stride-2 3x3 convs without bias, instance norm, leaky ReLU, two linear
-    layers.
-    """
+    """Image -> mean and log-variance of z: stride-2 3x3 convs, no bias, instance norm, leaky ReLU, two linear layers."""
 
     def __init__(self, cfg: SpadeEncoder, z_dim: int) -> None:
         super().__init__()

@@ -38,8 +38,7 @@ def _conv(in_channels: int, out_channels: int, groups: int, norm_groups: int, st
 
 
 class CodeProjection(nn.Module):
-    """Pooled features -> tanh(W_g x + b_k): one matrix a feature group, one bias (the code of an absent class) a
-    class and code."""
+    """Pooled features -> tanh(W_g x + b_k): a matrix a feature group, a bias (the code of an absent class) a class and code."""
 
     def __init__(self, features: int, groups: int, num_classes: int, style_dim: int, codes: int) -> None:
         super().__init__()
@@ -97,8 +96,10 @@ def region_mean(features: Tensor, mask: Tensor, groups: int) -> Tensor:
 
 
 class RegionAttention(nn.Module):
-    """n attention-weighted means of each class's own features inside its mask: softmax over the region's pixels of
-    query . feature / sqrt(c); zero for an absent class. One learned query a class and code."""
+    """n attention-weighted means of each class's own features inside its mask, zero for an absent class.
+
+    Softmax over the region's pixels of query . feature / sqrt(c), with one learned query a class and code.
+    """
 
     def __init__(self, features: int, num_classes: int, codes: int) -> None:
         super().__init__()
@@ -166,9 +167,7 @@ class StyleEncoder(nn.Module):
         super().__init__()
         self.num_classes, self.groups, self.interleave, self.pooling = num_classes, groups, interleave, pooling
         self.code_width = codes_per_class * style_dim * len(pooled_strides)
-        self.parameter_ratio = (
-            1.0  # of this encoder to the grouped one of its config section; set by `build_style_encoder`
-        )
+        self.parameter_ratio = 1.0  # of this encoder to the grouped one of its section; set by `build_style_encoder`
         self.first = _conv(3, channels, 1, groups)
         self.down = nn.ModuleList(
             _conv(channels * 2**i, channels * 2 ** (i + 1), groups, groups, stride=2) for i in range(depth)

@@ -14,8 +14,9 @@ LEAK = 0.2  # negative slope of every leaky ReLU in the release
 
 
 def check_size(family: str, size: tuple[int, int], stride: int, *, single: bool = False) -> None:
-    """Refuse a size (height, width) that `stride` does not divide, or (unless `single`) that leaves a single pixel at the
-    coarsest level.
+    """Refuse a size (height, width) that `stride` does not divide, or that leaves one pixel at the coarsest level.
+
+    With `single`, one pixel is enough.
     """
     height, width = size
     if height <= 0 or width <= 0 or height % stride or width % stride:
@@ -41,9 +42,7 @@ def initialise(module: nn.Module, gain: float) -> None:
 
 
 class ConditionedBlock(nn.Module):
-    """Residual block (SPADE ResBlk): twice norm, leaky ReLU 0.2, 3x3 conv; the shortcut is norm and 1x1 conv if
-    widths differ.
-    """
+    """Residual block (SPADE ResBlk): twice norm, leaky ReLU 0.2, 3x3 conv; shortcut of norm and 1x1 conv if widths differ."""
 
     def __init__(self, in_width: int, out_width: int, make_norm: Callable[[int], nn.Module]) -> None:
         """`make_norm(channels)` gives a conditioned norm, called as norm(x, *condition)."""
@@ -72,8 +71,7 @@ class ConditionedBlock(nn.Module):
 
 
 class UpsamplingTrunk(nn.Module):
-    """head, x2, middle_0, middle_1, then x2 and a block that halves the width, `up_blocks` times; leaky ReLU, conv,
-    tanh.
+    """head, x2, middle_0, middle_1, then `up_blocks` times x2 and a block that halves the width; leaky ReLU, conv, tanh.
 
     With `middle_upsample` there is one more x2, between middle_0 and middle_1 (the release's "more" and "most"
     upsampling).

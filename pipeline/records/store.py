@@ -117,8 +117,10 @@ class RunRecord:
         return pd.read_parquet(path) if path.exists() else pd.DataFrame(columns=PER_IMAGE_COLUMNS)
 
     def access_tables(self) -> dict[str, numpy.ndarray]:
-        """(heads,K,K) float32 [head, class of the pixel, class of the code] by attention level, coarsest first: what a run with
-        learned access added to its scores. Empty where it has none. Raises UserError on a damaged file."""
+        """What a run with learned access added to its scores, by attention level, coarsest first; empty where it has none.
+
+        Each (heads,K,K) float32 [head, class of the pixel, class of the code]. Raises UserError on a damaged file.
+        """
         import numpy as np
 
         path = self.path / "access.npz"
@@ -216,9 +218,9 @@ class RunRecord:
         """Keep tables as `access_tables` returns them; equal tables give equal bytes."""
         import numpy as np
 
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **tables)
-        atomic.write_bytes(self.path / "access.npz", buffer.getvalue())
+        atomic.write_with(
+            self.path / "access.npz", lambda file: np.savez_compressed(file, allow_pickle=False, **tables)
+        )
 
     def add_per_image(self, frame: pandas.DataFrame) -> None:
         """Add per-image values; those of the same (metric, split, fingerprint) are replaced."""

@@ -1,6 +1,4 @@
-"""Config section `data`: which data set, at which size, split how, augmented how. Defaults:
-`pipeline/conf/data/*.yaml`.
-"""
+"""Config section `data`: which data set, size, split, augmentation. Defaults: `pipeline/conf/data/*.yaml`."""
 
 from __future__ import annotations
 
@@ -67,9 +65,7 @@ class DataConfig(Section):
 
     @property
     def hw(self) -> tuple[int, int]:
-        """(height, width) of the training size: the short side is `size`, the long side rounds to a multiple of 8
-        where it
-        differs from the short one."""
+        """(height, width) of the training size: the short side is `size`; a longer one rounds to a multiple of 8."""
         if self.aspect == 1.0:
             return self.size, self.size
         long = max(self.aspect, 1.0 / self.aspect) * self.size

@@ -75,9 +75,8 @@ class EditingConfig(Section):
 
     tasks: tuple[EditTask, ...]
     pairs: Count  # (content, reference) image pairs
-    regions: tuple[
-        str, ...
-    ]  # class groups or classes to edit, in turn; where a label space knows none: its most common classes
+    # Class groups or classes to edit, in turn; where a label space knows none: its most common classes.
+    regions: tuple[str, ...]
     absent: str  # class or group taken out of the reference for absent_style
     steps: Annotated[int, Field(ge=2)]  # positions of an interpolation, both ends included
     seed: Seed

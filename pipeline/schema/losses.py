@@ -1,6 +1,4 @@
-"""Config of the training losses: one section a term; `weight: 0` switches a term off, and then it is not computed at
-all.
-"""
+"""Config of the training losses, one section a term; a term of `weight: 0` is off, and not computed at all."""
 
 from __future__ import annotations
 

@@ -12,9 +12,7 @@ NormName = Literal["batch", "sync_batch", "instance", "group", "layer"]
 
 
 class SpadeEncoder(Section):
-    """Image encoder of the VAE variant: `layers` stride-2 convs of widths w, 2w, 4w, 8w, 8w, ..., then mean and
-    log-variance.
-    """
+    """Image encoder of the VAE variant: `layers` stride-2 convs (w, 2w, 4w, 8w, 8w, ...), then mean and log-variance."""
 
     size: int = Field(ge=4)  # pixels: inputs of another size are resized to size x size
     layers: int = Field(ge=1)
@@ -31,9 +29,7 @@ class SpadeEncoder(Section):
 
 
 class SpadeModel(Section):
-    """SPADE: up_blocks + 3 residual blocks of widths base_width * 2**up_blocks ... base_width, from 1/2**(up_blocks
-    + 1).
-    """
+    """SPADE: up_blocks + 3 residual blocks of widths base_width * 2**up_blocks ... base_width, from 1/2**(up_blocks + 1)."""
 
     family: Literal["spade"]
     base_width: int = Field(ge=1)  # channels of the last block ("nf", "ngf")

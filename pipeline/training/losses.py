@@ -83,8 +83,7 @@ def multiscale_pixel_loss(fake: Tensor, real: Tensor, scales: int) -> Tensor:
 
 
 def diversity_loss(first: Tensor, second: Tensor, first_noise: Tensor, second_noise: Tensor) -> Tensor:
-    """Reciprocal of (L1 distance of two images / L1 distance of their noises), averaged over the batch; small when
-    diverse.
+    """Reciprocal of (L1 distance of two images / L1 distance of their noises), mean over the batch; small when diverse.
 
     Mode-seeking regularisation (Mao et al., CVPR 2019). Images (N,3,H,W), noises (N,Z); eps 1e-5 keeps equal images
     finite.
@@ -163,9 +162,7 @@ def _class_mean(per_class: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def _bce_per_class(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy with logits, mean over batch and pixels -> (K,); the release's loop under
-    `naive_kernels()`.
-    """
+    """Binary cross-entropy with logits, mean over batch and pixels -> (K,); under `naive_kernels()` the release's loop."""
     if is_naive():
         return torch.stack(
             [F.binary_cross_entropy_with_logits(logits[:, k], target[:, k]) for k in range(logits.shape[1])]
@@ -183,9 +180,7 @@ def _pixel_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None)
 
 
 def _region_divergence(logits: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:
-    """KL(uniform on region k || softmax over pixels of logits k), (weighted) mean over existing (image, class)
-    regions -> scalar.
-    """
+    """KL(uniform on region k || softmax over pixels of logits k), (weighted) mean over regions that exist -> scalar."""
     area = target.sum(dim=(2, 3))  # (N,K) pixels
     log_share = F.log_softmax(logits.flatten(2), dim=2)  # (N,K,h*w)
     cross = -(target.flatten(2) * log_share).sum(dim=2) / area.clamp(min=1)  # (N,K)

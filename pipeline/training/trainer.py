@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pipeline.data.batch import Batch
 from pipeline.errors import UserError
 from pipeline.models.contract import Generator, instance_arguments
-from pipeline.models.discriminator import Layout, discriminate, judge, layout_of
+from pipeline.models.discriminator import Views, discriminate, judge, views_of
 from pipeline.schema.families import family_of
 from pipeline.schema.run import RunConfig
 from pipeline.training.distributed import World
@@ -98,7 +98,7 @@ class Trainer:
         self.optimiser_d.zero_grad(set_to_none=True)
         parts = self.cfg.train.accumulate
         terms: dict[str, Tensor] = {}
-        seen: list[tuple[Batch, Layout, Tensor]] = []  # what the discriminator's update looks at again
+        seen: list[tuple[Batch, Views, Tensor]] = []  # what the discriminator's update looks at again
         micro = [batch] if parts == 1 else _split(batch, parts)
         self.discriminator.requires_grad_(False)
         for part in micro:
@@ -106,21 +106,21 @@ class Trainer:
                 instances = instance_arguments(self.generator, part.instance)
                 made = self._run_generator(part.image, part.mask, attention=self.objective.wants_attention, **instances)
                 fake = made.synthesis.image
-                layout = layout_of(self.discriminator, part.mask)
-                features_fake, features_real = judge(self._run_discriminator, layout, fake, part.image)
+                views = views_of(self.discriminator, part.mask)
+                features_fake, features_real = judge(self._run_discriminator, views, fake, part.image)
                 losses = self.objective.generator_terms(made, part.image, part.mask, features_fake, features_real)
                 for name in set(SUMMED) & set(losses):
                     losses[name] = losses[name] * (parts * self.world.size)
                 total = self.objective.total(losses) / parts
             total.backward()  # type: ignore[no-untyped-call]
-            seen.append((part, layout, self._fake_for_discriminator(part, fake)))
+            seen.append((part, views, self._fake_for_discriminator(part, fake)))
             _accumulate(terms, losses, parts)
         self.world.average_gradients(self.generator.parameters())
         self.optimiser_g.step()
         self.discriminator.requires_grad_(True)
-        for part, layout, fake in seen:
+        for part, views, fake in seen:
             with self._autocast():
-                features_fake, features_real = discriminate(self._run_discriminator, layout, fake, part.image)
+                features_fake, features_real = discriminate(self._run_discriminator, views, fake, part.image)
                 losses = self.objective.discriminator_terms(features_fake, features_real)
                 total = sum(losses.values(), torch.zeros((), device=self.device)) / parts
             total.backward()  # type: ignore[no-untyped-call]

@@ -23,7 +23,7 @@ from pipeline.editing.truth import renderer_of
 from pipeline.evaluation.evaluator import evaluate
 from pipeline.evaluation.stages.edit_scores import region_rmse, smoothness, style_distance
 from pipeline.metrics.images import ImageBatch
-from pipeline.models.contract import Capabilities
+from pipeline.models.contract import Capabilities, Generator
 from pipeline.records.rows import MetricRow
 from pipeline.schema.evaluation import EditTask
 from tests.pipeline.metrics.doubles import Echo, RendererGenerator, faces, painter, protocol
@@ -35,13 +35,11 @@ TRUE_TASKS: tuple[EditTask, ...] = (
 DATA = faces(16, 48)
 
 
-def edited(
-    generator: torch.nn.Module, tasks: tuple[EditTask, ...] = TRUE_TASKS, **changes: object
-) -> dict[str, MetricRow]:
+def edited(generator: Generator, tasks: tuple[EditTask, ...] = TRUE_TASKS, **changes: object) -> dict[str, MetricRow]:
     config = protocol(
         "editing", editing__tasks=tasks, editing__pairs=8, editing__regions=("hair", "skin", "mouth"), **changes
     )
-    return {row.name: row for row in evaluate(generator, DATA, config, device=CPU).rows}  # type: ignore[arg-type]
+    return {row.name: row for row in evaluate(generator, DATA, config, device=CPU).rows}
 
 
 # -- the table -------------------------------------------------------------------------------------------------------------
@@ -80,7 +78,7 @@ def test_arms_share_true_edits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     def numbers(cache: Path | None) -> dict[str, float | None]:
         drawn.clear()
-        found = evaluate(painter(), DATA, config, device=CPU, cache=cache)  # type: ignore[arg-type]
+        found = evaluate(painter(), DATA, config, device=CPU, cache=cache)
         return {row.name: row.value for row in found.rows}
 
     expected = numbers(None)

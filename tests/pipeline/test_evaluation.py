@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from pipeline.evaluation.validation import quick_validation
 from pipeline.metrics.images import ImageBatch
 from pipeline.metrics.reconstruction import rmse
 from pipeline.models.build import build_generator
-from pipeline.models.contract import Synthesis
+from pipeline.models.contract import Generator, Synthesis
 from pipeline.progress import Quiet
 from pipeline.records.rows import MetricRow
 from pipeline.schema.evaluation import ProtocolConfig
@@ -52,7 +53,7 @@ def numbers(evaluation: Evaluation, *, but: tuple[str, ...] = ()) -> dict[str, t
     return {row.name: (row.value, row.fingerprint) for row in evaluation.rows if row.name not in but}
 
 
-def small_ca2sis() -> torch.nn.Module:
+def small_ca2sis() -> Generator:
     torch.manual_seed(0)
     return build_generator(compose([]).model, CLASSES, (32, 32))
 
@@ -75,9 +76,9 @@ def test_batch_size_changes_no_number_and_no_fingerprint() -> None:
         *groups, segmenter__iterations=3, editing__pairs=3, robustness__images=3, distribution__bootstrap=5
     )
     generator = small_ca2sis()
-    one = evaluate(generator, faces(), config, device=CPU, splits=SPLITS)  # type: ignore[arg-type]
+    one = evaluate(generator, faces(), config, device=CPU, splits=SPLITS)
     other = config.model_copy(update={"batch_size": 5, "name": "other"})
-    two = evaluate(generator, faces(), other, device=CPU, splits=SPLITS)  # type: ignore[arg-type]
+    two = evaluate(generator, faces(), other, device=CPU, splits=SPLITS)
     first, second = numbers(one), numbers(two)
     assert first.keys() == second.keys() and len(first) > 40
     for name, (value, fingerprint) in first.items():
@@ -298,7 +299,7 @@ def test_other_weights_do_not_resume_each_other(tmp_path: Path) -> None:
     original = generator.synthesize
     calls = 0
 
-    def dying(*args: object, **kwargs: object) -> Synthesis:
+    def dying(*args: Any, **kwargs: Any) -> Synthesis:
         nonlocal calls
         calls += 1
         if calls == 3:
@@ -307,13 +308,13 @@ def test_other_weights_do_not_resume_each_other(tmp_path: Path) -> None:
 
     generator.synthesize = dying  # type: ignore[method-assign]
     with pytest.raises(Killed):
-        evaluate(generator, faces(), config, device=CPU, cache=tmp_path)  # type: ignore[arg-type]
+        evaluate(generator, faces(), config, device=CPU, cache=tmp_path)
     generator.synthesize = original  # type: ignore[method-assign]
     with torch.no_grad():
         for parameter in generator.parameters():
             parameter.add_(0.01)
-    fresh = evaluate(generator, faces(), config, device=CPU)  # type: ignore[arg-type]
-    assert numbers(evaluate(generator, faces(), config, device=CPU, cache=tmp_path)) == numbers(fresh)  # type: ignore[arg-type]
+    fresh = evaluate(generator, faces(), config, device=CPU)
+    assert numbers(evaluate(generator, faces(), config, device=CPU, cache=tmp_path)) == numbers(fresh)
 
 
 def test_the_random_state_and_the_mode_are_left_as_they_were() -> None:
@@ -330,7 +331,7 @@ def test_the_random_state_and_the_mode_are_left_as_they_were() -> None:
 
 def test_an_untrained_state_is_measured_cheaply() -> None:
     config = protocol("reconstruction", "attention", "cost", "editing", "semantic")
-    found = evaluate(small_ca2sis(), faces(4), config, device=CPU, state="untrained")  # type: ignore[arg-type]
+    found = evaluate(small_ca2sis(), faces(4), config, device=CPU, state="untrained")
     assert {row.state for row in found.rows} == {"untrained"}
     assert {row.name.split("_")[0] for row in found.rows} == {"psnr", "ssim", "rmse", "attention"}
 
@@ -346,7 +347,7 @@ def test_output_that_is_not_finite_is_a_failed_run() -> None:
 
 def test_cost_rows_count_what_the_model_is() -> None:
     generator = small_ca2sis()
-    rows = rows_of(evaluate(generator, faces(4), protocol("cost"), device=CPU))  # type: ignore[arg-type]
+    rows = rows_of(evaluate(generator, faces(4), protocol("cost"), device=CPU))
     assert rows["params"].value == sum(p.numel() for p in generator.parameters())
     assert {row.split for row in rows.values()} == {""}
     assert all(
@@ -374,7 +375,7 @@ def test_a_convolution_counts_its_flops() -> None:
 
 def test_pictures_and_their_index(tmp_path: Path) -> None:
     generator = small_ca2sis()
-    evaluate(generator, faces(10), protocol("reconstruction"), device=CPU, samples=tmp_path)  # type: ignore[arg-type]
+    evaluate(generator, faces(10), protocol("reconstruction"), device=CPU, samples=tmp_path)
     items = json.loads((tmp_path / "index.json").read_text())["items"]
     assert [item["index"] for item in items] == list(range(8)) and [item["key"] for item in items] == list(
         faces().keys[:8]
@@ -391,8 +392,8 @@ def test_pictures_and_their_index(tmp_path: Path) -> None:
 
 def test_quick_validation_is_the_start_of_the_evaluation() -> None:
     generator = small_ca2sis()
-    quick = quick_validation(generator, faces(), 5, 2, CPU)  # type: ignore[arg-type]
-    rows = rows_of(evaluate(generator, faces(), protocol("reconstruction", "attention", images=5), device=CPU))  # type: ignore[arg-type]
+    quick = quick_validation(generator, faces(), 5, 2, CPU)
+    rows = rows_of(evaluate(generator, faces(), protocol("reconstruction", "attention", images=5), device=CPU))
     for name, value in quick.items():
         assert value == pytest.approx(float(rows[name].value), rel=1e-5)  # type: ignore[arg-type]
     assert set(quick) == {"psnr", "ssim", "attention_miou"}

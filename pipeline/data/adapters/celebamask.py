@@ -76,9 +76,7 @@ def _ids_or_none(path: Path) -> NDArray[np.int32] | None:
 
 
 def label_order(maps: Sequence[NDArray[np.integer]]) -> LabelOrder:
-    """Which order label maps of faces are in, by the majority of two clues a map; "undecided" without a clear
-    majority.
-    """
+    """Which order label maps of faces are in, by two clues a map; "undecided" without a clear majority."""
     votes = 0
     for ids in maps:
         eyes, two = _height_of(ids, (4, 5)), _height_of(ids, (2,))

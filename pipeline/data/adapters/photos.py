@@ -84,9 +84,7 @@ def _has_full_release_files(base: Path) -> bool:
 
 
 def classes_file_space(root: Path) -> LabelSpace:
-    """The label space of a plain folder: `classes.txt`, one name a line in the order of the ids; the class `unknown`
-    is unknown.
-    """
+    """The label space of a plain folder: `classes.txt`, a name a line in the order of the ids; the class `unknown` is unknown."""
     path = root / CLASSES
     if not path.is_file():
         raise UserError(

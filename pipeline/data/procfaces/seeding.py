@@ -1,6 +1,4 @@
-"""Random streams of the procedural faces: one independent stream per (seed, index, purpose), whatever the split
-sizes are.
-"""
+"""Random streams of the procedural faces: one a (seed, index, purpose), whatever the split sizes are."""
 
 from __future__ import annotations
 

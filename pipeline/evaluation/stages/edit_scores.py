@@ -1,5 +1,8 @@
-"""Numbers of edit tasks: against the ground-truth edit where the renderer gives one, and on any data set what an edit changes
-outside its region, how near the style inside comes to its source, and whether the result still shows the layout."""
+"""Numbers of edit tasks, a batch of cases at a time.
+
+Against the ground-truth edit where the renderer gives one, and on any data set what an edit changes outside its region, how near
+the style inside comes to its source, and whether the result still shows the layout.
+"""
 
 from __future__ import annotations
 
@@ -107,8 +110,9 @@ def region_rmse(a: ImageBatch, b: ImageBatch, region: NDArray[np.bool_]) -> NDAr
 def style_distance(
     image: Tensor, label: Tensor, source: Tensor, source_label: Tensor, classes: tuple[int, ...]
 ) -> float:
-    """Difference of a class's colours in two images: RMS over the means and standard deviations of the three channels, mean
-    over `classes` (empty: all) that occur in both.
+    """Difference of a class's colours in two images, mean over `classes` (empty: all) that occur in both.
+
+    RMS over the means and standard deviations of the three channels.
 
     image, source (3,H,W) in [0, 1]; label, source_label (H,W) int64. NaN when no class occurs in both.
     """
@@ -122,8 +126,10 @@ def style_distance(
 
 
 def smoothness(steps: list[ImageBatch]) -> NDArray[np.float64]:
-    """Smallest over largest RMSE between neighbouring positions, (N,) in [0, 1]: 1 for even steps, 0 for a jump or a
-    standstill."""
+    """Smallest over largest RMSE between neighbouring positions, (N,) in [0, 1]: 1 for even steps, 0 for a jump.
+
+    A standstill, at which nothing moves at all, counts as 0 too.
+    """
     moves = torch.stack([reconstruction.rmse(a, b) for a, b in pairwise(steps)])
     smallest, largest = moves.amin(dim=0), moves.amax(dim=0)
     return torch.where(largest > 1e-6, smallest / largest.clamp_min(1e-12), torch.zeros_like(largest)).cpu().numpy()

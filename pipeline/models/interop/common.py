@@ -1,6 +1,4 @@
-"""What every importer of released weights does: account for each key, and say by name which is missing, extra or
-misshapen.
-"""
+"""What every importer of released weights does: account for each key, by name where missing, extra or misshapen."""
 
 from __future__ import annotations
 
@@ -54,9 +52,7 @@ class ReleaseState:
         self._open = set(self._tensors)
 
     def read(self, what: str, places: Iterable[Place]) -> int:
-        """The size `what` by majority over `places`, so that one misshapen tensor is named later rather than
-        believed here.
-        """
+        """The size `what` by majority over `places`, so that one misshapen tensor is named later, not believed here."""
         votes = Counter(vote for place in places for vote in self._vote(place))
         if not votes:
             raise UserError(f"{self.what}: no key tells its {what}; is this the file of another network?")
@@ -114,9 +110,7 @@ class Assembly:
     """The state dict of one of our networks, filled key by key from a release's."""
 
     def __init__(self, build: Callable[[], nn.Module]) -> None:
-        """`build` makes the network; it is built without memory for its weights, which are then those of the
-        release.
-        """
+        """`build` makes the network, without memory for its weights, which are then those of the release."""
         with torch.device("meta"):
             self.network = build()
         self._wanted = {key: (tuple(value.shape), value.dtype) for key, value in self.network.state_dict().items()}
@@ -143,9 +137,7 @@ class Assembly:
         self._filled[key] = torch.cat([source.take(source_key, part, dtype) for source_key in source_keys])
 
     def layer(self, key: str, source: ReleaseState, source_key: str) -> None:
-        """A conv or linear layer: weight, and bias where ours has one; with spectral norm weight_orig, weight_u,
-        weight_v.
-        """
+        """A conv or linear layer: weight, bias where ours has one; with spectral norm weight_orig, weight_u, weight_v."""
         if f"{key}.parametrizations.weight.original" in self._wanted:
             self.copy(f"{key}.parametrizations.weight.original", source, f"{source_key}.weight_orig")
             self.copy(f"{key}.parametrizations.weight.0.u", source, f"{source_key}.weight_u")
@@ -203,9 +195,7 @@ def read_mask_branch(state: ReleaseState) -> tuple[int, int]:
 
 
 def read_start_size(state: ReleaseState, channels: int) -> tuple[int, int]:
-    """(height, width) of the map that fc fills: square, or twice as wide as high (the release's aspect ratios 1 and
-    2).
-    """
+    """(height, width) of the map that fc fills: square, or twice as wide as high (the release's aspect ratios 1 and 2)."""
     pixels = state.read("start size", [Place(r"fc\.(weight|bias)", 0, channels)])
     side, half = math.isqrt(pixels), math.isqrt(pixels // 2)
     if side * side == pixels:
@@ -218,8 +208,9 @@ def read_start_size(state: ReleaseState, channels: int) -> tuple[int, int]:
 def fill_trunk(
     assembly: Assembly, state: ReleaseState, up_blocks: int, norm_name: str, fill_norm: Callable[[str, str], None]
 ) -> None:
-    """Fill the shared trunk; `norm_name` is the release's ("norm" or "ace"), `fill_norm(our prefix, their prefix)`
-    fills one norm.
+    """Fill the shared trunk; `fill_norm(our prefix, their prefix)` fills one norm.
+
+    `norm_name` is the release's ("norm" or "ace").
     """
     names = {"head": "head_0", "middle_0": "G_middle_0", "middle_1": "G_middle_1"}
     names |= {f"up.{level}": f"up_{level}" for level in range(up_blocks)}

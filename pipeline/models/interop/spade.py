@@ -1,5 +1,6 @@
-"""Import of SPADE's released weights: generator (with or without VAE), image encoder, and discriminator for the loss
-parity.
+"""Import of SPADE's released weights: generator (with or without VAE), image encoder, and discriminator.
+
+The discriminator serves the parity of losses.
 """
 
 from __future__ import annotations
@@ -27,24 +28,19 @@ from pipeline.models.spade import SpadeGenerator
 from pipeline.schema.discriminator import DiscriminatorConfig
 from pipeline.schema.model_spade import SpadeEncoder, SpadeModel
 
-_DEFAULT_START = (
-    8  # pixels: 256 at stride 32, the release's default size; a generator without VAE does not depend on it
-)
+# Pixels: 256 at stride 32, the release's default size; a generator without VAE does not depend on it.
+_DEFAULT_START = 8
 _INIT_GAIN = 0.02  # release; of no effect on imported weights
 
 
 def read_shape(generator: Mapping[str, Tensor], *, encoder: Mapping[str, Tensor] | None = None) -> ReleaseShape:
-    """Config, class count and size of a released SPADE, read off its tensors ("fc" tells label-map start from z
-    start).
-    """
+    """Config, class count and size of a released SPADE, off its tensors ("fc" tells label-map start from z start)."""
     state = ReleaseState(generator, "SPADE generator")
     return _shape(state, None if encoder is None else ReleaseState(encoder, "SPADE image encoder"))
 
 
 def import_state(generator: Mapping[str, Tensor], *, encoder: Mapping[str, Tensor] | None = None) -> Generator:
-    """The released SPADE generator on our modules, in eval mode; the VAE variant needs its `encoder` (a second
-    file).
-    """
+    """The released SPADE generator on our modules, in eval mode; the VAE variant needs its `encoder` (a second file)."""
     state = ReleaseState(generator, "SPADE generator")
     encoder_state = None if encoder is None else ReleaseState(encoder, "SPADE image encoder")
     shape = _shape(state, encoder_state)
@@ -76,9 +72,7 @@ def fill_mask_branch(assembly: Assembly, ours: str, state: ReleaseState, theirs:
 
 
 def import_discriminator(discriminator: Mapping[str, Tensor]) -> Discriminator:
-    """The released multi-scale discriminator on ours, in eval mode; `spectralinstance` norms, as all these releases
-    use.
-    """
+    """The released multi-scale discriminator on ours, in eval mode; `spectralinstance` norms, as these releases use."""
     state = ReleaseState(discriminator, "discriminator")
     scales = state.count("discriminator_{}.")
     layers = state.count("discriminator_0.model{}.") - 1

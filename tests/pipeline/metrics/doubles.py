@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config import compose, load_protocol
-from pipeline.data import Dataset, build_dataset
+from pipeline.data import Dataset, Split, build_dataset
 from pipeline.data.batch import image_tensor
 from pipeline.data.procfaces.render import render_label
 from pipeline.data.procfaces.styles import FaceStyles
@@ -28,8 +28,8 @@ def data_config(images: int = 12, size: int = 32, **changes: Any) -> DataConfig:
     return compose([*counts, f"size={size}", "data.cache=memory"]).data.model_copy(update=changes)
 
 
-def faces(images: int = 12, size: int = 32, split: str = "test") -> Dataset:
-    return build_dataset(data_config(images, size), split)  # type: ignore[arg-type]
+def faces(images: int = 12, size: int = 32, split: Split = "test") -> Dataset:
+    return build_dataset(data_config(images, size), split)
 
 
 def protocol(*groups: str, **changes: Any) -> ProtocolConfig:
