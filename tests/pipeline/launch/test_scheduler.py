@@ -198,7 +198,7 @@ def test_a_run_that_does_not_stop_is_killed_and_can_be_resumed(
 def test_ctrl_c_after_a_failure_that_stops_the_study_still_asks_the_others(
     executor: LocalExecutor, tmp_path: Path
 ) -> None:
-    class Press(Quiet):
+    class Press(NoWatch):
         pressed = False
 
         def tick(self, running: Any) -> None:
