@@ -151,7 +151,7 @@ def direction_of(row_name: str, said: str) -> Direction:
 
 def names_of(*kinds: Kind) -> tuple[str, ...]:
     """Names of the specs of these kinds, in the order of the vocabulary."""
-    return tuple(spec.name for spec in _SPECS if spec.kind in kinds)
+    return tuple(spec.name for spec in SPECS.values() if spec.kind in kinds)
 
 
 # Rows that describe the process a run was trained in: evaluating it later, in another process, does not change them.
