@@ -14,7 +14,6 @@ from ablations.designs import arms_of
 from ablations.study import Study
 from pipeline.config import ResolvedRun, expand_best, identify, last_wins, resolve
 from pipeline.errors import UserError
-from pipeline.launch.budget import images_seen
 from pipeline.launch.scheduler import Task
 from pipeline.records.manifest import Arm, Cell, StudyManifest
 from pipeline.records.metric_specs import refuse_unknown_metrics
@@ -58,7 +57,7 @@ def make_plan(study: Study, *, extra: Sequence[str] = (), seeds: Sequence[int] |
                 first = _resolve(study, arm, overrides)
             # `seed` is interpolated nowhere in the config (a test holds that), so composing once an arm is enough
             resolved = identify(first.config.model_copy(update={"seed": seed}))
-            cell = Cell(arm.name, seed, resolved.run_id, overrides, images_seen(resolved))
+            cell = Cell(arm.name, seed, resolved.run_id, overrides, resolved.images_seen())
             if resolved.run_id in owner:
                 _refuse_inert(study, cell, owner[resolved.run_id])
             owner[resolved.run_id] = cell

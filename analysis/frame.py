@@ -6,10 +6,11 @@ failed or damaged, and a metric that a run lacks, have a row without a value and
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from analysis.imported import load_imported
 from pipeline.errors import UserError
 from pipeline.records import Arm, RunStore, StudyManifest, StudyMetric
 from pipeline.records.bulk import RawRecord, read_raw
+from pipeline.records.metric_specs import direction_of
 
 VALUE_FIELDS = (
     "name",
@@ -65,10 +67,17 @@ class Study:
         """The arm that others are compared with, if the plan declares one."""
         return next((arm for arm in self.manifest.arms if arm.reference), None)
 
+    @cached_property
+    def metrics(self) -> tuple[StudyMetric, ...]:
+        """What the plan is about. Which way is better says the metric itself: an old plan may have it upside down."""
+        return tuple(
+            replace(metric, direction=direction_of(metric.name, metric.direction)) for metric in self.manifest.metrics
+        )
+
     @property
     def primary(self) -> StudyMetric | None:
         """The first primary metric, which ranks arms and picks images."""
-        return next((metric for metric in self.manifest.metrics if metric.role == "primary"), None)
+        return next((metric for metric in self.metrics if metric.role == "primary"), None)
 
     @cached_property
     def _per_image_of_run(self) -> dict[str, pd.DataFrame]:
@@ -176,7 +185,7 @@ def _runs_frame(manifest: StudyManifest, raw: dict[str, RawRecord]) -> pd.DataFr
 
 def _metric_frame(manifest: StudyManifest, raw: dict[str, RawRecord], runs: pd.DataFrame) -> pd.DataFrame:
     """Rows of the records, then a row without value for each declared metric that a planned run lacks."""
-    intern = sys.intern
+    intern, better = sys.intern, functools.cache(direction_of)
     columns_of: dict[str, list[Any]] = {field: [] for field in VALUE_FIELDS}
     position: list[int] = []  # row of `runs` each metric row belongs to
     states, reasons = runs["run_state"].tolist(), runs["run_reason"].tolist()
@@ -191,8 +200,9 @@ def _metric_frame(manifest: StudyManifest, raw: dict[str, RawRecord], runs: pd.D
             columns_of["n"].append(row.get("n", 0))
             columns_of["status"].append(status)
             columns_of["reason"].append(reason)
-            for field in ("name", "unit", "direction", "split", "protocol", "fingerprint"):
+            for field in ("name", "unit", "split", "protocol", "fingerprint"):
                 columns_of[field].append(intern(str(row.get(field, ""))))
+            columns_of["direction"].append(better(str(row["name"]), str(row.get("direction", ""))))
             columns_of["state"].append(intern(str(row.get("state", "trained"))))
             position.append(index)
             at_home = (row.get("split"), row.get("protocol")) == (manifest.split, manifest.protocol)
@@ -202,7 +212,8 @@ def _metric_frame(manifest: StudyManifest, raw: dict[str, RawRecord], runs: pd.D
             if metric.name not in present:
                 reason = _absence(states[index], reasons[index], manifest)
                 split = "" if metric.name in of_no_split else manifest.split
-                filler = (metric.name, None, 0, "", metric.direction, split, manifest.protocol, "", "trained")
+                direction = better(metric.name, metric.direction)
+                filler = (metric.name, None, 0, "", direction, split, manifest.protocol, "", "trained")
                 for field, item in zip(VALUE_FIELDS, (*filler, "missing", reason), strict=True):
                     columns_of[field].append(item)
                 position.append(index)

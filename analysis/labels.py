@@ -1,4 +1,4 @@
-"""Printed names of metrics, from `conf/labels.yaml`, and which metrics are costs."""
+"""Printed names of metrics, from `conf/labels.yaml`."""
 
 from __future__ import annotations
 
@@ -8,18 +8,6 @@ from pathlib import Path
 import yaml
 
 CONF = Path(__file__).parent / "conf"
-# What a run costs: shown beside the scores, never ranked.
-COSTS = frozenset(
-    {
-        "params",
-        "flops_per_image",
-        "latency_ms",
-        "eval_images_per_s",
-        "peak_mem_gib",
-        "train_images_per_s",
-        "train_device_hours",
-    }
-)
 
 
 @functools.lru_cache(maxsize=1)

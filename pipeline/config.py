@@ -20,6 +20,7 @@ from pipeline.identity import canonical_json, digest, identity_text
 from pipeline.records.store import SCHEMA_VERSION, RunRecord
 from pipeline.schema.base import flat
 from pipeline.schema.evaluation import ProtocolConfig
+from pipeline.schema.families import family_of, family_spec
 from pipeline.schema.run import RunConfig, validate
 
 CONF = Path(__file__).parent / "conf"
@@ -38,6 +39,23 @@ class ResolvedRun:
     def is_complete(self, record: RunRecord) -> bool:
         """Whether `record`, this run's, is finished and measured under the protocol of the config as it is now."""
         return record.is_complete(self.config.protocol.name, self.config.protocol.digest)
+
+    def images_seen(self) -> int:
+        """Training budget in images; 0 for a rule, which does not train."""
+        train = self.config.train
+        if not family_spec(family_of(self.config.model)).learned:
+            return 0
+        iterations = train.iterations if train.iterations is not None else train.total_iterations(self.train_images())
+        return iterations * train.batch_size
+
+    def train_images(self) -> int:
+        """Size of the training split; nothing is written to find it."""
+        from pipeline.data import build_dataset
+
+        data = self.config.data
+        if data.name == "procfaces" and data.train_images is not None:
+            return data.train_images
+        return len(build_dataset(data.model_copy(update={"cache": "none"}), "train"))
 
 
 def compose(overrides: Sequence[str] = ()) -> RunConfig:

@@ -13,20 +13,13 @@ from pydantic import Field, ValidationError, model_validator
 
 from pipeline.config import compose, expand_best, last_wins
 from pipeline.errors import UserError, nearest
-from pipeline.records.metric_specs import refuse_unknown_metrics
+from pipeline.records.metric_specs import refuse_unknown_metrics, spec_of
 from pipeline.schema.base import Section
 from sweeps.space import Number, Parameter, Space, check_space, extremes, overrides
 
 CONF = Path(__file__).parent / "conf"
 Count = Annotated[int, Field(ge=1)]
 REPORTED = ("psnr", "ssim", "attention_miou")  # numbers of a validation during training
-COST = (
-    "params",
-    "flops_per_image",
-    "latency_ms",
-    "eval_images_per_s",
-    "peak_mem_gib",
-)  # what the metric group cost measures
 
 
 class Sampler(Section):
@@ -153,7 +146,7 @@ def check(sweep: Sweep) -> None:
             "split alone (protocol quick)"
         )
     for name in (*sweep.objectives, *sweep.constraints):
-        if name in COST and "cost" not in config.protocol.groups:
+        if spec_of(name).kind == "cost" and "cost" not in config.protocol.groups:
             groups = ",".join((*config.protocol.groups, "cost"))
             raise UserError(
                 f"sweep {sweep.name}: protocol {sweep.protocol} does not measure {name}; add protocol.groups=[{groups}] to base"

@@ -6,7 +6,6 @@ store, so one that equals a finished run is not trained again.
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,10 +18,9 @@ from optuna.trial import Trial, TrialState
 
 from pipeline.config import ResolvedRun, resolve
 from pipeline.errors import UserError
-from pipeline.launch.budget import images_seen
 from pipeline.launch.executor import Executor
-from pipeline.launch.job import EXIT_BUSY, EXIT_FINISHED, EXIT_PREEMPTED, Job, JobEnd
-from pipeline.launch.scheduler import StopRequest, stop_requests
+from pipeline.launch.job import EXIT_BUSY, EXIT_FINISHED, Job, JobEnd
+from pipeline.launch.stopping import Stopper
 from pipeline.records.store import RunRecord, RunStore
 from sweeps.leases import Leases, worker_name
 from sweeps.outcome import values_of
@@ -72,33 +70,32 @@ class Worker:
     trainer: str = TRAINER
     running: dict[str, _Held] = field(default_factory=dict)  # run id -> trial
     waiting: list[_Held] = field(default_factory=list)
-    stopping: str = ""
 
     def __post_init__(self) -> None:
         self.storage = self.study._storage
         self.store = RunStore(self.out / "runs")
         self.leases = Leases(self.storage, worker_name(), self.limits.silence_s)
+        self.stopper = Stopper(self.executor, self.limits.max_seconds, self.say, "trial")
         self._looked = self._beaten = 0.0
         self._enough = False
 
     def run(self) -> str:
         """Work until the sweep has its trials and none is running; returns why it stopped early, or ""."""
-        with stop_requests() as stop:
-            began = time.monotonic()
+        with self.stopper.listening():
             while True:
-                self._check_stop(stop, began)
+                self.stopper.look(self.running)
                 self._beat()
-                if not self.stopping:
+                if not self.stopper.why:
                     self._fill()
                 for end in self.executor.poll(POLL_S):
                     self._ended(end)
                 if not self.running and (
-                    self.stopping or (not self.waiting and self._enough and not self._others_run())
+                    self.stopper.why or (not self.waiting and self._enough and not self._others_run())
                 ):
                     break
         for held in self.waiting:
             self.leases.release(held.trial_id)
-        return self.stopping
+        return self.stopper.why
 
     # -- getting trials --------------------------------------------------------------------------------------------------
 
@@ -197,16 +194,16 @@ class Worker:
             "trial": held.trial_id,
             "metric": next(iter(self.sweep.objectives)) if single else None,
             "pruner": self.sweep.pruner.model_dump(),
-            "iterations": images_seen(resolved) // resolved.config.train.batch_size,
+            "iterations": resolved.images_seen() // resolved.config.train.batch_size,
             "trainer": self.trainer,
         }
 
     def _ended(self, end: JobEnd) -> None:
         held = self.running.pop(end.run_id)
-        preempted = end.status in (EXIT_PREEMPTED, -signal.SIGTERM, -signal.SIGUSR1)
+        preempted = self.stopper.is_preempted(end)
         if end.status == EXIT_FINISHED:
             self._conclude(held, "finished")
-        elif end.status == EXIT_BUSY or (preempted and not self.stopping):
+        elif end.status == EXIT_BUSY or (preempted and not self.stopper.why):
             held.not_before = time.monotonic() + BUSY_S
             self.waiting.append(held)
         elif preempted:
@@ -272,16 +269,3 @@ class Worker:
         if time.monotonic() - self._beaten >= self.limits.beat_s:
             self._beaten = time.monotonic()
             self.leases.beat([held.trial_id for held in (*self.running.values(), *self.waiting)])
-
-    def _check_stop(self, stop: StopRequest, began: float) -> None:
-        if self.stopping:
-            return
-        limit = self.limits.max_seconds
-        if stop.asked:
-            self.stopping = "interrupted"
-        elif limit is not None and time.monotonic() - began > limit:
-            self.stopping = f"time limit of {limit / 3600:g} h reached"
-        if self.stopping:
-            self.say(f"{self.stopping}: asking {len(self.running)} running trial(s) to stop at a checkpoint")
-            for run_id in self.running:
-                self.executor.stop(run_id)

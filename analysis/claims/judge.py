@@ -174,7 +174,7 @@ def _unrecorded(study: Study, claim: Claim) -> str:
 
 def _compare(study: Study, gatherer: Gatherer, claim: Claim, metric: str, pair: tuple[str, str]) -> Evidence | str:
     """One comparison, or why it cannot be made."""
-    planned = next((item.direction for item in study.manifest.metrics if item.name == metric), "")
+    planned = next((item.direction for item in study.metrics if item.name == metric), "")
     column = ColumnPlan(
         metric, metric, metric, "metric", "", "", study.manifest.protocol, study.manifest.split, planned, "", None
     )

@@ -1,70 +1,72 @@
-"""From a loaded study to what its figures draw: the rows its tables use, costs, mask-corruption rows, intervals."""
+"""From a loaded study to what its figures draw: the values its tables have, costs, mask-corruption rows, intervals."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import numpy as np
-import pandas as pd
 
 from analysis.comparisons import Comparison, compare, correct, generator_for
 from analysis.figures.study_data import Estimate, MetricInfo, StudyData, estimate
 from analysis.frame import Study
 from analysis.labels import metric_label
 from analysis.statistics.bootstrap import hierarchical_interval
-from pipeline.errors import UserError
+from analysis.tables.gather import Gatherer
+from analysis.tables.layout import ColumnPlan, plan_columns, plan_rows
+from analysis.tables.spec import ColumnSpec, TableSpec
 from pipeline.records import RunRecord
+from pipeline.records.metric_specs import SPECS, find_spec
 
-# Costs whose rows declare no direction although less is cheaper.
-CHEAPER_WHEN_SMALLER = frozenset({"params"})
+CORRUPTED = "robust_*"
 
-Values = dict[str, dict[str, dict[int, float]]]
+
+@dataclass(frozen=True)
+class _Measured:
+    """One metric as the tables' gatherer finds it; arms without a value are absent."""
+
+    unit: str
+    direction: str  # as its rows say, "none" without any
+    fingerprint: str
+    values: dict[str, dict[int, float]]  # arm -> seed -> value
 
 
 def figure_data(study: Study) -> StudyData:
-    """Take what figures need out of a loaded study. Only finished runs count, as in tables.
+    """Take what figures need out of a loaded study: the numbers its tables have, by the tables' own rules.
 
-    Raises UserError where one metric carries two fingerprints: such numbers may not share an axis.
+    Only finished runs count. Scores of two fingerprints are refused; of costs on several kinds of hardware the larger part
+    stands. Raises UserError as tables do.
     """
-    manifest, frame = study.manifest, study.frame
-    good = frame[
-        (frame["status"] == "ok")
-        & (frame["state"] == "trained")
-        & (frame["run_state"] == "finished")
-        & frame["value"].notna()
-    ]
-    scoped = good[(good["protocol"] == manifest.protocol) & (good["split"] == manifest.split)]
-    declared = {metric.name for metric in manifest.metrics}
-    costs = good[(good["split"] == "") & ~good["metric"].isin(list(declared))]
-    corrupted = good[(good["split"] == manifest.split) & good["metric"].str.startswith("robust_")]
-    values: Values = {}
-    facts: dict[str, tuple[str, str, str]] = {}  # unit, direction, fingerprint
-    for part in (corrupted, costs, scoped):  # the study's own protocol has the last word on a name
-        for key, rows in part.groupby("metric", sort=True):
-            name = str(key)
-            refuse_mixed_fingerprints(name, rows)
-            values[name] = _by_arm(rows)
-            first = rows.iloc[0]
-            direction = "min" if name in CHEAPER_WHEN_SMALLER else str(first["direction"])
-            facts[name] = (str(first["unit"]), direction, str(first["fingerprint"]))
+    measured = _measure(study)
     outcomes = tuple(
-        MetricInfo(item.name, metric_label(item.name), facts.get(item.name, ("", "", ""))[0], item.direction, item.role)
-        for item in manifest.metrics
+        MetricInfo(
+            item.name,
+            metric_label(item.name),
+            measured[item.name].unit if item.name in measured else "",
+            item.direction,
+            item.role,
+        )
+        for item in study.metrics
     )
+    declared = {metric.name for metric in outcomes}
     paid = tuple(
-        MetricInfo(name, metric_label(name), facts[name][0], facts[name][1], "cost")
-        for name in sorted(str(name) for name in set(costs["metric"]))
-        if facts[name][1] in ("max", "min")
+        MetricInfo(name, metric_label(name), measured[name].unit, direction, "cost")
+        for name in _costs(study)
+        if name not in declared and name in measured
+        if (direction := _cheaper(name, measured[name].direction)) != "none"
     )
     trivial = _trivial(study)
     estimates, comparisons = {}, {}
     for metric in outcomes:
-        found = values.get(metric.name, {})
-        fingerprint = facts[metric.name][2] if metric.name in facts else ""
-        estimates[metric.name] = {arm: _estimate(study, metric.name, fingerprint, arm, found[arm]) for arm in found}
-        comparisons[metric.name] = _comparisons(study, metric, fingerprint, found, trivial)
+        item = measured.get(metric.name, _Measured("", "none", "", {}))
+        estimates[metric.name] = {
+            arm: _estimate(study, metric.name, item.fingerprint, arm, of_arm) for arm, of_arm in item.values.items()
+        }
+        comparisons[metric.name] = _comparisons(study, metric, item.fingerprint, item.values, trivial)
     return StudyData(
-        manifest=manifest,
+        manifest=study.manifest,
         metrics=(*outcomes, *paid),
-        values=values,
+        values={name: item.values for name, item in measured.items()},
         runs=_records(study),
         trivial=trivial,
         estimates=estimates,
@@ -72,22 +74,50 @@ def figure_data(study: Study) -> StudyData:
     )
 
 
-def refuse_mixed_fingerprints(metric: str, rows: pd.DataFrame) -> None:
-    """Raise UserError when rows of one metric were measured in two ways, naming a run of each."""
-    examples = rows.drop_duplicates("fingerprint")
-    if len(examples) > 1:
-        runs = ", ".join(str(run_id)[:10] for run_id in examples["run_id"])
-        raise UserError(
-            f"{metric} was measured in {len(examples)} ways (fingerprints differ, e.g. in runs {runs}): "
-            "evaluate them again under one protocol before they share a figure"
-        )
+def _measure(study: Study) -> dict[str, _Measured]:
+    """The study's metrics, every cost, and rows under corrupted masks: of its own protocol where that has them."""
+    declared = {metric.name for metric in study.metrics}
+    spec = TableSpec(
+        metrics=[
+            "study",
+            *(ColumnSpec(metric=name, cost=True) for name in _costs(study) if name not in declared),
+            ColumnSpec(metric=CORRUPTED, protocol="*"),
+        ]
+    )
+    columns, _ = plan_columns(study, spec, plan_rows(study, spec))
+    gatherer = Gatherer(study)
+    found: dict[str, _Measured] = {}
+    for column in sorted(columns, key=lambda column: column.protocol not in ("", study.manifest.protocol)):
+        if column.metric not in found and (item := _gather(gatherer, column)).values:
+            found[column.metric] = item
+    return found
 
 
-def _by_arm(rows: pd.DataFrame) -> dict[str, dict[int, float]]:
-    by_arm: dict[str, dict[int, float]] = {}
-    for arm, seed, value in rows[["arm", "seed", "value"]].itertuples(index=False, name=None):
-        by_arm.setdefault(str(arm), {})[int(seed)] = float(value)
-    return by_arm
+def _gather(gatherer: Gatherer, column: ColumnPlan) -> _Measured:
+    arms = [arm.name for arm in gatherer.study.manifest.arms]
+    fingerprint = gatherer.settle_fingerprint(arms, column)
+    cells = {arm: gatherer.gather(arm, column, fingerprint) for arm in arms}
+    return _Measured(
+        unit=_first(unit for cell in cells.values() for unit in cell.units),
+        direction=_first(word for cell in cells.values() for word in cell.directions) or "none",
+        fingerprint=fingerprint,
+        values={arm: cell.values for arm, cell in cells.items() if cell.values},
+    )
+
+
+def _first(words: Iterable[str]) -> str:
+    return next(iter(words), "")
+
+
+def _costs(study: Study) -> list[str]:
+    """Names of recorded rows of no split, in the order of the vocabulary, those of other code last."""
+    recorded = {str(name) for name in study.frame.loc[study.frame["split"] == "", "metric"]}
+    return [name for name in SPECS if name in recorded] + sorted(recorded - set(SPECS))
+
+
+def _cheaper(name: str, said: str) -> str:
+    spec = find_spec(name)
+    return said if spec is None else spec.cheaper
 
 
 def _estimate(study: Study, metric: str, fingerprint: str, arm: str, values: dict[int, float]) -> Estimate:

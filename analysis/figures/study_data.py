@@ -70,7 +70,7 @@ class StudyData:
 
     @cached_property
     def costs(self) -> tuple[MetricInfo, ...]:
-        """Cost columns: parameters, FLOPs, throughput, device time."""
+        """Costs the study is not about, in the order of the vocabulary: at use first, then of training."""
         return tuple(metric for metric in self.metrics if metric.role == "cost")
 
     def metric(self, name: str) -> MetricInfo:

@@ -9,9 +9,6 @@ from analysis.figures.model import Drawing, NotDrawable
 from analysis.figures.study_data import MetricInfo, StudyData, estimate, interval_in_words, seeds_in_words
 from analysis.figures.style import MUTED, axis_label, shorten, wrap
 
-# Preferred axis of cost: what a reader pays at use comes first. Throughput is "max": faster is cheaper.
-COSTS = ("flops_per_image", "params", "latency_ms", "train_images_per_s", "train_device_hours")
-
 
 def pareto_front(points: Mapping[str, tuple[float, float]], cost: str, quality: str) -> list[str]:
     """Names of the points that no other point beats: not worse in both and better in one, by direction ("max" | "min").
@@ -32,9 +29,8 @@ def pareto_front(points: Mapping[str, tuple[float, float]], cost: str, quality: 
 
 
 def choose_cost(data: StudyData) -> MetricInfo | None:
-    """The first cost, in the preferred order and then by name, in which at least two learned arms differ."""
-    order = {name: rank for rank, name in enumerate(COSTS)}
-    for metric in sorted(data.costs, key=lambda metric: order.get(metric.name, len(COSTS))):
+    """The first cost in which at least two learned arms differ: what a reader pays at use comes first."""
+    for metric in data.costs:
         means = {arm: data.mean(metric.name, arm) for arm in data.by_arm(metric.name) if arm not in data.trivial}
         if metric.direction in ("max", "min") and len(set(means.values())) > 1:
             return metric
@@ -55,6 +51,7 @@ def draw_pareto(data: StudyData) -> Drawing:
     arms = [arm for arm in data.arms if arm in costs and arm in values and arm not in data.trivial]
     if len(arms) < 2:
         raise NotDrawable(f"fewer than two learned arms have both {quality.label} and {cost.label}")
+    absent = [data.labels[arm] for arm in data.arms if arm not in arms and arm not in data.trivial]
     estimates = data.estimates[quality.name]
     points = {arm: (estimate(costs[arm]).mean, estimates[arm].mean) for arm in arms}
     front = pareto_front(points, cost.direction, quality.direction)
@@ -88,6 +85,7 @@ def draw_pareto(data: StudyData) -> Drawing:
         caption=(
             "Filled marks lie on the Pareto front (no other arm is at least as good in both and better in one); the "
             f"grey line is that front. {interval_in_words([estimates[arm] for arm in arms])} {seeds_in_words(counts)}."
+            + (f" Without comparable values of both, so left out: {', '.join(absent)}." if absent else "")
         ),
         alt=f"On the Pareto front of {quality.label} and {cost.label}: {', '.join(data.labels[arm] for arm in front)}.",
     )

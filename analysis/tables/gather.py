@@ -11,6 +11,7 @@ from analysis.frame import Study
 from analysis.tables.layout import ColumnPlan
 from analysis.tables.model import CellStatus
 from pipeline.errors import UserError
+from pipeline.records.metric_specs import names_of
 
 # Run states as cell statuses; a run that ended with a word says which, one that has not ended is unfinished.
 STATUS_OF_STATE: dict[str, CellStatus] = {
@@ -27,8 +28,6 @@ SEVERITY: tuple[CellStatus, ...] = (
     "damaged", "invalid", "diverged", "failed", "unfinished", "unavailable", "missing", "not_applicable",
 )  # fmt: skip
 
-TRAINING_COSTS = ("train_images_per_s", "train_device_hours")
-
 
 @dataclass(frozen=True)
 class Gathered:
@@ -44,7 +43,7 @@ class Gathered:
 
     @property
     def status(self) -> CellStatus:
-        """The status "ok" as soon as one seed has a value, else the worst of the reasons."""
+        """The cell's status: "ok" as soon as one seed has a value, else the worst of the reasons."""
         if self.values:
             return "ok"
         found = {status for status, _ in self.defects.values()}
@@ -160,12 +159,12 @@ def _defect(
     """Why a finished run has no value in a column."""
     if row is not None:
         status: CellStatus = row["status"] if row["status"] in SEVERITY else "invalid"
-        if status == "missing" and column.metric in TRAINING_COSTS and kind in ("rule", "released"):
+        if status == "missing" and column.metric in names_of("training") and kind in ("rule", "released"):
             return "not_applicable", "not trained here"
         return status, row["reason"]
     if other_version:
         return "missing", "recorded under another protocol fingerprint only (other hardware or version): not comparable"
-    if column.metric in TRAINING_COSTS and kind in ("rule", "released"):
+    if column.metric in names_of("training") and kind in ("rule", "released"):
         return "not_applicable", "not trained here"
     protocol = f" under protocol {column.protocol} on split {column.split}" if column.protocol else ""
     return "missing", f"the run has no such metric{protocol}"

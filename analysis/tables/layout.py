@@ -9,11 +9,12 @@ from fnmatch import fnmatchcase
 import pandas as pd
 
 from analysis.frame import Study
-from analysis.labels import COSTS, metric_label
+from analysis.labels import metric_label
 from analysis.tables.model import ColumnKind, RowKind
 from analysis.tables.spec import ColumnSpec, TableSpec
 from pipeline.errors import UserError, nearest
 from pipeline.records import Arm, StudyMetric
+from pipeline.records.metric_specs import is_cost
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class ColumnPlan:
     level: str  # pivot level, "" without pivot
     protocol: str  # "" where it does not matter
     split: str
-    direction: str  # of the study's plan, "" where the plan does not name the metric
+    direction: str  # which way is better, "" where the plan does not name the metric: its rows say it then
     fingerprint: str  # wanted start of the fingerprint
     decimals: int | None
 
@@ -149,7 +150,7 @@ def _specs(study: Study, spec: TableSpec) -> Iterable[ColumnSpec]:
             named.add(item.metric)
             yield item
         elif item == "study":
-            ordered = sorted(study.manifest.metrics, key=_place)
+            ordered = sorted(study.metrics, key=_place)
             named |= {metric.name for metric in ordered}
             yield from (ColumnSpec(metric=metric.name) for metric in ordered)
         else:
@@ -160,7 +161,7 @@ def _specs(study: Study, spec: TableSpec) -> Iterable[ColumnSpec]:
 
 def _place(metric: StudyMetric) -> int:
     """Primary metrics first, costs last."""
-    if metric.name in COSTS:
+    if is_cost(metric.name):
         return 2
     return 0 if metric.role == "primary" else 1
 
@@ -177,7 +178,7 @@ def _matches(study: Study, column: ColumnSpec, known: pd.DataFrame) -> list[tupl
     found = {row for row in rows if fnmatchcase(row[1], protocol) and fnmatchcase(row[2], split)}
     # costs of training belong to no split and no protocol
     found |= {(metric, "", "") for metric, _, row_split in rows if not row_split and not _has(found, metric)}
-    planned = {metric.name for metric in study.manifest.metrics}
+    planned = {metric.name for metric in study.metrics}
     if not found and column.metric in planned and "*" not in protocol + split:
         found = {(column.metric, protocol, split)}
     return sorted(found)
@@ -191,10 +192,10 @@ def _column(
     study: Study, column: ColumnSpec, level: str, metric: str, protocol: str, split: str, *, several: bool
 ) -> ColumnPlan:
     home = (study.manifest.protocol, study.manifest.split)
-    kind: ColumnKind = "cost" if column.cost or metric in COSTS or not split else "metric"
+    kind: ColumnKind = "cost" if column.cost or is_cost(metric) or not split else "metric"
     foreign = kind == "metric" and (protocol, split) != home
     key = f"{metric}@{protocol}/{split}" if foreign else metric
-    direction = next((item.direction for item in study.manifest.metrics if item.name == metric), "")
+    direction = next((item.direction for item in study.metrics if item.name == metric), "")
     label = column.label if column.label is not None and not several else metric_label(metric)
     beginning, star, _ = column.metric.partition("*")
     if star and column.group and len(metric) > len(beginning):  # the group's heading says the rest

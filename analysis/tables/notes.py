@@ -88,10 +88,20 @@ def warnings(study: Study, rows: list[RowPlan], n: int) -> list[str]:
     runs = _runs_of(study, rows)
     found += _mixed(study, runs)
     found += budgets(study, rows)
+    found += _upside_down(study)
     twins = _same_runs(runs)
     if twins:
         found.append(f"Arms that are the same runs: {twins}.")
     return found
+
+
+def _upside_down(study: Study) -> list[str]:
+    """Metrics whose direction an old plan turned round: the metric's own holds."""
+    return [
+        f"The plan says {said.name}: {said.direction}; better is {meant.direction}, as the metric itself says."
+        for said, meant in zip(study.manifest.metrics, study.metrics, strict=True)
+        if {said.direction, meant.direction} == {"max", "min"}
+    ]
 
 
 def _mixed(study: Study, runs: pd.DataFrame) -> list[str]:

@@ -119,13 +119,15 @@ def _positive(text: str) -> int:
 
 
 def _prepare(args: argparse.Namespace) -> int:
-    from pipeline.data.adapters import DATA_SETS, SPACES_OF
     from pipeline.data.prepare import prepare
     from pipeline.errors import UserError, nearest
     from pipeline.progress import shown
+    from pipeline.schema.data import SPACES_OF
 
-    if args.name not in DATA_SETS:
-        raise UserError(f"data set {args.name}: unknown{nearest(args.name, DATA_SETS)}; known: {', '.join(DATA_SETS)}")
+    if args.name not in SPACES_OF:
+        raise UserError(
+            f"data set {args.name}: unknown{nearest(args.name, list(SPACES_OF))}; known: {', '.join(SPACES_OF)}"
+        )
     space = args.label_space or SPACES_OF[args.name][0]
     with shown() as progress:
         progress.start(f"prepare {args.name}", 0)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.data.adapters import SPACES_OF, find_listing, guess_data_set
+from pipeline.data.adapters import find_listing, guess_data_set
 from pipeline.data.adapters.pairing import lenient
 from pipeline.data.adapters.prepared import MANIFEST, read_manifest
 from pipeline.data.inspection import Inspected, inspect_sample
@@ -17,6 +17,7 @@ from pipeline.data.label_spaces import LabelSpace
 from pipeline.data.listing import Listing, SampleFiles
 from pipeline.errors import UserError
 from pipeline.identity import file_digest
+from pipeline.schema.data import SPACES_OF
 
 Severity = Literal["error", "warning", "note"]
 _ORDER: dict[str, int] = {"error": 0, "warning": 1, "note": 2}

@@ -7,7 +7,7 @@ share ids by accident: maps are only ever compared through a space's `name` and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TypeVar
@@ -219,7 +219,7 @@ def _deepfashion() -> LabelSpace:
     )
 
 
-_SPACES = {
+SPACES: dict[str, Callable[[], LabelSpace]] = {
     "celebamask_hq": _celebamask_hq,
     "celebamask_hq_g_mask": lambda: _celebamask_hq(class_names.CELEBAMASK_HQ_G_MASK),
     "coco_stuff": _coco_stuff,
@@ -228,12 +228,11 @@ _SPACES = {
     "cityscapes_19": _cityscapes_19,
     "deepfashion": _deepfashion,
 }
-LABEL_SPACES: tuple[str, ...] = tuple(_SPACES)
 
 
 @cache
 def label_space(name: str) -> LabelSpace:
     """The registered space of that name; UserError with the nearest names where there is none."""
-    if name not in _SPACES:
-        raise UserError(f"label_space={name}: unknown{nearest(name, LABEL_SPACES)}; known: {', '.join(LABEL_SPACES)}")
-    return _SPACES[name]()
+    if name not in SPACES:
+        raise UserError(f"label_space={name}: unknown{nearest(name, list(SPACES))}; known: {', '.join(SPACES)}")
+    return SPACES[name]()

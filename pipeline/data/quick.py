@@ -6,10 +6,10 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.data.adapters import DATA_SETS, SPACES_OF, guess_data_set
+from pipeline.data.adapters import guess_data_set
 from pipeline.data.adapters.prepared import MANIFEST, read_manifest
 from pipeline.errors import UserError, nearest
-from pipeline.schema.data import DataConfig
+from pipeline.schema.data import SPACES_OF, DataConfig
 
 _DEFAULTS = Path(__file__).parent.parent / "conf" / "data"
 
@@ -26,8 +26,8 @@ def quick_config(root: str, *, data: str | None, space_name: str | None, size: i
         if not folder.is_dir():
             raise UserError(f"{root}: no such folder (or give the word procfaces)")
         name = data if data is not None else guess_data_set(folder)
-    if name not in ("procfaces", *DATA_SETS):
-        raise UserError(f"--data {name}: unknown{nearest(name, DATA_SETS)}; known: {', '.join(DATA_SETS)}")
+    if name not in ("procfaces", *SPACES_OF):
+        raise UserError(f"--data {name}: unknown{nearest(name, list(SPACES_OF))}; known: {', '.join(SPACES_OF)}")
     values = yaml.safe_load((_DEFAULTS / f"{name}.yaml").read_text(encoding="utf-8"))
     values |= {"root": None if folder is None else str(folder), "size": size, "cache": "none", "workers": 0}
     values["augment"] = {"mirror": False, "load_scale": 1.0}

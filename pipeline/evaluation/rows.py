@@ -11,8 +11,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pipeline.identity import canonical_digest
-from pipeline.records.metric_specs import spec_of
+from pipeline.records.metric_specs import fingerprint_of, spec_of
 from pipeline.records.rows import MetricRow
 
 
@@ -28,10 +27,7 @@ class RowMaker:
 
     def fingerprint(self, name: str, settings: dict[str, Any]) -> str:
         """Digest of definition, version, data and settings of metric `name`."""
-        spec = spec_of(name)
-        return canonical_digest(
-            {"metric": name, "version": spec.version, "definition": spec.definition, "data": self.data, **settings}
-        )
+        return fingerprint_of(name, self.data, settings)
 
     def ok(self, name: str, value: float, n: int, *, note: str = "", **settings: Any) -> MetricRow:
         """A measured row; `note` is kept as its reason (a warning about the value) and does not enter the fingerprint.
@@ -40,7 +36,8 @@ class RowMaker:
         """
         if not math.isfinite(value):
             return self.unavailable(name, f"the value is {value}", **settings)
-        return self._row(name, float(value), n, "ok", note, {"n": n, **settings})
+        counted = {} if spec_of(name).kind == "training" else {"n": n}  # how long to train is what a study may vary
+        return self._row(name, float(value), n, "ok", note, {**counted, **settings})
 
     def unavailable(self, name: str, reason: str, **settings: Any) -> MetricRow:
         """A row that could not be measured, with why and how it could be."""

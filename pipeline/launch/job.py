@@ -19,6 +19,7 @@ from pipeline.config import ResolvedRun
 from pipeline.errors import UserError
 from pipeline.records.store import RunRecord, RunStore
 from pipeline.runs.preemption import EXIT_PREEMPTED as EXIT_PREEMPTED
+from pipeline.runs.preemption import PREEMPTION
 
 EXIT_FINISHED = 0
 EXIT_FAILED = 1
@@ -92,6 +93,11 @@ class JobEnd:
     run_id: str
     status: int  # exit status, or minus the number of the signal that killed it
     message: str  # one line from the process, "" when it had no chance to say anything
+
+    @property
+    def preempted(self) -> bool:
+        """Whether the run stopped because it was asked to, at a checkpoint or before it had its handlers: it can go on."""
+        return self.status == EXIT_PREEMPTED or -self.status in PREEMPTION
 
     @property
     def reason(self) -> str:

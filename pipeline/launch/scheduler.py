@@ -6,25 +6,22 @@ driver is running is waited for, one that a kill has left behind is resumed. Two
 
 from __future__ import annotations
 
-import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal, Protocol
 
 from pipeline.config import ResolvedRun
 from pipeline.errors import UserError
 from pipeline.launch.executor import Executor
-from pipeline.launch.job import EXIT_BUSY, EXIT_FINISHED, EXIT_PREEMPTED, EXIT_USER_ERROR, TRAIN_ENTRY, Job, JobEnd
+from pipeline.launch.job import EXIT_BUSY, EXIT_FINISHED, EXIT_USER_ERROR, TRAIN_ENTRY, Job, JobEnd
+from pipeline.launch.stopping import Stopper
 from pipeline.records.store import RunRecord, RunStore
 
 POLL_S = 0.25
 RESTARTS = 20  # of one run after preemptions from outside, in one call
-STOP_GRACE_S = 300.0  # for a checkpoint after a request to stop; then the process is killed
 
 How = Literal["reused", "finished", "failed", "diverged", "preempted", "left"]
 
@@ -110,38 +107,11 @@ def run_tasks(
     work = _Work(list(tasks), RunStore(out / "runs"), out, executor, policy, observer, entry, options or {})
     observer.begin(len(tasks))
     try:
-        with stop_requests() as stop:
-            work.go(stop)
+        with work.stopper.listening():
+            work.go()
     finally:
         observer.close()
     return [work.outcomes[task.resolved.run_id] for task in tasks]
-
-
-@dataclass
-class StopRequest:
-    asked: bool = False
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-
-@contextmanager
-def stop_requests() -> Iterator[StopRequest]:
-    """Turn the first Ctrl-C or SIGTERM into a request; only a main thread can."""
-    import threading
-
-    request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield request
-        return
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @dataclass
@@ -162,26 +132,19 @@ class _Work:
     attempts: dict[str, int] = field(default_factory=dict)
     restarts: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-    stopping: str = ""  # why nothing more is started
-    stopped_at: float = 0.0
-    killed: set[str] = field(default_factory=set)  # by us, after a request to stop that they did not follow
     noted: set[str] = field(default_factory=set)
 
-    def go(self, stop: StopRequest) -> None:
-        began = time.monotonic()
+    def __post_init__(self) -> None:
+        self.stopper = Stopper(self.executor, self.policy.max_seconds, self.observer.note, "run")
+
+    def go(self) -> None:
         for task in self.tasks:
             if not self._settled(task):
                 self.waiting.append(task)
         while self.waiting or self.running:
-            if stop.asked and not self.stopping:
-                self._halt("interrupted")
-            limit = self.policy.max_seconds
-            if limit is not None and time.monotonic() - began > limit and not self.stopping:
-                self._halt(f"time limit of {limit / 3600:g} h reached")
-            if self.stopping:
+            self.stopper.look(self.running)
+            if self.stopper.why:
                 self._leave_waiting()
-                if self.stopped_at and time.monotonic() - self.stopped_at > STOP_GRACE_S:
-                    self._kill_running()
             else:
                 self._fill()
             for end in self.executor.poll(POLL_S) if self.waiting or self.running else []:
@@ -227,23 +190,21 @@ class _Work:
         task, began = self.running.pop(end.run_id)
         self.seconds[end.run_id] = self.seconds.get(end.run_id, 0.0) + time.monotonic() - began
         state = self._record(task).state
-        killed = end.run_id in self.killed and end.status == -signal.SIGKILL  # our doing, not the run's
-        preempted = killed or end.status in (EXIT_PREEMPTED, -signal.SIGTERM, -signal.SIGUSR1)
+        preempted, stopping = self.stopper.is_preempted(end), bool(self.stopper.why)
         if end.status == EXIT_FINISHED:
             self._conclude(task, "finished", "")
         elif end.status == EXIT_BUSY:
             self._note_once(f"{task.name}: run by another process, waiting for it")
             self.waiting.append(task)
-        elif preempted and self.stopping:
-            late = f"; killed, as it had not stopped after {STOP_GRACE_S:g} s" if killed else ""
-            self._conclude(task, "preempted", f"{self.stopping}{late}; run again to continue")
+        elif preempted and stopping:
+            self._conclude(task, "preempted", f"{self.stopper.reason(end)}; run again to continue")
         elif preempted and self.restarts.get(end.run_id, 0) < RESTARTS:
             self.restarts[end.run_id] = self.restarts.get(end.run_id, 0) + 1
             self.observer.note(f"{task.name}: {end.reason}; resuming")
             self.waiting.append(task)
         elif state == "diverged":
             self._conclude(task, "diverged", end.reason)
-        elif self.attempts[end.run_id] <= self.policy.retries and end.status != EXIT_USER_ERROR and not self.stopping:
+        elif self.attempts[end.run_id] <= self.policy.retries and end.status != EXIT_USER_ERROR and not stopping:
             self.observer.note(f"{task.name}: {end.reason}; attempt {self.attempts[end.run_id] + 1} follows")
             self.waiting.append(task)
         else:
@@ -254,24 +215,12 @@ class _Work:
         outcome = Outcome(task, how, reason, self.seconds.get(run_id, 0.0))
         self.outcomes[run_id] = outcome
         self.observer.ended(outcome)
-        if how in ("failed", "diverged") and self.policy.on_error == "stop" and not self.stopping:
-            self.stopping = f"stopped after {task.name} {how}"  # what runs may end, nothing new is started
-
-    def _halt(self, why: str) -> None:
-        self.stopping, self.stopped_at = why, time.monotonic()
-        self.observer.note(f"{why}: asking {len(self.running)} running run(s) to stop at a checkpoint")
-        for run_id in self.running:
-            self.executor.stop(run_id)
-
-    def _kill_running(self) -> None:
-        for run_id in self.running:
-            if run_id not in self.killed:
-                self.killed.add(run_id)
-                self.executor.kill(run_id)
+        if how in ("failed", "diverged") and self.policy.on_error == "stop":
+            self.stopper.start_no_more(f"stopped after {task.name} {how}")
 
     def _leave_waiting(self) -> None:
         while self.waiting:
-            self._conclude(self.waiting.popleft(), "left", self.stopping)
+            self._conclude(self.waiting.popleft(), "left", self.stopper.why)
 
     def _note_once(self, text: str) -> None:
         if text not in self.noted:

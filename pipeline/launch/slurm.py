@@ -48,7 +48,7 @@ class SlurmTask:
     def __call__(self) -> dict[str, Any]:
         """Run the job in a child; returns {"status", "message"}. A preempted run is requeued, unless it was asked to stop."""
         status, message = self._run()
-        preempted = status in (EXIT_PREEMPTED, -signal.SIGTERM, -signal.SIGUSR1)
+        preempted = JobEnd("", status, message).preempted
         if preempted and not stop_file(self.job_file).exists() and "SLURM_JOB_ID" in os.environ:
             time.sleep(REQUEUE_S)  # Slurm preempts: it takes this job away now
             subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)

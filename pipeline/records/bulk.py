@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.records.atomic import is_locked
+from pipeline.records.metric_specs import as_written_today
 from pipeline.records.store import SCHEMA_VERSION
 
 
@@ -45,7 +46,8 @@ def read_raw(root: Path | str, run_id: str) -> RawRecord:
     state = status.get("state", "damaged")
     if state == "running" and not is_locked(folder / "run.lock"):
         state = "preempted"
-    return RawRecord(run_id, True, str(state), status, provenance, _rows(document, damage), tuple(damage))
+    rows = [as_written_today(row, provenance) for row in _rows(document, damage)]
+    return RawRecord(run_id, True, str(state), status, provenance, rows, tuple(damage))
 
 
 def _read(path: Path, damage: list[str]) -> dict[str, Any] | None:

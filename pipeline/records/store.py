@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import UserError
 from pipeline.identity import digest
 from pipeline.records import atomic
+from pipeline.records.metric_specs import as_written_today
 from pipeline.records.rows import MetricRow
 
 if TYPE_CHECKING:
@@ -94,7 +95,10 @@ class RunRecord:
     @property
     def metrics(self) -> list[MetricRow]:
         path = self.path / "metrics.json"
-        return [MetricRow.from_json(row) for row in atomic.read_json(path)["rows"]] if path.exists() else []
+        if not path.exists():
+            return []
+        provenance = self.provenance
+        return [MetricRow.from_json(as_written_today(row, provenance)) for row in atomic.read_json(path)["rows"]]
 
     def is_complete(self, protocol: str, protocol_digest: str) -> bool:
         """Whether the run is finished and has rows of the protocol of this name, measured as this digest says."""

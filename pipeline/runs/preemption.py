@@ -14,6 +14,7 @@ from pipeline.progress import Progress
 
 HEARTBEAT_S = 5.0
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: stopped at a checkpoint, start again to continue
+PREEMPTION = (signal.SIGTERM, signal.SIGUSR1)  # what a scheduler sends to a run
 
 
 class Preempted(RunFailed):
@@ -23,16 +24,19 @@ class Preempted(RunFailed):
 
 
 class StopRequest:
-    """Set by SIGTERM or SIGUSR1 (preemption): the loop stops at the next iteration, after a checkpoint."""
+    """Set by a signal: whoever holds it stops at the next good moment. An `impatient` one takes the second as an interrupt."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, impatient: bool = False) -> None:
         self.name = ""
+        self.impatient = impatient
 
     @property
     def asked(self) -> bool:
         return bool(self.name)
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and self.impatient:
+            raise KeyboardInterrupt
         self.name = signal.Signals(number).name
 
 
@@ -71,13 +75,12 @@ class Stoppable:
 
 
 @contextmanager
-def stop_signals() -> Iterator[StopRequest]:
-    """Catch the preemption signals while the block runs; only a main thread can."""
-    stop = StopRequest()
+def stop_signals(numbers: tuple[signal.Signals, ...] = PREEMPTION, *, impatient: bool = False) -> Iterator[StopRequest]:
+    """Turn these signals into a request while the block runs; only a main thread can."""
+    stop = StopRequest(impatient=impatient)
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    numbers = (signal.SIGTERM, signal.SIGUSR1)
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield stop

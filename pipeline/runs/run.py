@@ -19,8 +19,9 @@ from pipeline.data import Dataset, Split, build_dataset
 from pipeline.data.batch import Batch
 from pipeline.data.loader import batches, batches_per_epoch
 from pipeline.errors import RunFailed, UserError
+from pipeline.evaluation.rows import RowMaker
 from pipeline.evaluation.validation import quick_validation
-from pipeline.metrics.cost import peak_memory_gib
+from pipeline.metrics.cost import hardware, peak_memory_gib
 from pipeline.models.build import build_generator
 from pipeline.models.contract import Generator
 from pipeline.models.discriminator import build_discriminator
@@ -216,14 +217,13 @@ class Run:
         """Training throughput and device-hours, as metric rows of no split."""
         if self.step_seconds == 0.0:
             return []
-        images = self.iteration * self.cfg.train.batch_size
-        common: dict[str, Any] = {"split": "", "protocol": self.cfg.protocol.name, "n": self.iteration}
+        images, updates = self.iteration * self.cfg.train.batch_size, self.iteration
+        make = RowMaker(self.cfg.protocol.name, "", "trained", {})
+        where = {"hardware": hardware(self.device)}
         return [
-            MetricRow("train_images_per_s", images / self.step_seconds, unit="images/s", direction="max",
-                      fingerprint="training-clock-1", **common),
-            MetricRow("train_device_hours", self.step_seconds / 3600.0, unit="h", direction="min",
-                      fingerprint="training-clock-1", **common),
-        ]  # fmt: skip
+            make.ok("train_images_per_s", images / self.step_seconds, updates, **where),
+            make.ok("train_device_hours", self.step_seconds / 3600.0, updates, **where),
+        ]
 
     def _log(self, row: dict[str, Any]) -> None:
         self.record.log(row)

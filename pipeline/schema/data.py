@@ -6,9 +6,21 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.errors import nearest
 from pipeline.schema.base import Section
 
-DataName = Literal["procfaces", "celebamask_hq", "ade20k", "deepfashion", "cityscapes", "coco_stuff", "folder"]
+CLASSES_FILE = "classes_file"  # label space of `folder`: read from the root's classes.txt
+
+# The data sets that lie on disk, with the label spaces that make sense for each; the first is the usual one. How one is read says
+# its adapter (`pipeline.data.adapters`).
+SPACES_OF: dict[str, tuple[str, ...]] = {
+    "celebamask_hq": ("celebamask_hq", "celebamask_hq_g_mask"),
+    "ade20k": ("ade20k",),
+    "deepfashion": ("deepfashion",),
+    "cityscapes": ("cityscapes_35", "cityscapes_19"),
+    "coco_stuff": ("coco_stuff",),
+    "folder": (CLASSES_FILE,),
+}
 SplitRule = Literal["auto", "indices", "folders", "holdout", "share", "celebamask_28000_2000", "celebamask_official"]
 
 # Fields that change where data lies or how fast it comes, never what it is: not part of the run identity.
@@ -26,7 +38,7 @@ class Augment(Section):
 class DataConfig(Section):
     """One data set as one run sees it."""
 
-    name: DataName
+    name: str  # procfaces, or one of SPACES_OF
     root: str | None  # folder of the data set; null only for procfaces
     label_space: str  # name in pipeline.data.label_spaces, or "classes_file" for `folder`
     size: int = Field(ge=8, le=4096)  # short side of the training size, pixels
@@ -45,6 +57,10 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> DataConfig:
+        if self.name != "procfaces" and self.name not in SPACES_OF:
+            raise ValueError(
+                f"data.name is {self.name!r}{nearest(self.name, list(SPACES_OF))}; allowed: procfaces, {', '.join(SPACES_OF)}"
+            )
         counts = (self.train_images, self.val_images, self.test_images)
         if self.name == "procfaces":
             if any(count is None for count in counts):

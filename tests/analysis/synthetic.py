@@ -277,7 +277,7 @@ def _write_run(
             )
     if costs:
         rows += [
-            _cost("params", 1_234_567.0, "", "min"),
+            _cost("params", 1_234_567.0, "", "none"),
             _cost("flops_per_image", 2.5e8, "FLOP", "min"),
             _cost("train_images_per_s", 106.7, "images/s", "max"),
             _cost("train_device_hours", 55.0 / 3600, "h", "min"),

@@ -14,10 +14,11 @@ import pytest
 
 from analysis.__main__ import COMMANDS, main
 from analysis.commands.import_wandb import read_project
+from analysis.figures.load import figure_data
 from analysis.frame import load_study
 from analysis.stale import find_stale
 from pipeline.errors import UserError
-from pipeline.records import RunStore
+from pipeline.records import MetricRow, RunStore
 from tests.analysis.synthetic import SyntheticArm, fingerprint_of, make_study
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +55,26 @@ def test_table_runs_without_torch_matplotlib_and_jinja(out: Path) -> None:
     )  # fmt: skip
     assert done.stdout.splitlines()[-1] == "0 []", done.stderr
     assert "| CA²-SIS | **" in done.stdout
+
+
+def test_costs_on_two_kinds_of_cpu_leave_figures_and_report_standing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nodes differ: the larger part of a cost stands, as in the table; what was timed elsewhere is left out."""
+    arms = (SyntheticArm("a", "A", reference=True), SyntheticArm("b", "B", {"psnr": 1.0}), SyntheticArm("c", "C"))
+    manifest = make_study(tmp_path, arms=arms, seeds=(0, 1))
+    for item in manifest.cells:
+        speed = {"a": 5.0, "b": 7.0, "c": 1.0}[item.arm]
+        node = "cpu slow" if item.arm == "c" else "cpu fast"
+        latency = MetricRow("latency_ms", speed, 1, "ms", "min", "", "standard", node)
+        RunStore(tmp_path / "runs").record(item.run_id).add_metrics([latency])
+    assert main(["table", "synthetic", "--out", str(tmp_path)]) == 0
+    assert main(["figures", "synthetic", "--out", str(tmp_path)]) == 0, capsys.readouterr().err
+    assert main(["report", "synthetic", "--out", str(tmp_path)]) == 0
+    data = figure_data(load_study(tmp_path, "synthetic"))
+    assert data.by_arm("latency_ms") == {"a": [5.0, 5.0], "b": [7.0, 7.0]}
+    assert (tmp_path / "synthetic" / "figures" / "pareto.png").exists()
+    assert "left out: C" in (tmp_path / "synthetic" / "report.html").read_text()
 
 
 def test_a_mistake_is_one_line_and_status_2(out: Path) -> None:

@@ -295,7 +295,7 @@ def test_two_versions_of_a_metric_never_share_an_axis(tmp_path: Path) -> None:
     path = record.path / "metrics.json"
     kept = [row for row in record.metrics if row.name != "psnr"]
     path.write_text(json.dumps({"schema": 1, "rows": [row.to_json() for row in [*kept, *rows]]}))
-    with pytest.raises(UserError, match="psnr was measured in 2 ways"):
+    with pytest.raises(UserError, match="metric 'psnr' has 2 protocol fingerprints"):
         figure_data(load_study(tmp_path, "synthetic"))
 
 

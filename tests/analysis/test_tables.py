@@ -28,7 +28,8 @@ from analysis.tables.render.latex import to_latex
 from analysis.tables.render.markdown import escape as markdown_escape
 from analysis.tables.spec import ShowSpec, parse_spec
 from pipeline.errors import UserError
-from pipeline.records import MetricRow, RunStore
+from pipeline.evaluation.rows import RowMaker
+from pipeline.records import MetricRow, RunStore, StudyMetric
 from tests.analysis.synthetic import ARMS, PSNR, SSIM, Metric, SyntheticArm, fingerprint_of, make_study
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -305,6 +306,36 @@ def test_costs_on_other_hardware_are_marked_not_mixed(tmp_path: Path) -> None:
     table = build_table(load_study(tmp_path, "synthetic"), TableSpec(cost=["train_images_per_s"]))
     assert cell(table, "b", "train_images_per_s").n == 1
     assert "another protocol fingerprint" in notes_of(table, "b", "train_images_per_s")
+
+
+def test_a_plan_recorded_upside_down_flips_no_table(tmp_path: Path) -> None:
+    upside_down = dataclasses.replace(PSNR, direction="min")
+    rows = [SyntheticArm(name, effects={"psnr": shift}) for name, shift in (("good", 2.0), ("bad", -2.0))]
+    table = table_of(tmp_path, arms=rows, metrics=(upside_down,), seeds=(0, 1))
+    assert table.columns[0].direction == "max"
+    assert (cell(table, "good", "psnr").rank, cell(table, "bad", "psnr").rank) == ("best", "second")
+    assert "The plan says psnr: min; better is max, as the metric itself says." in table.warnings
+    assert load_study(tmp_path, "synthetic").primary == StudyMetric("psnr", "primary", "max")
+
+
+def test_training_rows_from_before_they_had_specs_share_a_column_with_new_ones(tmp_path: Path) -> None:
+    """Old rows named no hardware in their fingerprint; what the record's provenance says of it takes its place."""
+    rows = tuple(
+        SyntheticArm(name, provenance={"device": "cpu (Model X)", "host": {"processor": processor}})
+        for name, processor in (("old", "Model X"), ("new", "Model X"), ("elsewhere", "Model Y"))
+    )
+    manifest = make_study(tmp_path, arms=rows, seeds=(0, 1))
+    new = RowMaker("standard", "", "trained", {}).fingerprint("train_images_per_s", {"hardware": "cpu Model X"})
+    for item in manifest.cells:
+        record = RunStore(tmp_path / "runs").record(item.run_id)
+        written = new if item.arm == "new" else "training-clock-1"
+        path = record.path / "metrics.json"
+        path.write_text(path.read_text().replace(fingerprint_of("train_images_per_s"), written))
+    table = build_table(load_study(tmp_path, "synthetic"), TableSpec(cost=["train_images_per_s"]))
+    assert [cell(table, name, "train_images_per_s").n for name in ("old", "new", "elsewhere")] == [2, 2, 0]
+    assert "other hardware" in notes_of(table, "elsewhere", "train_images_per_s")
+    old = RunStore(tmp_path / "runs").record(manifest.cells[0].run_id)
+    assert {row.fingerprint for row in old.metrics if row.name == "train_images_per_s"} == {new}
 
 
 def test_other_protocols_and_splits_stay_out_unless_asked_for(tmp_path: Path) -> None:

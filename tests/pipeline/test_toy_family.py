@@ -1,4 +1,4 @@
-"""A family of sixty lines, added as docs/architecture.md says, goes through train, evaluate, edit and table."""
+"""A family of sixty lines, added as docs/adding_a_family.md says, goes through train, evaluate, edit and table."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pipeline.models.contract import Capabilities, Generator, Synthesis
 from pipeline.models.sean import region_means
 from pipeline.schema import families as registry
 from pipeline.schema.base import Section
+from tests.pipeline.models import test_contract
 from tests.pipeline.tiny import TINY
 
 # --- the family: schema, generator, one line of registration, YAML rows ------------------------------------------------
@@ -97,6 +98,13 @@ def forget() -> None:
     """Let the next composition look at `config.CONF` again."""
     config._compose_text.cache_clear()
     GlobalHydra.instance().clear()
+
+
+def test_the_contract_of_all_families_holds_for_it(toy: None) -> None:
+    asked = [check for name, check in vars(test_contract).items() if name.startswith("test_")]
+    assert len(asked) > 5
+    for check in asked:
+        check(("toy",))
 
 
 def test_from_config_to_table(toy: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ import yaml
 from optuna.trial import TrialState
 
 from pipeline.config import resolve
+from pipeline.launch import stopping
 from pipeline.launch.local import LocalExecutor
 from pipeline.launch.resources import Resources
 from sweeps import report
@@ -95,6 +97,30 @@ def test_time_limit_releases_the_trial_and_the_next_worker_continues_it(work: An
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 2, said
     for trace in tmp_path.glob("runs/*/trained.txt"):
         assert trace.read_text().split() == ["1", "2", "3", "4", "5", "6"]
+
+
+def test_a_trial_that_does_not_stop_is_killed_and_continued_by_the_next_worker(
+    work: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stopping, "GRACE_S", 0.3)
+    made = sweep(base=["preset=tiny", "notes=deaf"], trials=1)
+
+    def press() -> None:
+        while [len(trace.read_text().split()) for trace in tmp_path.glob("runs/*/trained.txt")] != [2]:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    finger = threading.Thread(target=press, daemon=True)
+    finger.start()
+    study, said = work(made)
+    assert not finger.is_alive()
+    assert study.trials[0].state == TrialState.RUNNING and report.state_of(study.trials[0]) == "orphaned"
+    assert said == ["interrupted: asking 1 running trial(s) to stop at a checkpoint",
+                    "1 trial(s) had not stopped after 0.3 s: killed"]  # fmt: skip
+    study, said = work(made)
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE], said
+    traces = [trace.read_text().split() for trace in tmp_path.glob("runs/*/trained.txt")]
+    assert traces == [["1", "2", "3", "4", "5", "6"]], "resumed, nothing trained twice"
 
 
 def test_constraints_and_two_objectives(work: Any) -> None:

@@ -6,13 +6,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.data.adapters import CLASSES_FILE, find_listing, photos
+from pipeline.data.adapters import find_listing, photos
 from pipeline.data.adapters.celebamask import PARTS, PHOTOS
 from pipeline.data.adapters.pairing import list_files
 from pipeline.data.adapters.prepared import MANIFEST
 from pipeline.data.label_spaces import LabelSpace, label_space
 from pipeline.data.reading import LABEL_SUFFIXES, PHOTO_SUFFIXES
 from pipeline.errors import UserError, nearest
+from pipeline.schema.data import CLASSES_FILE
 
 _PART_FILE = re.compile(r"^(\d+)_(.+)$")
 

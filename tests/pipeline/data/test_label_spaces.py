@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pipeline.data.class_names import CELEBAMASK_HQ_G_MASK
-from pipeline.data.label_spaces import LABEL_SPACES, label_space, make_space
+from pipeline.data.label_spaces import SPACES, label_space, make_space
 from pipeline.errors import UserError
 
 
@@ -52,7 +52,7 @@ def test_published_ids() -> None:
     assert [label_space("cityscapes_19").index(n) for n in ("road", "sky", "car", "bicycle")] == [0, 10, 13, 18]
 
 
-@pytest.mark.parametrize("name", LABEL_SPACES)
+@pytest.mark.parametrize("name", SPACES)
 def test_groups_and_raw_values_name_existing_classes(name: str) -> None:
     space = label_space(name)
     for group in space.groups:
@@ -60,7 +60,7 @@ def test_groups_and_raw_values_name_existing_classes(name: str) -> None:
     assert set(space.raw_to_class) - {-1} <= set(range(space.num_classes))
 
 
-@pytest.mark.parametrize("name", LABEL_SPACES)
+@pytest.mark.parametrize("name", SPACES)
 @given(data=st.data())
 def test_flip_twice_is_identity(name: str, data: st.DataObject) -> None:
     space = label_space(name)

@@ -17,7 +17,7 @@ import pytest
 
 from pipeline.config import compose, identify
 from pipeline.errors import UserError
-from pipeline.launch import scheduler
+from pipeline.launch import stopping
 from pipeline.launch.job import Job, JobEnd
 from pipeline.launch.local import LocalExecutor
 from pipeline.launch.resources import Resources
@@ -184,7 +184,7 @@ def test_what_another_driver_ended_meanwhile_is_not_started(tmp_path: Path) -> N
 def test_a_run_that_does_not_stop_is_killed_and_can_be_resumed(
     executor: LocalExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduler, "STOP_GRACE_S", 0.5)
+    monkeypatch.setattr(stopping, "GRACE_S", 0.5)
     policy = Policy("continue", 0, 1.5, frozenset())
     outcomes = run(executor, tmp_path, [0], policy, plan={"0": "deaf"}, iterations=3000, pause=0.01)
     assert [outcome.how for outcome in outcomes] == ["preempted"]
@@ -193,6 +193,29 @@ def test_a_run_that_does_not_stop_is_killed_and_can_be_resumed(
     assert 0 < done < 3000
     assert [outcome.how for outcome in run(executor, tmp_path, [0], iterations=done + 2)] == ["finished"]
     assert trained(tmp_path, 0) == list(range(1, done + 3))
+
+
+def test_ctrl_c_after_a_failure_that_stops_the_study_still_asks_the_others(
+    executor: LocalExecutor, tmp_path: Path
+) -> None:
+    class Press(NoWatch):
+        pressed = False
+
+        def tick(self, running: Any) -> None:
+            if self.failed and not self.pressed and any(record.status["progress"] for _, record in running):
+                self.pressed = True
+                os.kill(os.getpid(), signal.SIGINT)
+
+        failed = False
+
+        def ended(self, outcome: Outcome) -> None:
+            self.failed = self.failed or outcome.how == "failed"
+
+    observer = Press()
+    plan = {"0": "fail"}
+    outcomes = run(executor, tmp_path, [0, 1], Policy.parse("stop"), observer, plan=plan, iterations=3000, pause=0.01)
+    assert [outcome.how for outcome in outcomes] == ["failed", "preempted"]
+    assert outcomes[1].reason == "interrupted; run again to continue"
 
 
 def test_a_process_left_behind_by_a_run_does_not_hold_the_server(executor: LocalExecutor, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
@@ -15,29 +14,26 @@ from pipeline.models.kernels import naive_kernels
 from pipeline.models.sean import RegionStyleEncoder, SeanGenerator, region_means
 from pipeline.models.spade import SpadeGenerator
 from pipeline.models.spectral import apply_spectral_norm
-from tests.pipeline.models.small_models import SMALL, one_hot, random_inputs, small_config, small_generator
+from tests.pipeline.models.small_models import one_hot, random_inputs, small_config, small_generator
 
-NAMES = sorted(SMALL)
+NAMES = ("painter", "sean", "spade", "spade_vae")
 LEARNED = [name for name in NAMES if name != "painter"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_contract(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "shape", "kind"),
+    [
+        ("spade", (2, 0), "none"),
+        ("spade_vae", (2, 8), "global"),
+        ("sean", (2, 5, 8), "per_class"),
+        ("painter", (2, 5, 3), "per_class"),
+    ],
+)
+def test_what_each_family_calls_a_style(name: str, shape: tuple[int, ...], kind: str) -> None:
     generator = small_generator(name).eval()
-    image, mask = random_inputs()
-    style = generator.encode_style(image, mask)
-    shapes = {"spade": (2, 0), "spade_vae": (2, 8), "sean": (2, 5, 8), "painter": (2, 5, 3)}
-    kinds = {"spade": "none", "spade_vae": "global", "sean": "per_class", "painter": "per_class"}
-    assert tuple(style.shape) == shapes[name]
-    assert generator.capabilities.style == kinds[name]
+    assert tuple(generator.encode_style(*random_inputs()).shape) == shape
+    assert generator.capabilities.style == kind
     assert generator.capabilities.sampling == (name == "spade_vae")
-    assert generator.capabilities.learned == (name != "painter")
-    assert torch.equal(style, generator.encode_style(image, mask)), "encoding is deterministic"
-    made = generator.synthesize(mask, style, attention=True)
-    assert made.image.shape == (2, 3, 16, 16)
-    assert made.image.abs().max() <= 1
-    assert made.attention == []
-    assert torch.equal(made.image, generator.synthesize(mask, style, attention=False).image)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -253,16 +249,6 @@ def test_painter_paints_means_and_mid_grey() -> None:
     assert not list(generator.parameters())
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_naive_kernels_give_the_same_image(name: str) -> None:
-    generator = small_generator(name).eval()
-    image, mask = random_inputs()
-    made = generator.synthesize(mask, generator.encode_style(image, mask)).image
-    with naive_kernels():
-        literal = generator.synthesize(mask, generator.encode_style(image, mask)).image
-    torch.testing.assert_close(made, literal, rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize("name", LEARNED)
 @torch.no_grad()
 def test_bf16_autocast_gives_nearly_the_same_image(name: str) -> None:
@@ -275,21 +261,6 @@ def test_bf16_autocast_gives_nearly_the_same_image(name: str) -> None:
     difference = (exact - rough.float()).abs()
     assert difference.max() < 0.06
     assert difference.mean() < 0.012
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_copies_and_state_dicts_carry_everything(name: str) -> None:
-    """EMA copies the module and checkpoints its state dict; both must give the same image, spectral norm included."""
-    generator = small_generator(name)
-    image, mask = random_inputs()
-    for _ in range(2):
-        generator(image, mask, attention=False)  # moves running statistics and singular vectors
-    generator.eval()
-    twin = small_generator(name, seed=1).eval()
-    twin.load_state_dict(generator.state_dict())
-    made = generator.synthesize(mask, generator.encode_style(image, mask)).image
-    for other in (twin, copy.deepcopy(generator)):
-        assert torch.equal(made, other.synthesize(mask, other.encode_style(image, mask)).image)
 
 
 def test_spectral_norm_bounds_the_largest_singular_value() -> None:
