@@ -4,7 +4,7 @@ BIN := .venv/bin
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-slurm lint bench clean
+.PHONY: help setup check demo test test-slow test-slurm lint bench clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -17,6 +17,8 @@ setup: .venv/.complete  ## create .venv with the pinned dependencies
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
+
+check: lint test test-slow demo  ## all that must hold for a change: what CI runs
 
 demo: setup  ## run the study `demo` and render its report into out/demo
 	$(BIN)/python -m ablations run demo --jobs $(JOBS)
@@ -37,7 +39,7 @@ lint: setup  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup  ## measure this machine; writes docs/performance.md's tables
+bench: setup  ## measure this machine; writes docs/performance/tables.md
 	$(BIN)/python -m pipeline bench all
 
 clean:  ## remove the caches of tools (runs and reports in out/ stay)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.records import RunRecord
-from pipeline.schema.base import flat
+from pipeline.schema.base import differing, flat
 
-ABSENT = "(absent)"
 # Provenance that differs between any two runs and says nothing.
 PASSING = frozenset({"started", "ended", "host", "threads"})
 
@@ -28,13 +26,13 @@ def diff_runs(first: RunRecord, second: RunRecord) -> list[Difference]:
     """All differences of two records. Raises UserError for a damaged record."""
     found = [
         Difference("config", key, before, after)
-        for key, before, after in _differing(config_of(first), config_of(second))
+        for key, before, after in differing(config_of(first), config_of(second))
     ]
     provenance = [
         {key: value for key, value in flat(record.provenance).items() if key.split(".")[0] not in PASSING}
         for record in (first, second)
     ]
-    found += [Difference("provenance", key, before, after) for key, before, after in _differing(*provenance)]
+    found += [Difference("provenance", key, before, after) for key, before, after in differing(*provenance)]
     metrics = [
         {
             f"{row.name} ({', '.join(filter(None, (row.protocol, row.split, row.state, row.fingerprint[:10])))})": (
@@ -44,17 +42,10 @@ def diff_runs(first: RunRecord, second: RunRecord) -> list[Difference]:
         }
         for record in (first, second)
     ]
-    found += [Difference("metric", key, before, after) for key, before, after in _differing(*metrics)]
+    found += [Difference("metric", key, before, after) for key, before, after in differing(*metrics)]
     return found
 
 
 def config_of(record: RunRecord) -> dict[str, Any]:
     """The identity-relevant config of a run, flat: {"model.family": "ca2sis", ...}."""
     return flat(record.identity["config"])
-
-
-def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    for key in sorted(set(first) | set(second)):
-        values = [repr(side[key]) if key in side else ABSENT for side in (first, second)]
-        if values[0] != values[1]:
-            yield key, values[0], values[1]

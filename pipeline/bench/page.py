@@ -1,4 +1,4 @@
-"""docs/performance.md: the text between its markers is rebuilt from the JSON of measurements."""
+"""docs/performance/tables.md: written whole from the JSON of measurements beside it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ from pathlib import Path
 from pipeline.bench.text import as_markdown, load
 from pipeline.errors import UserError
 
-BEGIN, END = "<!-- tables: written by make bench -->", "<!-- end of tables -->"
+HEAD = """# Measurements
+
+Written by `make bench` from the JSON beside this page; what is to be seen in them stands in [performance](../performance.md).
+"""
 
 
-def rewrite(page: Path, folder: Path, names: Sequence[str]) -> None:
-    """Put a table for every `folder/NAME.json` there is, in the order of `names`, between the markers of `page`."""
-    try:
-        text = page.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{page} cannot be read: {error.strerror}") from error
-    if BEGIN not in text or END not in text:
-        raise UserError(f"{page} lacks the lines {BEGIN!r} and {END!r} that the tables stand between")
+def tables_page(folder: Path, names: Sequence[str]) -> str:
+    """The page: a table for every `folder/NAME.json` there is, in the order of `names`."""
     tables = [
-        f"### {name}\n\n{as_markdown(load(folder / f'{name}.json'))}\n"
+        f"## {name}\n\n{as_markdown(load(folder / f'{name}.json'))}\n"
         for name in names
         if (folder / f"{name}.json").exists()
     ]
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    body = "\n".join(tables)
-    page.write_text(f"{before}{BEGIN}\n\n{body}\n{END}{after}", encoding="utf-8")
+    return "\n".join([HEAD, *tables])
+
+
+def write_tables(page: Path, names: Sequence[str]) -> None:
+    """Write the page of the measurements beside it. UserError when it cannot be written."""
+    text = tables_page(page.parent, names)
+    try:
+        page.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{page} cannot be written: {error.strerror}") from error

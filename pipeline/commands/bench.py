@@ -11,7 +11,7 @@ from pipeline.cli import add_overrides
 from pipeline.errors import UserError
 
 PAPER = ("preset=paper", "train.batch_size=1", "threads=2", "loss.perceptual.weight=0")  # no VGG weights needed
-# Name, what, overrides: the results that docs/performance.md shows.
+# Name, what, overrides: the results that docs/performance/tables.md shows.
 PUBLISHED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("ca2sis-paper", "modes", PAPER),
     ("ca2sis-paper-checkpointing", "modes", (*PAPER, "model.checkpointing=true")),
@@ -83,7 +83,7 @@ def register(subparsers: Any) -> None:
     _add_json(frame)
     frame.set_defaults(func=run_frame)
 
-    everything = kinds.add_parser("all", help="all of them, and the tables of docs/performance.md")
+    everything = kinds.add_parser("all", help="all of them, and docs/performance/tables.md")
     everything.add_argument("--docs", type=Path, default=Path("docs"), metavar="DIR", help="default: docs")
     everything.add_argument(
         "--only", nargs="+", metavar="NAME", help=f"of {', '.join(name for name, _, _ in PUBLISHED)}"
@@ -145,19 +145,20 @@ def run_study(args: argparse.Namespace) -> int:
 
 
 def run_all(args: argparse.Namespace) -> int:
-    """`bench all`: measure, keep the JSON beside the page, and put the tables into it.
+    """`bench all`: measure, keep the JSON beside the page of tables, and write that.
 
     Each in a fresh process, as its own command does: what one leaves in memory slows the next.
     """
-    from pipeline.bench.page import rewrite
+    from pipeline.bench.page import write_tables
     from pipeline.bench.processes import in_own_process
 
     names = [name for name, _, _ in PUBLISHED]
     unknown = sorted(set(args.only or ()) - set(names))
     if unknown:
         raise UserError(f"--only {unknown[0]}: allowed are {', '.join(names)}")
-    folder, page = args.docs / "performance", args.docs / "performance.md"
-    rewrite(page, folder, names)  # a page that cannot be written is said now, not after the first measurement
+    page = args.docs / "performance" / "tables.md"
+    folder = page.parent
+    write_tables(page, names)  # a page that cannot be written is said now, not after the first measurement
     for name, what, overrides in PUBLISHED:
         if args.only is None or name in args.only:
             print(f"measuring {name} ...", flush=True)
@@ -167,7 +168,7 @@ def run_all(args: argparse.Namespace) -> int:
                 from pipeline.bench.scale import plot
 
                 plot(result, folder / f"{name}.png")
-            rewrite(page, folder, names)
+            write_tables(page, names)
     return 0
 
 

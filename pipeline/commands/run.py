@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.cli import add_out, add_overrides
 from pipeline.records import RunRecord, RunStore
+from pipeline.records.store import SHORT_ID
+
+if TYPE_CHECKING:
+    from pipeline.schema.run import RunConfig
 
 
 def register(subparsers: Any) -> None:
@@ -21,8 +26,19 @@ def register(subparsers: Any) -> None:
     add_out(train)
     train.set_defaults(func=run_train)
 
-    config = subparsers.add_parser("config", help="print the resolved config and the run id it has")
+    config = subparsers.add_parser(
+        "config",
+        help="print the resolved config and the run id it has; or what differs between two",
+        description="Print the resolved config and the run id it has; with --diff the keys in which two differ, side by side.",
+    )
+    config.add_argument(
+        "--diff",
+        nargs=2,
+        metavar=("A", "B"),
+        help='each a run (id, or the beginning of one) or quoted overrides ("" for the defaults); KEY=VALUE go before such a list',
+    )
     add_overrides(config)
+    add_out(config)
     config.set_defaults(func=run_config)
 
     model = subparsers.add_parser("model", help="print the assembled network: parts, shapes, parameters, FLOPs")
@@ -60,17 +76,55 @@ def run_train(args: argparse.Namespace) -> int:
 
 
 def run_config(args: argparse.Namespace) -> int:
-    """`config`: what a run would be."""
-    from pipeline.config import compose, identify, to_yaml
-    from pipeline.errors import UserError
+    """`config`: what a run would be, or how two would differ."""
+    from pipeline.config import compose, to_yaml
 
+    if args.diff is not None:
+        sides = [_config_of(side, args.overrides, RunStore(args.out / "runs")) for side in args.diff]
+        sys.stdout.write(_side_by_side(*sides))
+        return 0
     config = compose(args.overrides)
     sys.stdout.write(to_yaml(config))
-    try:
-        print(f"# run id: {identify(config).run_id}")
-    except UserError as error:  # the config is sound, the data is not there
-        print(f"# run id: unknown until the data is there ({error})")
+    print(f"# run id: {_id_of(config)}")
     return 0
+
+
+def _config_of(side: str, overrides: list[str], store: RunStore) -> RunConfig:
+    """What one side of `--diff` names: a recorded run, or overrides after the common ones."""
+    from pipeline.config import compose, from_yaml, last_wins
+
+    if side and "=" not in side:
+        return from_yaml(store.find(side).config_yaml)
+    return compose(last_wins((*overrides, *shlex.split(side))))
+
+
+def _id_of(config: RunConfig) -> str:
+    from pipeline.config import identify
+    from pipeline.errors import UserError
+
+    try:
+        return identify(config).run_id
+    except UserError as error:  # the config is sound, the data is not there
+        return f"unknown until the data is there ({error})"
+
+
+def _side_by_side(first: RunConfig, second: RunConfig) -> str:
+    """Keys that differ, a line each; those that do not enter the run id are marked."""
+    from pipeline.identity import without_nuisance
+    from pipeline.schema.base import differing, flat
+
+    values = [config.model_dump(mode="json") for config in (first, second)]
+    found = differing(flat(values[0]), flat(values[1]))
+    entering = {key for side in values for key in flat(without_nuisance(side))}
+    rows = [(key if key in entering else f"{key} *", before, after) for key, before, after in found]
+    rows.append(("run id", _id_of(first)[:SHORT_ID], _id_of(second)[:SHORT_ID]))
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    lines = [f"{key:<{widths[0]}}  {before:<{widths[1]}}  {after}" for key, before, after in rows]
+    if not found:
+        lines.insert(0, "no key differs")
+    if any(key.endswith(" *") for key, _, _ in rows):
+        lines.append("* does not enter the run id")
+    return "\n".join(lines) + "\n"
 
 
 def run_model(args: argparse.Namespace) -> int:

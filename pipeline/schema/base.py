@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+ABSENT = "(absent)"
 LATER = "later"  # marks a field in `json_schema_extra`
 
 
@@ -32,6 +33,16 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             result[f"{prefix}{key}"] = value
     return result
+
+
+def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(key, value there, value here) of what differs between two flat mappings, as text, sorted; ABSENT where a key is not."""
+    found = []
+    for key in sorted(set(first) | set(second)):
+        before, after = (repr(side[key]) if key in side else ABSENT for side in (first, second))
+        if before != after:
+            found.append((key, before, after))
+    return found
 
 
 class Section(BaseModel):

@@ -15,13 +15,14 @@ from pipeline.__main__ import main
 from pipeline.bench.around import clocked, seconds_of_nothing
 from pipeline.bench.modes import naive_against_fast
 from pipeline.bench.naive import NaiveTrainer
-from pipeline.bench.page import BEGIN, END, rewrite
+from pipeline.bench.page import HEAD, tables_page, write_tables
 from pipeline.bench.parts import flat, matmul_peak, step_parts
 from pipeline.bench.scale import ROWS, STUDY, make_study
 from pipeline.bench.setup import configure, prepare
 from pipeline.bench.shares import kind_of
 from pipeline.bench.text import as_markdown, as_text, compare
 from pipeline.cli import run_main
+from pipeline.commands.bench import PUBLISHED
 from pipeline.errors import UserError
 from pipeline.metrics.cost import peak_memory_gib
 from pipeline.records.bulk import read_raw
@@ -156,20 +157,22 @@ def test_compare_and_page(tmp_path: Path) -> None:
     for name, value in (("a", one), ("b", two)):
         (tmp_path / f"{name}.json").write_text(json.dumps(value))
     assert compare(tmp_path / "a.json", tmp_path / "b.json").splitlines()[1].split()[-3:] == ["10", "25", "2.500"]
-    page = tmp_path / "page.md"
-    page.write_text(f"above\n{BEGIN}\nold\n{END}\nbelow\n")
-    rewrite(page, tmp_path, ["a", "missing"])
+    page = tmp_path / "tables.md"
+    write_tables(page, ["a", "missing"])
     text = page.read_text()
-    assert text.startswith("above\n") and text.endswith("\nbelow\n") and "old" not in text
-    assert "| none | 0 | 10 |" in text and "missing" not in text
-    rewrite(page, tmp_path, ["a", "missing"])
+    assert text.startswith(HEAD) and "## a\n" in text and "| none | 0 | 10 |" in text and "missing" not in text
+    page.write_text("by hand")
+    write_tables(page, ["a", "missing"])
     assert page.read_text() == text
     assert as_markdown(two).splitlines()[2] == "| cache | workers | images_per_s |"
     with pytest.raises(UserError, match="no benchmark result"):
         compare(page, tmp_path / "a.json")
-    page.write_text("no markers")
-    with pytest.raises(UserError, match="lacks the lines"):
-        rewrite(page, tmp_path, ["a"])
+
+
+def test_the_page_of_tables_is_what_its_measurements_say() -> None:
+    """Nobody edits the generated page: it is written again from the JSON beside it, word for word."""
+    folder = Path(__file__).parents[2] / "docs" / "performance"
+    assert (folder / "tables.md").read_text() == tables_page(folder, [name for name, _, _ in PUBLISHED])
 
 
 def test_a_synthetic_study_is_a_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -331,21 +334,22 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["bench", "step", "sizze=16"]) == 2
 
 
-def test_all_measures_and_rewrites_the_page(
+def test_all_measures_and_writes_the_page_of_tables(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = (("parts-small", "parts", SMALL), ("modes-small", "modes", SMALL))
     monkeypatch.setattr("pipeline.commands.bench.PUBLISHED", small)
-    page, folder = tmp_path / "performance.md", tmp_path / "performance"
+    folder = tmp_path / "performance"
+    page = folder / "tables.md"
     only = ["bench", "all", "--docs", str(tmp_path), "--only", "parts-small"]
     assert main(only) == 2 and not folder.exists(), "a page that is not there is said before anything is measured"
-    assert "cannot be read" in capsys.readouterr().err
-    page.write_text(f"above\n{BEGIN}\nold\n{END}\nbelow\n")
+    assert "cannot be written" in capsys.readouterr().err
+    folder.mkdir()
     assert main(only) == 0
     result = json.loads((folder / "parts-small.json").read_text())
     assert (result["repeats"], result["overrides"]) == (5, list(SMALL))
     assert as_markdown(result) in page.read_text() and "modes-small" not in page.read_text()
-    assert [path.name for path in folder.iterdir()] == ["parts-small.json"]
+    assert {path.name for path in folder.iterdir()} == {"parts-small.json", "tables.md"}
 
 
 def test_trainers_of_the_benchmark_are_a_runs(tmp_path: Path) -> None:

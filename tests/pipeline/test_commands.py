@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.records import RunStore
+from pipeline.__main__ import main
+from pipeline.records import RunStore, StudyManifest
 from tests.pipeline.tiny import TINY, command
 
 
@@ -112,6 +114,27 @@ def test_config_prints_what_a_run_would_be() -> None:
     assert process.returncode == 0 and process.stderr == ""
     assert "family: sean" in process.stdout and "\nseed: 3\n" in process.stdout
     assert process.stdout.splitlines()[-1].startswith("# run id: ")
+
+
+def test_config_diff_shows_what_differs_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
+    kept = Path(__file__).parents[1] / "fixtures" / "old_record"
+    a, b = "model=sean seed=3 device=cpu", "model=sean train.lr=1e-3"
+    assert main(["config", "--diff", a, b, "preset=tiny"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[:3] == [["device", "*", "'cpu'", "'auto'"], ["seed", "3", "0"], ["train.lr", "0.002", "0.001"]]
+    assert lines[3][:2] == ["run", "id"] and lines[3][2] != lines[3][3]
+    assert lines[4] == ["*", "does", "not", "enter", "the", "run", "id"]
+
+    recorded = StudyManifest.load(kept / "kept").cells[0]
+    changed = shlex.join([*recorded.overrides, "loss.attention.weight=0.5"])
+    assert main(["config", "--diff", recorded.run_id[:6], changed, "--out", str(kept)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["loss.attention.weight", "1.0", "0.5"] and lines[1][2] == recorded.run_id[:10]
+
+    assert main(["config", "--diff", "", ""]) == 0
+    assert capsys.readouterr().out.startswith("no key differs\n")
+    assert main(["config", "--diff", "ffff", "seed=1", "--out", str(kept)]) == 2
+    assert "no run in" in capsys.readouterr().err
 
 
 def test_every_command_has_help_that_reads(tmp_path: Path) -> None:
