@@ -42,6 +42,11 @@ FAMILIES: dict[str, FamilySpec] = {
         "pipeline.models.interop.spade:import_state",
         importer_takes_encoder=True,
     ),
+    "clade": FamilySpec(
+        "pipeline.schema.model_clade:CladeModel",
+        "pipeline.models.clade:build",
+        "pipeline.models.interop.clade:import_state",
+    ),
     "sean": FamilySpec(
         "pipeline.schema.model_sean:SeanModel",
         "pipeline.models.sean:build",

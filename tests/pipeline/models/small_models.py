@@ -39,6 +39,23 @@ SMALL: dict[str, dict[str, Any]] = {
     "painter": {},
 }
 LATER: dict[str, dict[str, Any]] = {  # families with tests of their own
+    "clade": {"base_width": 4, "up_blocks": 2, "z_dim": 8, "init_gain": 1.0},
+    "clade_icpe": {
+        "base_width": 4,
+        "up_blocks": 2,
+        "z_dim": 8,
+        "init_gain": 1.0,
+        "icpe": {"enabled": True, "skipped_class": None, "mirror": "fixed", "start": "as_released"},
+    },
+    "clade_vae": {
+        "base_width": 4,
+        "up_blocks": 2,
+        "z_dim": 8,
+        "init_gain": 1.0,
+        "style": "vae",
+        "encoder": {"size": 16, "layers": 2, "width": 4},
+        "instance_edges": True,
+    },
     "inade": {
         "base_width": 4,
         "up_blocks": 2,
