@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pipeline.models.attention import Attention
-from pipeline.models.class_access import ClassOptions, pixel_classes
 from pipeline.models.clade_norm import CladeNorm
+from pipeline.models.class_access import ClassOptions, pixel_classes
 from pipeline.models.conditioning import NormKind, SeanNorm, SpadeNorm, resize_nearest
 from pipeline.models.gate import gated
 from pipeline.models.kernels import bound, is_naive

@@ -94,8 +94,12 @@ class UpsamplingTrunk(nn.Module):
         make_norm: Callable[[int, bool], nn.Module],
         *,
         appended: int = 0,
+        second_middle: bool = True,
     ) -> None:
-        """`make_norm(channels, last_block)` gives a conditioned norm, which may append `appended` channels."""
+        """`make_norm(channels, last_block)` gives a conditioned norm, which may append `appended` channels.
+
+        Without `second_middle` there is no middle_1 (OASIS).
+        """
         super().__init__()
         widths = [base_width * 2 ** (up_blocks - level) for level in range(up_blocks + 1)]  # e.g. 1024 512 256 128 64
         self.start_width = widths[0]
@@ -110,7 +114,9 @@ class UpsamplingTrunk(nn.Module):
 
         self.head = ConditionedBlock(widths[0], widths[0], inner_norm, appended=appended)
         self.middle_0 = ConditionedBlock(widths[0], widths[0], inner_norm, appended=appended)
-        self.middle_1 = ConditionedBlock(widths[0], widths[0], inner_norm, appended=appended)
+        self.middle_1: ConditionedBlock | None = None
+        if second_middle:
+            self.middle_1 = ConditionedBlock(widths[0], widths[0], inner_norm, appended=appended)
         self.up = nn.ModuleList(
             ConditionedBlock(
                 widths[level],
@@ -127,7 +133,7 @@ class UpsamplingTrunk(nn.Module):
         return [
             self.head,
             self.middle_0,
-            self.middle_1,
+            *([] if self.middle_1 is None else [self.middle_1]),
             *[block for block in self.up if isinstance(block, ConditionedBlock)],
         ]
 
@@ -135,7 +141,9 @@ class UpsamplingTrunk(nn.Module):
         """start (N,start_width,H/stride,W/stride) -> image (N,3,H,W) in [-1, 1]."""
         x = self.head(start, condition)
         x = self.middle_0(_double(x), condition)
-        x = self.middle_1(_double(x) if self.middle_upsample else x, condition)
+        x = _double(x) if self.middle_upsample else x
+        if self.middle_1 is not None:
+            x = self.middle_1(x, condition)
         for block in self.up:
             x = block(_double(x), condition)
         return torch.tanh(self.to_image(F.leaky_relu(x, LEAK)))

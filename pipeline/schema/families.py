@@ -63,6 +63,11 @@ FAMILIES: dict[str, FamilySpec] = {
         "pipeline.models.maskgan:build",
         "pipeline.models.interop.maskgan:import_state",
     ),
+    "oasis": FamilySpec(
+        "pipeline.schema.model_oasis:OasisModel",
+        "pipeline.models.oasis:build",
+        "pipeline.models.interop.oasis:import_state",
+    ),
     "painter": FamilySpec("pipeline.schema.model_painter:PainterModel", "pipeline.models.painter:build", learned=False),
 }
 

@@ -21,6 +21,7 @@ from pipeline.identity import file_digest
 from pipeline.models.kernels import naive_kernels
 from pipeline.models.variational import kl_divergence
 from pipeline.schema.losses import TERMS, AttentionLoss, LossConfig, PerceptualLoss
+from pipeline.training.adversary import PatchAdversary
 from pipeline.training.losses import (
     attention_loss,
     discriminator_loss,
@@ -201,7 +202,8 @@ def test_attention_mistakes_are_named() -> None:
 
 
 def test_total_is_the_weighted_sum() -> None:
-    objective = Objective(LossConfig.model_validate_json(json.dumps(LOSSES)))
+    losses = LossConfig.model_validate_json(json.dumps(LOSSES))
+    objective = Objective(losses, PatchAdversary(losses.gan))
     assert objective.total({"gan": torch.tensor(2.0), "kl": torch.tensor(4.0)}).item() == pytest.approx(
         2.0 + 0.05 * 4.0
     )
@@ -228,15 +230,15 @@ def test_vgg_weights_that_are_absent_or_others_are_refused(tmp_path: Path, monke
     with pytest.raises(
         UserError, match=r"vgg19-dcbb9e9d\.pth is not in .*weights fetch vgg19.*loss\.perceptual\.weight=0"
     ):
-        Objective(losses)
+        Objective(losses, PatchAdversary(losses.gan))
     state = {
         f"features.{key}": value for key, value in vgg19(weights=None, init_weights=False).features.state_dict().items()
     }
     torch.save(state, tmp_path / FILES["vgg19"].filename)
     with pytest.raises(UserError, match="vgg19-dcbb9e9d.pth is refused: its sha256 starts with"):
-        Objective(losses, str(tmp_path))
+        Objective(losses, PatchAdversary(losses.gan), str(tmp_path))
     monkeypatch.setitem(FILES, "vgg19", replace(FILES["vgg19"], sha256=file_digest(tmp_path / FILES["vgg19"].filename)))
-    objective = Objective(losses, str(tmp_path))
+    objective = Objective(losses, PatchAdversary(losses.gan), str(tmp_path))
     assert objective.perceptual is not None
     assert torch.equal(objective.perceptual.slices[4][-2].weight, state["features.28.weight"])  # type: ignore[index,union-attr]
 

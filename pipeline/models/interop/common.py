@@ -137,6 +137,10 @@ class Assembly:
         """Shape of our `key`."""
         return self._wanted[key][0]
 
+    def has(self, layer: str) -> bool:
+        """Whether our network has the conv or linear layer `layer`."""
+        return any(key.startswith(f"{layer}.") for key in self._wanted)
+
     def copy(self, key: str, source: ReleaseState, source_key: str) -> None:
         """Our `key` is the release's `source_key`."""
         shape, dtype = self._wanted[key]

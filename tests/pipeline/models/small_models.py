@@ -65,6 +65,7 @@ LATER: dict[str, dict[str, Any]] = {  # families with tests of their own
         "encoder": {"width": 4, "layers": 2},
         "init_gain": 1.0,
     },
+    "oasis": {"base_width": 4, "up_blocks": 2, "modulation_width": 8, "noise_channels": 3, "init_gain": 1.0},
     "maskgan": {
         "base_width": 4,
         "downsamplings": 2,
