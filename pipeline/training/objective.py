@@ -18,6 +18,7 @@ from pipeline.training.adversary import Adversary
 from pipeline.training.losses import (
     attention_loss,
     feature_matching_loss,
+    focal_frequency_loss,
     multiscale_pixel_loss,
 )
 from pipeline.training.perceptual import VggPerceptualLoss, vgg19_features
@@ -74,6 +75,8 @@ class Objective(nn.Module):
             terms["attention"] = attention_loss(made.synthesis.attention, mask, self.cfg.attention)
         if "pixel" in self.weights:
             terms["pixel"] = multiscale_pixel_loss(fake.float(), real, self.cfg.pixel.scales)
+        if "focal_frequency" in self.weights:
+            terms["focal_frequency"] = focal_frequency_loss(fake, real, self.cfg.focal_frequency.exponent)
         for name in REGULARISERS:
             if name in self.weights and name in made.regularisers:
                 terms[name] = made.regularisers[name]
