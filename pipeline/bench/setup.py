@@ -13,8 +13,7 @@ from pipeline.config import compose
 from pipeline.data.batch import Batch
 from pipeline.data.build import build_dataset
 from pipeline.data.loader import batches
-from pipeline.models.build import build_generator
-from pipeline.models.discriminator import build_discriminator
+from pipeline.models.build import build_discriminator, build_generator
 from pipeline.schema.run import RunConfig
 from pipeline.training.devices import choose_device, device_name, set_numerics
 from pipeline.training.trainer import Trainer
@@ -48,7 +47,7 @@ def prepare(cfg: RunConfig, device: torch.device, kind: type[Trainer] = Trainer)
     classes = data.label_space.num_classes
     torch.manual_seed(cfg.seed)
     generator = build_generator(cfg.model, classes, cfg.data.hw)
-    discriminator = build_discriminator(cfg.discriminator, classes)
+    discriminator = build_discriminator(cfg.discriminator, classes, data.label_space.unknown)
     with torch.no_grad():
         for parameter in generator.parameters():
             if parameter.dim() > 1 and not bool(parameter.any()):

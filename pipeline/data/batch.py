@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.data.label_noise import damaged, noise_stream
 from pipeline.data.types import Sample
+from pipeline.schema.data import NoiseKind
 
 
 @dataclass(frozen=True)
@@ -83,3 +85,14 @@ def collate(samples: Sequence[Sample], num_classes: int) -> Batch:
 def numbered(instance: np.ndarray) -> np.ndarray:
     """Instance ids (H,W), whatever numbers a data set gives them (Cityscapes: 26001), as 0, 1, 2, ... int64 in their order."""
     return np.unique(instance, return_inverse=True)[1].reshape(instance.shape).astype(np.int64)
+
+
+def damaged_batch(batch: Batch, kind: NoiseKind, level: float, *, seed: int, unknown: int | None = None) -> Batch:
+    """The batch with damaged labels and masks and untouched images (`label_noise.damaged`)."""
+    classes = batch.mask.shape[1]
+    maps = [
+        damaged(one, kind, level, num_classes=classes, rng=noise_stream(seed, kind, key), unknown=unknown)
+        for one, key in zip(batch.label.cpu().numpy(), batch.keys, strict=True)
+    ]
+    label = torch.from_numpy(np.stack(maps)).to(batch.label.device)
+    return replace(batch, label=label, mask=one_hot(label, classes))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.batch import Batch, collate
+from pipeline.data.label_noise import noisy_sample
 from pipeline.data.transforms import augment_sample
 from pipeline.data.types import Dataset, Sample
 from pipeline.schema.data import Augment
@@ -69,7 +70,11 @@ def batches(
             return dataset[index]
         rng = augmentation_stream(seed, epoch, position)
         loaded = dataset.for_training(index)
-        return augment_sample(loaded, dataset.label_space, rng, dataset.height, dataset.width, mirrored=augment.mirror)
+        space, noise = dataset.label_space, augment.label_noise
+        made = augment_sample(loaded, space, rng, dataset.height, dataset.width, mirrored=augment.mirror)
+        if noise.probability > 0:
+            made = noisy_sample(made, noise, num_classes=space.num_classes, unknown=space.unknown, rng=rng)
+        return made
 
     positions = range(start * batch_size, len(order))
     yield from _collated(dataset, sample, positions, batch_size, workers, part)

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from pipeline.data.batch import Batch, collate
+from pipeline.data.layouts import filled, inside, nearest_outside
 from pipeline.data.types import Dataset, Sample
 from pipeline.editing.cases import Case
-from pipeline.editing.layouts import filled, inside, nearest_outside
 from pipeline.editing.tasks import TASKS
 from pipeline.editing.truth import Renderer
 from pipeline.schema.evaluation import EditTask

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.data.batch import Batch, one_hot
+from pipeline.data.layouts import inside, transplanted
 from pipeline.editing.cases import Case
-from pipeline.editing.layouts import inside, transplanted
 from pipeline.editing.tasks import TASKS
 from pipeline.models.contract import Generator
 from pipeline.schema.evaluation import EditTask

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pipeline.models.attention import Attention
+from pipeline.models.clade_norm import CladeNorm
 from pipeline.models.class_access import ClassOptions, pixel_classes
 from pipeline.models.conditioning import NormKind, SeanNorm, SpadeNorm, resize_nearest
 from pipeline.models.gate import gated
@@ -86,12 +87,14 @@ class GatedFeedForward(nn.Module):
 
 
 class StyleModulated(nn.Module):
-    """The `spade` and `sean` conditionings of the CA²-SIS decoder: modulation in place of cross-attention.
+    """The `spade`, `sean` and `clade` conditionings of the CA²-SIS decoder: modulation in place of cross-attention.
 
     Style codes are first projected to `style_channels`. `sean` then is the SEAN block. `spade` is the SPADE layer
     computed from the label map concatenated with the projected codes broadcast into their regions: published SPADE has
-    one global style, which would leave this arm unable to reconstruct and the comparison silent on conditioning. With
-    `style_channels` 0, `spade` is modulation by the label map alone, and no style enters.
+    one global style, which would leave this arm unable to reconstruct and the comparison silent on conditioning. `clade`
+    is the same without any convolution: a class looks scale and shift up in a table, to which a linear layer of its
+    projected code is added, so that both are constant inside a region. With `style_channels` 0, `spade` and `clade` are
+    modulation by the label map alone, and no style enters.
     """
 
     def __init__(
@@ -107,9 +110,11 @@ class StyleModulated(nn.Module):
     ) -> None:
         super().__init__()
         self.project = nn.Linear(style_dim, style_channels) if style_channels else None
-        self.norm: SpadeNorm | SeanNorm
+        self.norm: SpadeNorm | SeanNorm | CladeNorm
         if kind == "spade":
             self.norm = SpadeNorm(dim, num_classes, hidden=hidden, norm=norm, extra_channels=style_channels)
+        elif kind == "clade":
+            self.norm = CladeNorm(dim, num_classes, norm=norm, style_channels=style_channels)
         else:
             # noise off: the decoder is deterministic under every conditioning, so arms differ in conditioning alone
             self.norm = SeanNorm(dim, num_classes, style_channels, hidden=hidden, norm=norm, noise="off")
@@ -122,6 +127,8 @@ class StyleModulated(nn.Module):
         if isinstance(self.norm, SeanNorm):
             assert codes is not None, "the config section refuses sean without style channels"
             x = self.norm(x, mask, codes)
+        elif isinstance(self.norm, CladeNorm):
+            x = self.norm(x, mask, codes=codes)
         elif codes is None:
             x = self.norm(x, mask)
         else:
@@ -175,7 +182,7 @@ class TransformerLayer(nn.Module):
                 dim, code_dim, heads=options.heads, head_width=options.head_width, classes=options.classes
             )
         self.modulation: StyleModulated | None = None
-        if options.conditioning in ("spade", "sean"):  # brings its own normalisation
+        if options.conditioning in ("spade", "sean", "clade"):  # brings its own normalisation
             self.modulation = StyleModulated(
                 options.conditioning,
                 dim,

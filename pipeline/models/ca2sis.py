@@ -2,8 +2,8 @@
 
 Semantic Image Synthesis via Class-Adaptive Cross-Attention (arXiv 2308.16071). The class maps of the mask embedder,
 mixed by a 1x1 convolution, go through stages of residual block + transformer block; each stage's pixels attend to the K
-class style codes. Which conditioning a stage uses is a config value, so that cross-attention, SPADE and SEAN are
-compared in one and the same decoder.
+class style codes. Which conditioning a stage uses is a config value, so that cross-attention, SPADE, SEAN and CLADE
+are compared in one and the same decoder.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Ca2sisGenerator(Generator):
     def synthesize_embedded(self, mask: Tensor, shape: Tensor, style: Tensor, *, attention: bool = True) -> Synthesis:
         """As `synthesize` from a mask embedding `shape` (N,K',h*w).
 
-        `mask` is read by `spade` and `sean` conditioning and by masked attention alone.
+        `mask` is read by the conditionings `spade`, `sean` and `clade` and by masked attention alone.
         """
         x = self.mix(shape.unflatten(2, self.embedder.side))  # (N,16*base_width,h,w) in the release
         if not is_naive():  # channels of a pixel together: its token is then a view of the feature map

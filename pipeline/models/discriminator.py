@@ -60,13 +60,24 @@ class PatchDiscriminator(nn.Module):
         return [*features, self.score(x)]
 
 
-class Discriminator(nn.Module):
+class Judge(nn.Module):
+    """What a trainer asks of a discriminator, beside its features: `forward(mask, image) -> Features`."""
+
+    mixes_images: bool  # whether statistics over a batch tie its images together
+    num_classes: int
+
+    def views(self, mask: Tensor) -> Views:
+        """`mask` (N,K,H,W) one-hot as `forward` takes it, prepared once for several passes."""
+        raise NotImplementedError
+
+
+class Discriminator(Judge):
     """`scales` patch discriminators; each sees the input average-pooled once more than the one before."""
 
     def __init__(self, cfg: DiscriminatorConfig, num_classes: int) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.mixes_images = cfg.norm in ("batch", "sync_batch")  # statistics over a batch tie its images together
+        self.mixes_images = cfg.norm in ("batch", "sync_batch")
         self.scales = nn.ModuleList(PatchDiscriminator(cfg, num_classes + 3) for _ in range(cfg.scales))
         initialise(self, cfg.init_gain)
         if cfg.spectral_norm:
@@ -82,6 +93,10 @@ class Discriminator(nn.Module):
             for scale, layout, view in zip(self.scales, masks, self.pyramid(image), strict=True)
         ]
 
+    def views(self, mask: Tensor) -> Views:
+        """The mask as each scale sees it."""
+        return self.pyramid(mask)
+
     def pyramid(self, x: Tensor) -> list[Tensor]:
         """x (N,C,H,W) as each scale sees it."""
         views = [x]
@@ -91,8 +106,8 @@ class Discriminator(nn.Module):
 
 
 def views_of(discriminator: nn.Module, mask: Tensor) -> Views:
-    """`mask` (N,K,H,W) pooled once for all passes over one batch; naive passes pool it themselves."""
-    return mask if is_naive() or not isinstance(discriminator, Discriminator) else discriminator.pyramid(mask)
+    """`mask` (N,K,H,W) prepared once for all passes over one batch; naive passes do so themselves."""
+    return mask if is_naive() or not isinstance(discriminator, Judge) else discriminator.views(mask)
 
 
 def discriminate(discriminator: nn.Module, mask: Views, fake: Tensor, real: Tensor) -> tuple[Features, Features]:
@@ -103,24 +118,21 @@ def discriminate(discriminator: nn.Module, mask: Views, fake: Tensor, real: Tens
     return [[x[:count] for x in scale] for scale in both], [[x[count:] for x in scale] for scale in both]
 
 
-def judge(discriminator: nn.Module, mask: Views, fake: Tensor, real: Tensor) -> tuple[Features, Features]:
+def judge(
+    discriminator: nn.Module, mask: Views, fake: Tensor, real: Tensor, *, real_too: bool = True
+) -> tuple[Features, Features]:
     """As `discriminate`, with gradients into `fake` alone: for the generator's update, while the weights are frozen.
 
-    The same numbers with half the backward pass, where the norm leaves images apart. The weights are normalised once, so
-    that spectral norm takes the one power iteration of a joint pass.
+    The same numbers with half the backward pass, where the norm leaves images apart; features of `real` only if they are
+    wanted (`real_too`). The weights are normalised once, so that spectral norm takes the one power iteration of a joint pass.
     """
-    if is_naive() or not isinstance(discriminator, Discriminator) or discriminator.mixes_images:
+    if is_naive() or not isinstance(discriminator, Judge) or discriminator.mixes_images:
         return discriminate(discriminator, mask, fake, real)
     with parametrize.cached():
         with torch.no_grad():
-            features_real: Features = discriminator(mask, real)
+            features_real: Features = discriminator(mask, real) if real_too else []
         features_fake: Features = discriminator(mask, fake)
     return features_fake, features_real
-
-
-def build_discriminator(cfg: DiscriminatorConfig, num_classes: int) -> Discriminator:
-    """Discriminator of `cfg` for label maps of `num_classes` classes."""
-    return Discriminator(cfg, num_classes)
 
 
 def _norm_kind(name: str) -> NormKind:

@@ -1,4 +1,4 @@
-"""The residual trunk that SPADE and SEAN share (SPADE, CVPR 2019, appendix A): blocks, schedule, initialisation."""
+"""The residual trunk that SPADE and families after it share (SPADE, CVPR 2019, appendix A): blocks, schedule, initialisation."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from pipeline.errors import UserError
 
 LEAK = 0.2  # negative slope of every leaky ReLU in the release
+
+Condition = tuple[Tensor | None, ...]  # what the norms of a trunk are called with, after the features
 
 
 def check_size(family: str, size: tuple[int, int], stride: int, *, single: bool = False) -> None:
@@ -44,24 +46,28 @@ def initialise(module: nn.Module, gain: float) -> None:
 class ConditionedBlock(nn.Module):
     """Residual block (SPADE ResBlk): twice norm, leaky ReLU 0.2, 3x3 conv; shortcut of norm and 1x1 conv if widths differ."""
 
-    def __init__(self, in_width: int, out_width: int, make_norm: Callable[[int], nn.Module]) -> None:
-        """`make_norm(channels)` gives a conditioned norm, called as norm(x, *condition)."""
+    def __init__(
+        self, in_width: int, out_width: int, make_norm: Callable[[int], nn.Module], *, appended: int = 0
+    ) -> None:
+        """`make_norm(channels)` gives a conditioned norm, called as norm(x, *condition); it may append `appended` channels
+        to its output.
+        """
         super().__init__()
         middle = min(in_width, out_width)
         self.norm_0 = make_norm(in_width)
-        self.conv_0 = nn.Conv2d(in_width, middle, 3, padding=1)
+        self.conv_0 = nn.Conv2d(in_width + appended, middle, 3, padding=1)
         self.norm_1 = make_norm(middle)
-        self.conv_1 = nn.Conv2d(middle, out_width, 3, padding=1)
+        self.conv_1 = nn.Conv2d(middle + appended, out_width, 3, padding=1)
         self.learned_shortcut = in_width != out_width
         if self.learned_shortcut:
             self.norm_s = make_norm(in_width)
-            self.conv_s = nn.Conv2d(in_width, out_width, 1, bias=False)
+            self.conv_s = nn.Conv2d(in_width + appended, out_width, 1, bias=False)
 
     def convs(self) -> list[nn.Module]:
         """The convs that carry spectral norm in the release."""
         return [self.conv_0, self.conv_1, *([self.conv_s] if self.learned_shortcut else [])]
 
-    def forward(self, x: Tensor, condition: tuple[Tensor, ...]) -> Tensor:
+    def forward(self, x: Tensor, condition: Condition) -> Tensor:
         """x (N,in,h,w), condition as the norms take it -> (N,out,h,w)."""
         shortcut = self.conv_s(self.norm_s(x, *condition)) if self.learned_shortcut else x
         inner = self.conv_0(F.leaky_relu(self.norm_0(x, *condition), LEAK))
@@ -81,9 +87,19 @@ class UpsamplingTrunk(nn.Module):
     """
 
     def __init__(
-        self, base_width: int, up_blocks: int, middle_upsample: bool, make_norm: Callable[[int, bool], nn.Module]
+        self,
+        base_width: int,
+        up_blocks: int,
+        middle_upsample: bool,
+        make_norm: Callable[[int, bool], nn.Module],
+        *,
+        appended: int = 0,
+        second_middle: bool = True,
     ) -> None:
-        """`make_norm(channels, last_block)` gives a conditioned norm."""
+        """`make_norm(channels, last_block)` gives a conditioned norm, which may append `appended` channels.
+
+        Without `second_middle` there is no middle_1 (OASIS).
+        """
         super().__init__()
         widths = [base_width * 2 ** (up_blocks - level) for level in range(up_blocks + 1)]  # e.g. 1024 512 256 128 64
         self.start_width = widths[0]
@@ -96,11 +112,18 @@ class UpsamplingTrunk(nn.Module):
         def last_norm(channels: int) -> nn.Module:
             return make_norm(channels, True)
 
-        self.head = ConditionedBlock(widths[0], widths[0], inner_norm)
-        self.middle_0 = ConditionedBlock(widths[0], widths[0], inner_norm)
-        self.middle_1 = ConditionedBlock(widths[0], widths[0], inner_norm)
+        self.head = ConditionedBlock(widths[0], widths[0], inner_norm, appended=appended)
+        self.middle_0 = ConditionedBlock(widths[0], widths[0], inner_norm, appended=appended)
+        self.middle_1: ConditionedBlock | None = None
+        if second_middle:
+            self.middle_1 = ConditionedBlock(widths[0], widths[0], inner_norm, appended=appended)
         self.up = nn.ModuleList(
-            ConditionedBlock(widths[level], widths[level + 1], last_norm if level == up_blocks - 1 else inner_norm)
+            ConditionedBlock(
+                widths[level],
+                widths[level + 1],
+                last_norm if level == up_blocks - 1 else inner_norm,
+                appended=appended,
+            )
             for level in range(up_blocks)
         )
         self.to_image = nn.Conv2d(widths[-1], 3, 3, padding=1)
@@ -110,15 +133,17 @@ class UpsamplingTrunk(nn.Module):
         return [
             self.head,
             self.middle_0,
-            self.middle_1,
+            *([] if self.middle_1 is None else [self.middle_1]),
             *[block for block in self.up if isinstance(block, ConditionedBlock)],
         ]
 
-    def forward(self, start: Tensor, condition: tuple[Tensor, ...]) -> Tensor:
+    def forward(self, start: Tensor, condition: Condition) -> Tensor:
         """start (N,start_width,H/stride,W/stride) -> image (N,3,H,W) in [-1, 1]."""
         x = self.head(start, condition)
         x = self.middle_0(_double(x), condition)
-        x = self.middle_1(_double(x) if self.middle_upsample else x, condition)
+        x = _double(x) if self.middle_upsample else x
+        if self.middle_1 is not None:
+            x = self.middle_1(x, condition)
         for block in self.up:
             x = block(_double(x), condition)
         return torch.tanh(self.to_image(F.leaky_relu(x, LEAK)))

@@ -22,9 +22,8 @@ from pipeline.errors import RunFailed, UserError
 from pipeline.evaluation.rows import RowMaker
 from pipeline.evaluation.validation import quick_validation
 from pipeline.metrics.cost import hardware, peak_memory_gib
-from pipeline.models.build import build_generator
+from pipeline.models.build import build_discriminator, build_generator
 from pipeline.models.contract import Generator
-from pipeline.models.discriminator import build_discriminator
 from pipeline.progress import Progress, Quiet, in_charge
 from pipeline.records import MetricRow, RunRecord, RunStore
 from pipeline.records.store import SHORT_ID, now
@@ -241,7 +240,8 @@ class TrainedRun(Run):
         super().__init__(*args)
         cfg, data = self.cfg, self.train_data
         self.iterations = cfg.train.total_iterations(len(data))
-        discriminator = build_discriminator(cfg.discriminator, data.label_space.num_classes)
+        space = data.label_space
+        discriminator = build_discriminator(cfg.discriminator, space.num_classes, space.unknown)
         if cfg.init_from is not None:
             load_first_stage(RunStore(self.record.path.parent).record(cfg.init_from), self.generator, discriminator)
         self.trainer = Trainer(

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from pipeline.errors import nearest
-from pipeline.schema.base import Section
+from pipeline.schema.base import Section, later
 
 CLASSES_FILE = "classes_file"  # label space of `folder`: read from the root's classes.txt
 
@@ -23,9 +23,22 @@ SPACES_OF: dict[str, tuple[str, ...]] = {
 }
 SplitRule = Literal["auto", "indices", "folders", "holdout", "share", "celebamask_28000_2000", "celebamask_official"]
 
+NoiseKind = Literal["jitter", "erosion", "dilation", "confusion", "dropped", "spurious", "ds", "edge", "random"]
+
 # Fields that change where data lies or how fast it comes, never what it is: not part of the run identity.
 # (The content below `root` enters the identity through the data fingerprint.)
 NUISANCE_FIELDS: tuple[str, ...] = ("root", "cache", "cache_root", "workers")
+
+
+class LabelNoise(Section):
+    """Damage to the label maps of training samples; photos stay as they are."""
+
+    probability: float = Field(ge=0, le=1)  # that a sample's map is damaged, each epoch anew; 0: none is
+    kinds: tuple[NoiseKind, ...] = Field(min_length=1)  # one of these, all alike; as the metrics `robust_*` know them
+    level: float = Field(gt=0, le=1)  # strongest damage; each is drawn between 0 and this
+
+
+_NO_NOISE = LabelNoise(probability=0.0, kinds=("jitter", "dilation", "dropped"), level=1.0)
 
 
 class Augment(Section):
@@ -33,6 +46,7 @@ class Augment(Section):
 
     mirror: bool  # horizontal mirror with probability 1/2, left and right classes exchanged
     load_scale: float = Field(ge=1.0, le=4.0)  # resize to load_scale * size, then crop size at random; 1.0 = no crop
+    label_noise: LabelNoise = later(_NO_NOISE)
 
 
 class DataConfig(Section):

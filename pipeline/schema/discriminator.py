@@ -1,4 +1,4 @@
-"""Config of the multi-scale patch discriminator (pix2pixHD's, as SPADE, SEAN and CA²-SIS use it)."""
+"""Config of the discriminator: multi-scale patches (pix2pixHD's, as SPADE, SEAN and CA²-SIS use it), or a segmenter (OASIS's)."""
 
 from __future__ import annotations
 
@@ -6,15 +6,25 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.schema.base import Section
+from pipeline.schema.base import Section, later
 
 
 class DiscriminatorConfig(Section):
-    """`scales` equal networks, each on an input half the size of the one before."""
+    """`multiscale`: `scales` equal networks on [map, image], each on an input half the size of the one before.
+    `segmentation`: a U-Net on the image alone, whose K + 1 scores a pixel are asked for its class or "generated".
+    """
 
-    scales: int = Field(ge=1, le=4)
-    layers: int = Field(ge=2, le=6)  # convs before the score conv; all but the last halve the size
-    width: int = Field(ge=1)  # channels of the first conv; doubles per layer up to 8 x width
-    spectral_norm: bool  # on the convs between the first and the score conv
-    norm: Literal["none", "instance", "batch", "sync_batch"]  # param-free, after those convs
+    kind: Literal["multiscale", "segmentation"] = later("multiscale")
+    scales: int = Field(ge=1, le=4)  # multiscale only
+    layers: int = Field(
+        ge=2, le=6
+    )  # convs before the score conv, all but the last halve the size; or halvings of the U-Net
+    width: int = Field(
+        ge=1
+    )  # channels of the first conv; doubles per layer up to 8 x width; or per two blocks of the U-Net
+    spectral_norm: bool  # on the convs between the first and the score conv; or on all but the score conv of the U-Net
+    norm: Literal["none", "instance", "batch", "sync_batch"]  # param-free, after those convs; multiscale only
+    class_balance: bool = later(True)  # segmentation only: pixels weigh the inverse of their class's share of the batch
+    label_mix: float = later(10.0, ge=0)  # segmentation only: weight of the consistency under LabelMix
+    label_mix_draws: Literal["fixed", "as_released"] = later("fixed")  # as_released: class 0 may take class 1's draw
     init_gain: float = Field(gt=0)  # Xavier-normal gain of convs

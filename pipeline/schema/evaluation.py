@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from pipeline.identity import canonical_digest
 from pipeline.schema.base import Section
+from pipeline.schema.data import NoiseKind
 
 MetricGroup = Literal[
     "reconstruction",  # PSNR, SSIM, RMSE
@@ -35,7 +36,6 @@ EditTask = Literal[
     "sampling",
     "absent_style",
 ]
-NoiseKind = Literal["jitter", "erosion", "dilation", "confusion", "dropped", "spurious"]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 

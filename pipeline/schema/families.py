@@ -42,6 +42,11 @@ FAMILIES: dict[str, FamilySpec] = {
         "pipeline.models.interop.spade:import_state",
         importer_takes_encoder=True,
     ),
+    "clade": FamilySpec(
+        "pipeline.schema.model_clade:CladeModel",
+        "pipeline.models.clade:build",
+        "pipeline.models.interop.clade:import_state",
+    ),
     "sean": FamilySpec(
         "pipeline.schema.model_sean:SeanModel",
         "pipeline.models.sean:build",
@@ -57,6 +62,11 @@ FAMILIES: dict[str, FamilySpec] = {
         "pipeline.schema.model_maskgan:MaskganModel",
         "pipeline.models.maskgan:build",
         "pipeline.models.interop.maskgan:import_state",
+    ),
+    "oasis": FamilySpec(
+        "pipeline.schema.model_oasis:OasisModel",
+        "pipeline.models.oasis:build",
+        "pipeline.models.interop.oasis:import_state",
     ),
     "painter": FamilySpec("pipeline.schema.model_painter:PainterModel", "pipeline.models.painter:build", learned=False),
 }

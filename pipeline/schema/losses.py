@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.schema.base import Section
+from pipeline.schema.base import Section, later
 
 Weight = Annotated[float, Field(ge=0)]
-TERMS = ("gan", "feature_matching", "perceptual", "attention", "kl", "pixel", "diversity")
+TERMS = ("gan", "feature_matching", "perceptual", "attention", "kl", "pixel", "diversity", "focal_frequency")
 
 
 class GanLoss(Section):
@@ -76,6 +76,13 @@ class DiversityLoss(Section):
     weight: Weight
 
 
+class FocalFrequencyLoss(Section):
+    """Distance of the images' spectra, each frequency weighted by how wrong it is."""
+
+    weight: Weight
+    exponent: Annotated[float, Field(ge=0)]  # of that weighting; 0: all frequencies alike
+
+
 class LossConfig(Section):
     """All terms of the training objective; the total is the sum of weight x term."""
 
@@ -86,6 +93,7 @@ class LossConfig(Section):
     kl: KlLoss
     pixel: PixelLoss
     diversity: DiversityLoss
+    focal_frequency: FocalFrequencyLoss = later(FocalFrequencyLoss(weight=0.0, exponent=1.0))
 
     def weights(self) -> dict[str, float]:
         """Weight of every term that is switched on, keyed by the term's name, in the fixed order `TERMS`."""

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline.schema.base import Section, later
 
-Conditioning = Literal["cross_attention", "spade", "sean", "none"]
+Conditioning = Literal["cross_attention", "spade", "sean", "clade", "none"]
 NormKind = Literal["batch", "instance", "group", "layer"]
 NamedGrouping = Literal["release", "class", "shared", "shared_matched"]
 Pooling = Literal["masked", "global", "attention"]
@@ -91,12 +91,12 @@ class AttentionSection(Section):
 
 
 class ModulationSection(Section):
-    """Of the conditionings `spade` and `sean`, which take the place of cross-attention."""
+    """Of the conditionings `spade`, `sean` and `clade`, which take the place of cross-attention."""
 
-    hidden: Count  # channels between the map and gamma/beta
+    hidden: Count  # channels between the map and gamma/beta (not clade, which looks up)
     style_channels: Annotated[
         int, Field(ge=0)
-    ]  # codes are projected to this width; 0 (spade only): modulation by mask alone
+    ]  # codes are projected to this width; 0 (spade, clade): modulation by mask alone
     norm: NormKind
 
 

@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.schema.base import Section
+from pipeline.schema.base import Section, later
 
+NoiseDraw = Literal["always", "train"]  # in every call that gives no style | in training alone, and 0 otherwise
 NormName = Literal["batch", "sync_batch", "instance", "group", "layer"]
 
 
@@ -41,4 +42,17 @@ class SpadeModel(Section):
     style: Literal["none", "vae"]  # none: start from the label map; vae: start from z
     z_dim: int = Field(ge=1)  # width of z, vae only
     encoder: SpadeEncoder  # vae only
+    noise_channels: int = later(0, ge=0)  # 3D noise beside the label map, wherever it enters; 0: none
+    noise: NoiseDraw = later("always")  # when it is drawn
     init_gain: float = Field(gt=0)  # Xavier-normal gain of convs and linear layers
+
+    @model_validator(mode="after")
+    def _noise_takes_the_place_of_z(self) -> SpadeModel:
+        refuse_noise_beside_z(self.noise_channels, self.style)
+        return self
+
+
+def refuse_noise_beside_z(noise_channels: int, style: str) -> None:
+    """3D noise is what a picture without a reference is drawn from: it has no place beside z."""
+    if noise_channels > 0 and style != "none":
+        raise ValueError(f"noise_channels is {noise_channels} with style {style}; 3D noise needs style none")

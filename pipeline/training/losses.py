@@ -1,4 +1,5 @@
-"""Training losses: adversarial, feature matching, attention, multi-scale pixel and diversity terms.
+"""Training losses: adversarial, feature matching, attention, multi-scale pixel, focal frequency and
+diversity terms.
 
 Sources: hinge and feature matching as in SPADE's release (pix2pixHD); the attention loss is (CA)²-SIS's; the VGG term
 has its own module, `perceptual`. Terms are unweighted scalars; `objective` weighs them.
@@ -80,6 +81,20 @@ def multiscale_pixel_loss(fake: Tensor, real: Tensor, scales: int) -> Tensor:
         fake, real = F.avg_pool2d(fake, window), F.avg_pool2d(real, window)
         terms.append(F.l1_loss(fake, real))
     return torch.stack(terms).mean()
+
+
+def focal_frequency_loss(fake: Tensor, real: Tensor, exponent: float) -> Tensor:
+    """Mean of w |F(fake) - F(real)|^2 over images (N,3,H,W), channels and frequencies; F is orthonormal.
+
+    w = |F(fake) - F(real)|^`exponent`, scaled to a largest value of 1 in each channel, without gradient (Focal Frequency Loss,
+    Jiang et al., ICCV 2021).
+    """
+    spectrum = torch.fft.fft2(fake.float() - real.float(), norm="ortho")  # (N,3,H,W) complex: F is linear
+    distance = spectrum.real.square() + spectrum.imag.square()
+    with torch.no_grad():
+        weights = distance.pow(exponent / 2)
+        weights = weights / weights.amax(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    return (weights * distance).mean()
 
 
 def diversity_loss(first: Tensor, second: Tensor, first_noise: Tensor, second_noise: Tensor) -> Tensor:

@@ -14,13 +14,12 @@ from pipeline.errors import UserError
 from pipeline.models.contract import GeneratorPass
 from pipeline.models.discriminator import Features
 from pipeline.schema.losses import LossConfig
+from pipeline.training.adversary import Adversary
 from pipeline.training.losses import (
     attention_loss,
-    discriminator_loss,
     feature_matching_loss,
-    generator_gan_loss,
+    focal_frequency_loss,
     multiscale_pixel_loss,
-    patch_scores,
 )
 from pipeline.training.perceptual import VggPerceptualLoss, vgg19_features
 from pipeline.weights import WeightsMissing
@@ -32,10 +31,10 @@ SUMMED = ("kl",)  # terms that are sums over the batch, not means: a part of a b
 class Objective(nn.Module):
     """Weighted sum of the terms that are on."""
 
-    def __init__(self, cfg: LossConfig, weights_dir: str | None = None) -> None:
+    def __init__(self, cfg: LossConfig, adversary: Adversary, weights_dir: str | None = None) -> None:
         """`weights_dir`: folder searched for VGG-19. UserError where the perceptual loss is on and its weights are not sound."""
         super().__init__()
-        self.cfg = cfg
+        self.cfg, self.adversary = cfg, adversary
         self.weights = cfg.weights()
         self.perceptual: VggPerceptualLoss | None = None
         if "perceptual" in self.weights:
@@ -51,13 +50,23 @@ class Objective(nn.Module):
         """Whether the generator must compute attention logits."""
         return "attention" in self.weights
 
+    @property
+    def wants_real_features(self) -> bool:
+        """Whether the generator's update reads the discriminator's features of real images."""
+        return "feature_matching" in self.weights
+
+    @property
+    def wants_discriminator(self) -> bool:
+        """Whether any term reads the discriminator; if none does, it is neither run nor trained."""
+        return "gan" in self.weights or self.wants_real_features
+
     def generator_terms(
         self, made: GeneratorPass, real: Tensor, mask: Tensor, features_fake: Features, features_real: Features
     ) -> dict[str, Tensor]:
         """Unweighted terms of the generator's update; regularisers only where the family yields them."""
         fake, terms = made.synthesis.image, dict[str, Tensor]()
         if "gan" in self.weights:
-            terms["gan"] = generator_gan_loss(patch_scores(features_fake), self.cfg.gan.mode)
+            terms["gan"] = self.adversary.generator_term(features_fake, mask)
         if "feature_matching" in self.weights:
             terms["feature_matching"] = feature_matching_loss(features_fake, features_real)
         if self.perceptual is not None:
@@ -66,6 +75,8 @@ class Objective(nn.Module):
             terms["attention"] = attention_loss(made.synthesis.attention, mask, self.cfg.attention)
         if "pixel" in self.weights:
             terms["pixel"] = multiscale_pixel_loss(fake.float(), real, self.cfg.pixel.scales)
+        if "focal_frequency" in self.weights:
+            terms["focal_frequency"] = focal_frequency_loss(fake, real, self.cfg.focal_frequency.exponent)
         for name in REGULARISERS:
             if name in self.weights and name in made.regularisers:
                 terms[name] = made.regularisers[name]
@@ -74,8 +85,3 @@ class Objective(nn.Module):
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
         """Sum of weight x term."""
         return torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
-
-    def discriminator_terms(self, features_fake: Features, features_real: Features) -> dict[str, Tensor]:
-        """The discriminator's two terms, weight 1 each: "d_fake" and "d_real"."""
-        terms = discriminator_loss(patch_scores(features_fake), patch_scores(features_real), self.cfg.gan.mode)
-        return {"d_fake": terms.fake, "d_real": terms.real}

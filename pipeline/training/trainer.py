@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from pipeline.data.batch import Batch
 from pipeline.errors import UserError
 from pipeline.models.contract import Generator, instance_arguments
-from pipeline.models.discriminator import Views, discriminate, judge, views_of
+from pipeline.models.discriminator import Features, Views, judge, views_of
 from pipeline.schema.families import family_of
 from pipeline.schema.run import RunConfig
+from pipeline.training.adversary import adversary_of
 from pipeline.training.distributed import World
 from pipeline.training.objective import SUMMED, Objective
 from pipeline.training.second_stage import SamplingPass
@@ -49,7 +50,8 @@ class Trainer:
         if cfg.train.channels_last:
             self.set_memory_format(torch.channels_last)
         self.averaged = copy.deepcopy(self.generator).eval().requires_grad_(False) if cfg.train.ema_decay else None
-        self.objective = Objective(cfg.loss, cfg.protocol.weights_dir).to(device)
+        adversary = adversary_of(self.discriminator, cfg.discriminator, cfg.loss.gan)
+        self.objective = Objective(cfg.loss, adversary, cfg.protocol.weights_dir).to(device)
         factor_g, factor_d = (0.5, 2.0) if cfg.train.ttur else (1.0, 1.0)  # TTUR as the releases do it
         self.rates = (
             cfg.train.lr * factor_g,
@@ -107,7 +109,7 @@ class Trainer:
                 made = self._run_generator(part.image, part.mask, attention=self.objective.wants_attention, **instances)
                 fake = made.synthesis.image
                 views = views_of(self.discriminator, part.mask)
-                features_fake, features_real = judge(self._run_discriminator, views, fake, part.image)
+                features_fake, features_real = self._judged(views, fake, part.image)
                 losses = self.objective.generator_terms(made, part.image, part.mask, features_fake, features_real)
                 for name in set(SUMMED) & set(losses):
                     losses[name] = losses[name] * (parts * self.world.size)
@@ -118,15 +120,17 @@ class Trainer:
         self.world.average_gradients(self.generator.parameters())
         self.optimiser_g.step()
         self.discriminator.requires_grad_(True)
-        for part, views, fake in seen:
-            with self._autocast():
-                features_fake, features_real = discriminate(self._run_discriminator, views, fake, part.image)
-                losses = self.objective.discriminator_terms(features_fake, features_real)
-                total = sum(losses.values(), torch.zeros((), device=self.device)) / parts
-            total.backward()  # type: ignore[no-untyped-call]
-            _accumulate(terms, losses, parts)
-        self.world.average_gradients(self.discriminator.parameters())
-        self.optimiser_d.step()
+        if self.objective.wants_discriminator:
+            for part, views, fake in seen:
+                with self._autocast():
+                    losses = self.objective.adversary.discriminator_terms(
+                        self._run_discriminator, views, part.mask, fake, part.image
+                    )
+                    total = sum(losses.values(), torch.zeros((), device=self.device)) / parts
+                total.backward()  # type: ignore[no-untyped-call]
+                _accumulate(terms, losses, parts)
+            self.world.average_gradients(self.discriminator.parameters())
+            self.optimiser_d.step()
         self.iteration += 1
         if self.averaged is not None and self.iteration % self.cfg.train.ema_every == 0:
             self._average()
@@ -160,6 +164,12 @@ class Trainer:
             "generator": self.evaluated.state_dict(),
             "discriminator": self.discriminator.state_dict(),
         }
+
+    def _judged(self, views: Views, fake: Tensor, real: Tensor) -> tuple[Features, Features]:
+        """Features of `fake` and `real` for the generator's update, as far as its terms read them."""
+        if not self.objective.wants_discriminator:
+            return [], []
+        return judge(self._run_discriminator, views, fake, real, real_too=self.objective.wants_real_features)
 
     def _fake_for_discriminator(self, part: Batch, fake: Tensor) -> Tensor:
         """The generator's image of this update serves the discriminator's update too.

@@ -40,6 +40,8 @@ SMALL = ("size=16", "train.batch_size=2", "discriminator.width=8", "discriminato
         ("model.conditioning=sean", "loss.attention.kind=off"),
         ("model=sean",),
         ("model=spade", "model.style=vae", "loss.kl.weight=0.05"),
+        ("model=clade", "model.icpe.enabled=true", "model.icpe.start=as_released"),
+        ("discriminator.kind=segmentation",),
         ("train.accumulate=2",),
     ],
     ids=" ".join,

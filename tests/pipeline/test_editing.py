@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline.data.layouts import transplanted, without
 from pipeline.editing.batches import load_case_batches
 from pipeline.editing.cases import WHOLE, Case, choose_cases
-from pipeline.editing.layouts import transplanted, without
 from pipeline.editing.perform import perform
 from pipeline.editing.tasks import TASKS, Task, refusal
 from pipeline.editing.truth import renderer_of

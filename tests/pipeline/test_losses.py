@@ -21,11 +21,13 @@ from pipeline.identity import file_digest
 from pipeline.models.kernels import naive_kernels
 from pipeline.models.variational import kl_divergence
 from pipeline.schema.losses import TERMS, AttentionLoss, LossConfig, PerceptualLoss
+from pipeline.training.adversary import PatchAdversary
 from pipeline.training.losses import (
     attention_loss,
     discriminator_loss,
     diversity_loss,
     feature_matching_loss,
+    focal_frequency_loss,
     generator_gan_loss,
     multiscale_pixel_loss,
     patch_scores,
@@ -200,8 +202,50 @@ def test_attention_mistakes_are_named() -> None:
             attention_config(**wrong)
 
 
+def wave(cycles: int, amplitude: float) -> torch.Tensor:
+    """One cosine along the columns in every channel: (1,3,8,16)."""
+    columns = torch.arange(16, dtype=torch.float64) / 16
+    return (amplitude * torch.cos(2 * math.pi * cycles * columns)).expand(1, 3, 8, 16)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0])
+def test_focal_frequency_closed_form(exponent: float) -> None:
+    """Two waves off: each has energy amplitude^2 / 2, and counts amplitude^exponent, the stronger one 1."""
+    real = torch.rand(1, 3, 8, 16, dtype=torch.float64)
+    fake = real + wave(2, 3.0) + wave(5, 1.5)
+    expected = 9.0 / 2 + 0.5**exponent * 2.25 / 2
+    assert focal_frequency_loss(fake, real, exponent).item() == pytest.approx(expected, rel=1e-4)
+    assert focal_frequency_loss(real + wave(2, 3.0), real, exponent).item() == pytest.approx(4.5, rel=1e-4)
+    assert focal_frequency_loss(real, real, exponent).item() == 0
+
+
+def test_focal_frequency_with_equal_weights_is_the_squared_error_of_pixels() -> None:
+    torch.manual_seed(0)
+    fake, real = torch.rand(2, 3, 9, 14, requires_grad=True), torch.rand(2, 3, 9, 14)
+    loss = focal_frequency_loss(fake, real, 0.0)
+    assert loss.item() == pytest.approx(F.mse_loss(fake, real).item(), rel=1e-5)
+    (gradient,) = torch.autograd.grad(loss, fake)
+    torch.testing.assert_close(gradient, 2 * (fake - real).detach() / fake.numel(), rtol=1e-4, atol=1e-7)
+
+
+def test_focal_weights_carry_no_gradient_and_are_each_channels_own() -> None:
+    torch.manual_seed(0)
+    real = torch.rand(2, 3, 8, 8)
+    fake = (real + 0.1 * torch.rand(2, 3, 8, 8)).requires_grad_(True)
+    spectrum = torch.fft.fft2(fake - real, norm="ortho")
+    distance = spectrum.real.square() + spectrum.imag.square()
+    weights = distance.detach().sqrt()
+    expected = (weights / weights.flatten(2).amax(2)[..., None, None] * distance).mean()
+    loss = focal_frequency_loss(fake, real, 1.0)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(torch.autograd.grad(loss, fake)[0], torch.autograd.grad(expected, fake)[0])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert focal_frequency_loss(fake.bfloat16(), real, 1.0).dtype == torch.float32
+
+
 def test_total_is_the_weighted_sum() -> None:
-    objective = Objective(LossConfig.model_validate_json(json.dumps(LOSSES)))
+    losses = LossConfig.model_validate_json(json.dumps(LOSSES))
+    objective = Objective(losses, PatchAdversary(losses.gan))
     assert objective.total({"gan": torch.tensor(2.0), "kl": torch.tensor(4.0)}).item() == pytest.approx(
         2.0 + 0.05 * 4.0
     )
@@ -212,6 +256,7 @@ def test_weights_leave_out_what_is_off() -> None:
         return LossConfig.model_validate_json(json.dumps({**LOSSES, **changes})).weights()
 
     assert weights() == {"gan": 1.0, "feature_matching": 10.0, "attention": 1.0, "kl": 0.05}
+    assert weights(focal_frequency={"weight": 2.0, "exponent": 1.0})["focal_frequency"] == 2.0
     assert "attention" not in weights(attention={**ATTENTION, "kind": "off"})
     assert "attention" not in weights(attention={**ATTENTION, "weight": 0.0})
     assert not attention_config(kind="off").enabled
@@ -228,15 +273,15 @@ def test_vgg_weights_that_are_absent_or_others_are_refused(tmp_path: Path, monke
     with pytest.raises(
         UserError, match=r"vgg19-dcbb9e9d\.pth is not in .*weights fetch vgg19.*loss\.perceptual\.weight=0"
     ):
-        Objective(losses)
+        Objective(losses, PatchAdversary(losses.gan))
     state = {
         f"features.{key}": value for key, value in vgg19(weights=None, init_weights=False).features.state_dict().items()
     }
     torch.save(state, tmp_path / FILES["vgg19"].filename)
     with pytest.raises(UserError, match="vgg19-dcbb9e9d.pth is refused: its sha256 starts with"):
-        Objective(losses, str(tmp_path))
+        Objective(losses, PatchAdversary(losses.gan), str(tmp_path))
     monkeypatch.setitem(FILES, "vgg19", replace(FILES["vgg19"], sha256=file_digest(tmp_path / FILES["vgg19"].filename)))
-    objective = Objective(losses, str(tmp_path))
+    objective = Objective(losses, PatchAdversary(losses.gan), str(tmp_path))
     assert objective.perceptual is not None
     assert torch.equal(objective.perceptual.slices[4][-2].weight, state["features.28.weight"])  # type: ignore[index,union-attr]
 

@@ -10,11 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.batch import collate
+from pipeline.data.batch import collate, damaged_batch
+from pipeline.data.label_noise import damaged, noise_stream
 from pipeline.evaluation.evaluator import evaluate
-from pipeline.evaluation.mask_noise import damaged, damaged_batch, noise_stream
 from pipeline.evaluation.stages.robustness import area
-from pipeline.schema.evaluation import NoiseKind
+from pipeline.schema.data import NoiseKind
 from tests.pipeline.metrics.doubles import CLASSES, Echo, faces, painter, protocol
 
 KINDS: tuple[NoiseKind, ...] = get_args(NoiseKind)
@@ -55,6 +55,28 @@ def test_small_regions_shrink_or_grow() -> None:
     one_class = np.zeros((8, 8), dtype=np.uint8)
     for kind in ("erosion", "dilation", "dropped", "jitter"):
         assert (damaged(one_class, kind, 1.0, num_classes=3, rng=rng) == 0).all()  # type: ignore[arg-type]
+
+
+def test_smaller_and_larger_again_keeps_blocks() -> None:
+    """At full strength every block of 4x4 pixels has the class of its centre."""
+    label = DATA[0].label
+    found = damaged(label, "ds", 1.0, num_classes=CLASSES, rng=noise_stream(0, "ds", "x"))
+    assert np.array_equal(found, label[2::4, 2::4].repeat(4, 0).repeat(4, 1))
+
+
+@pytest.mark.parametrize(("unknown", "lost_class"), [(None, 0), (3, 3)])
+def test_pixels_lose_their_labels_along_borders_or_anywhere(unknown: int | None, lost_class: int) -> None:
+    label = np.full((100, 100), 1, dtype=np.uint8)
+    label[:, 50:] = 2
+    maps = {}
+    for kind in ("edge", "random"):
+        stream = noise_stream(0, kind, "x")  # type: ignore[arg-type]
+        maps[kind] = damaged(label, kind, 1.0, num_classes=4, rng=stream, unknown=unknown)  # type: ignore[arg-type]
+        changed = maps[kind] != label
+        assert (maps[kind][changed] == lost_class).all()
+    lost = maps["edge"] != label
+    assert lost[:, 49:51].all() and not lost[:, :49].any() and not lost[:, 51:].any(), "a pixel on either side"
+    assert (maps["random"] != label).mean() == pytest.approx(0.1, abs=0.01)
 
 
 def test_damage_depends_on_key_and_seed_not_on_the_batch() -> None:

@@ -33,8 +33,7 @@ def trainer(*overrides: str) -> tuple[Trainer, Batch]:
 
     from pipeline.data import build_dataset
     from pipeline.data.batch import collate
-    from pipeline.models.build import build_generator
-    from pipeline.models.discriminator import build_discriminator
+    from pipeline.models.build import build_discriminator, build_generator
     from pipeline.training.trainer import Trainer
 
     config = compose([*TINY, *overrides])

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.data.batch import Batch
+from pipeline.data.batch import Batch, damaged_batch
 from pipeline.evaluation.context import Context
-from pipeline.evaluation.mask_noise import damaged_batch
 from pipeline.evaluation.rows import RowMaker
 from pipeline.evaluation.view import reconstruct
 from pipeline.metrics import reconstruction
@@ -27,13 +26,15 @@ def robustness_stage(context: Context, make: RowMaker) -> tuple[list[MetricRow],
     cfg = context.protocol.robustness
     total = min(cfg.images, context.total)
     levels = (0.0, *cfg.levels)
+    unknown = context.dataset.label_space.unknown
 
     def measure(start: int, stop: int) -> Contribution:
         clean = context.batch(start, stop)
         variants: list[tuple[str, Batch]] = [("clean", clean)]
         for kind in cfg.kinds:
             variants += [
-                (f"{kind}_{level:g}", damaged_batch(clean, kind, level, seed=cfg.seed)) for level in cfg.levels
+                (f"{kind}_{level:g}", damaged_batch(clean, kind, level, seed=cfg.seed, unknown=unknown))
+                for level in cfg.levels
             ]
         found: Contribution = {}
         for name, batch in variants:

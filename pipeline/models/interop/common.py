@@ -71,6 +71,23 @@ class ReleaseState:
             number += 1
         return number - first
 
+    def has(self, pattern: str) -> bool:
+        """Whether any key matches `pattern` as a whole."""
+        return any(re.fullmatch(pattern, key) for key in self._tensors)
+
+    def reorder(self, places: Mapping[str, tuple[int, int]], order: Sequence[int]) -> None:
+        """Bring classes into our order: `places` maps a pattern of keys to (dimension, index of its first class).
+
+        Tensors that are too small are left for `take` to name.
+        """
+        for key, value in self._tensors.items():
+            for pattern, (dimension, first) in places.items():
+                if re.fullmatch(pattern, key) and dimension < value.dim():
+                    size = value.shape[dimension]
+                    moved = [*range(first), *(first + index for index in order), *range(first + len(order), size)]
+                    if size >= first + len(order):
+                        self._tensors[key] = value.index_select(dimension, torch.tensor(moved, device=value.device))
+
     def dimensions(self, key: str) -> int | None:
         """Number of dimensions of `key`, None where it is missing."""
         return self._tensors[key].dim() if key in self._tensors else None
@@ -120,6 +137,10 @@ class Assembly:
         """Shape of our `key`."""
         return self._wanted[key][0]
 
+    def has(self, layer: str) -> bool:
+        """Whether our network has the conv or linear layer `layer`."""
+        return any(key.startswith(f"{layer}.") for key in self._wanted)
+
     def copy(self, key: str, source: ReleaseState, source_key: str) -> None:
         """Our `key` is the release's `source_key`."""
         shape, dtype = self._wanted[key]
@@ -158,6 +179,11 @@ class Assembly:
         for parameter in self.network.parameters():
             parameter.requires_grad_(True)
         return self.network.eval()
+
+
+def unknown_last(num_classes: int) -> list[int]:
+    """Order of a release's classes that moves its class 0 ("unlabelled") behind all others, where this project has it."""
+    return [*range(1, num_classes), 0]
 
 
 def as_generator(network: nn.Module) -> Generator:

@@ -15,7 +15,7 @@ from pipeline.data.batch import Batch, image_array, image_tensor, one_hot
 from pipeline.data.loader import batches, batches_per_epoch, epoch_order
 from pipeline.data.speed import feeding_speed
 from pipeline.errors import UserError
-from pipeline.schema.data import Augment
+from pipeline.schema.data import Augment, LabelNoise
 from tests.pipeline.data.samples import data_config, face, write_folder
 
 MIRROR = Augment(mirror=True, load_scale=1.0)
@@ -95,6 +95,39 @@ def test_augmentation_differs_between_epochs_and_keeps_labels_true(faces: Datase
     assert kinds == {True, False}
     crops = {epoch(faces, n, batch_size=1)[0].image.sum().item() for n in range(4)}
     assert len(crops) == 4
+
+
+def test_label_noise_damages_a_share_of_the_maps_and_no_photo() -> None:
+    dataset = build_dataset(data_config(train_images=40), "train")
+    clean = Augment(mirror=True, load_scale=1.0)
+    shares = []
+    for probability in (0.0, 0.5, 1.0):
+        noise = LabelNoise(probability=probability, kinds=("jitter", "dilation", "random"), level=1.0)
+        noisy = clean.model_copy(update={"label_noise": noise})
+        before, after = (
+            next(batches(dataset, batch_size=40, seed=1, epoch=0, augment=augment)) for augment in (clean, noisy)
+        )
+        assert torch.equal(before.image, after.image) and before.keys == after.keys
+        assert torch.equal(after.mask.argmax(1), after.label) and bool((after.mask.sum(1) == 1).all())
+        shares.append(float((before.label != after.label).flatten(1).any(1).float().mean()))
+        again = next(batches(dataset, batch_size=40, seed=1, epoch=0, augment=noisy, workers=3))
+        assert torch.equal(again.label, after.label), "a function of seed, epoch and place in the order"
+    assert shares[0] == 0 and 0.25 < shares[1] < 0.75 and shares[2] > 0.9
+
+
+def test_label_noise_is_no_stronger_than_asked_for() -> None:
+    """The level is drawn up to `level`: half of it, half of the lost labels at most."""
+    dataset = build_dataset(data_config(train_images=20), "train")
+    lost = []
+    for level in (1.0, 0.2):
+        noise = LabelNoise(probability=1.0, kinds=("random",), level=level)
+        augment = Augment(mirror=False, load_scale=1.0, label_noise=noise)
+        batch = next(batches(dataset, batch_size=20, seed=0, epoch=0, augment=augment))
+        plain = next(batches(dataset, batch_size=20, seed=0, epoch=0, augment=Augment(mirror=False, load_scale=1.0)))
+        share = (batch.label != plain.label).flatten(1).float().mean(1)
+        assert share.max() < 0.15 * level
+        lost.append(share.mean())
+    assert lost[0] > 3 * lost[1] > 0
 
 
 def test_no_augmentation_gives_the_samples(faces: Dataset) -> None:

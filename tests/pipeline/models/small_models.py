@@ -40,6 +40,23 @@ SMALL: dict[str, dict[str, Any]] = {
         "init_gain": 1.0,
     },
     "painter": {},
+    "clade": {"base_width": 4, "up_blocks": 2, "z_dim": 8, "init_gain": 1.0},
+    "clade_icpe": {
+        "base_width": 4,
+        "up_blocks": 2,
+        "z_dim": 8,
+        "init_gain": 1.0,
+        "icpe": {"enabled": True, "skipped_class": None, "mirror": "fixed", "start": "as_released"},
+    },
+    "clade_vae": {
+        "base_width": 4,
+        "up_blocks": 2,
+        "z_dim": 8,
+        "init_gain": 1.0,
+        "style": "vae",
+        "encoder": {"size": 16, "layers": 2, "width": 4},
+        "instance_edges": True,
+    },
     "inade": {
         "base_width": 4,
         "up_blocks": 2,
@@ -49,6 +66,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "encoder": {"width": 4, "layers": 2},
         "init_gain": 1.0,
     },
+    "oasis": {"base_width": 4, "up_blocks": 2, "modulation_width": 8, "noise_channels": 3, "init_gain": 1.0},
     "maskgan": {
         "base_width": 4,
         "downsamplings": 2,

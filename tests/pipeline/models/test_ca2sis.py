@@ -26,6 +26,8 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "spade": {"conditioning": "spade"},
     "spade by mask alone": {"conditioning": "spade", "modulation": {"hidden": 8, "style_channels": 0}},
     "sean": {"conditioning": "sean"},
+    "clade": {"conditioning": "clade"},
+    "clade by mask alone": {"conditioning": "clade", "modulation": {"hidden": 8, "style_channels": 0}},
     "no conditioning": {"conditioning": "none"},
     "conditioning per stage": {"conditioning": ["cross_attention", "spade", "sean"]},
     "modulation norm": {"conditioning": "spade", "modulation": {"hidden": 8, "style_channels": 4, "norm": "instance"}},
@@ -98,7 +100,7 @@ def test_mapping_zeroes_absent_classes_and_agrees_with_its_loop() -> None:
     assert not torch.allclose(style[0], style[1])
 
 
-@pytest.mark.parametrize("conditioning", ["cross_attention", "spade", "sean"])
+@pytest.mark.parametrize("conditioning", ["cross_attention", "spade", "sean", "clade"])
 def test_style_reaches_the_image_under_every_conditioning(conditioning: str) -> None:
     generator = make(conditioning=conditioning)
     image, mask = inputs()
@@ -171,7 +173,7 @@ def test_logits_are_free_of_side_effects_and_absent_when_off(
     assert [tuple(scores.shape) for scores in on.attention] == [(2, 5, *size) for size in sizes for _ in range(2)]
 
 
-@pytest.mark.parametrize("conditioning", ["cross_attention", "spade", "sean"])
+@pytest.mark.parametrize("conditioning", ["cross_attention", "spade", "sean", "clade"])
 def test_loops_give_the_same_image_logits_and_gradients(conditioning: str) -> None:
     generator = make(conditioning=conditioning)
     image, mask = inputs()
@@ -213,7 +215,7 @@ def test_checkpointing_changes_nothing_but_memory() -> None:
 def test_every_parameter_is_trained() -> None:
     """Under every conditioning no parameter is dead: each gets a gradient from image and logits."""
     image, mask = inputs()
-    for conditioning in ("cross_attention", "spade", "sean", "none"):
+    for conditioning in ("cross_attention", "spade", "sean", "clade", "none"):
         generator = make(conditioning=conditioning).train()
         done = generator(image, mask, attention=True)
         (done.synthesis.image.square().mean() + sum(a.square().mean() for a in done.synthesis.attention)).backward()
@@ -234,7 +236,7 @@ def test_every_parameter_is_trained() -> None:
     classes=st.sampled_from([2, 3, 7]),
     rows=st.integers(1, 6),
     columns=st.integers(1, 6),
-    conditioning=st.sampled_from(["cross_attention", "spade", "sean", "none"]),
+    conditioning=st.sampled_from(["cross_attention", "spade", "sean", "clade", "none"]),
     kind=st.sampled_from(["linear", "conv", "none"]),
     grouping=st.sampled_from(["release", "class", "shared", "shared_matched", 2]),
     background=st.booleans(),

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 
-from pipeline.models.discriminator import build_discriminator, discriminate
+from pipeline.models.build import build_discriminator
+from pipeline.models.discriminator import discriminate
 from pipeline.schema.discriminator import DiscriminatorConfig
 from tests.pipeline.models.small_models import DISCRIMINATOR, random_inputs
 

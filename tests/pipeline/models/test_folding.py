@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from pipeline.bench.parts import flat
 from pipeline.models import gate
 from pipeline.models.attention import Attention
-from pipeline.models.discriminator import build_discriminator, discriminate, judge, views_of
+from pipeline.models.build import build_discriminator
+from pipeline.models.discriminator import discriminate, judge, views_of
 from pipeline.models.gate import gated
 from pipeline.models.kernels import bound, folds, is_naive, kernel_form, naive_kernels, plain_kernels
 from pipeline.models.tokens import Term, Tokens
@@ -130,10 +131,10 @@ def test_a_layout_pooled_once_serves_every_pass() -> None:
     torch.manual_seed(8)
     discriminator = build_discriminator(DISCRIMINATOR, 5).eval().requires_grad_(False)
     real, mask = random_inputs(size=(32, 32))
-    layout = views_of(discriminator, mask)
-    assert isinstance(layout, list) and [x.shape[-1] for x in layout] == [32, 16]
+    views = views_of(discriminator, mask)
+    assert isinstance(views, list) and [x.shape[-1] for x in views] == [32, 16]
     for function in (judge, discriminate):
-        one, other = (function(discriminator, form, real.roll(1, 3), real) for form in (mask, layout))
+        one, other = (function(discriminator, form, real.roll(1, 3), real) for form in (mask, views))
         for mine, theirs in zip(flat(one), flat(other), strict=True):
             assert torch.equal(mine, theirs)
     with naive_kernels():

@@ -1,19 +1,18 @@
-"""Mask noise: label maps damaged in ways that annotators and segmenters damage them."""
+"""Label noise: maps damaged in ways that annotators and segmenters damage them, for evaluation and for training."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.data.batch import Batch, one_hot
-from pipeline.editing.layouts import filled
-from pipeline.schema.evaluation import NoiseKind
+from pipeline.data.layouts import filled
+from pipeline.data.transforms import resize_label
+from pipeline.data.types import Sample
+from pipeline.schema.data import LabelNoise, NoiseKind
 
 Labels = NDArray[np.uint8]
 
@@ -40,11 +39,50 @@ SPURIOUS = 6  # regions that are not there
 SPURIOUS_RADIUS = (0.04, 0.12)
 
 
-def damaged(label: Labels, kind: NoiseKind, level: float, *, num_classes: int, rng: np.random.Generator) -> Labels:
-    """(H,W) class ids 0..K-1 damaged by `kind` at `level` in 0..1; level 0 gives the map itself."""
+DS = 4  # factor by which the map is made smaller and larger again; 256 to 64 pixels
+
+
+EDGE = 0.01  # width of the band on either side of a border that nobody labelled
+
+
+RANDOM = 0.1  # probability that nobody labelled a pixel
+
+
+def damaged(
+    label: Labels,
+    kind: NoiseKind,
+    level: float,
+    *,
+    num_classes: int,
+    rng: np.random.Generator,
+    unknown: int | None = None,
+) -> Labels:
+    """(H,W) class ids 0..K-1 damaged by `kind` at `level` in 0..1; level 0 gives the map itself.
+
+    `unknown` is the class of pixels that `edge` and `random` leave without a label; class 0 where the space has none.
+    """
     if level == 0:
         return label.copy()
+    if kind in _UNLABELLING:
+        result = label.copy()
+        result[_UNLABELLING[kind](label, level, rng)] = 0 if unknown is None else unknown
+        return result
     return _KINDS[kind](label, level, num_classes, rng)
+
+
+def noisy_sample(
+    sample: Sample, noise: LabelNoise, *, num_classes: int, unknown: int | None, rng: np.random.Generator
+) -> Sample:
+    """The sample with a damaged label map, with probability `noise.probability`; photo and instances are left alone.
+
+    One of the kinds, all alike, at a level drawn between 0 and `noise.level`.
+    """
+    if rng.random() >= noise.probability:
+        return sample
+    kind = noise.kinds[int(rng.integers(len(noise.kinds)))]
+    level = noise.level * (1 - rng.random())  # never 0
+    label = damaged(sample.label, kind, level, num_classes=num_classes, rng=rng, unknown=unknown)
+    return Sample(sample.image, label, sample.key, sample.instance)
 
 
 def noise_stream(seed: int, kind: NoiseKind, key: str) -> np.random.Generator:
@@ -116,6 +154,32 @@ def _spurious(label: Labels, level: float, num_classes: int, rng: np.random.Gene
     return result
 
 
+def _ds(label: Labels, level: float, num_classes: int, rng: np.random.Generator) -> Labels:
+    height, width = label.shape
+    factor, whole = 1 + level * (DS - 1), (0.0, 0.0, 1.0, 1.0)
+    small = resize_label(label, max(1, round(height / factor)), max(1, round(width / factor)), whole)
+    return resize_label(small, height, width, whole)
+
+
+def _edge(label: Labels, level: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """The pixels (H,W) near a border that lose their label: all at level 1."""
+    reach = 2 * max(1, round(EDGE * min(label.shape))) + 1
+    near = ndimage.maximum_filter(label, reach, mode="nearest") != ndimage.minimum_filter(label, reach, mode="nearest")
+    lost: NDArray[np.bool_] = near & (rng.random(label.shape) < level)
+    return lost
+
+
+def _random(label: Labels, level: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """The pixels (H,W), wherever they lie, that lose their label."""
+    lost: NDArray[np.bool_] = rng.random(label.shape) < level * RANDOM
+    return lost
+
+
+_UNLABELLING: dict[NoiseKind, Callable[[Labels, float, np.random.Generator], NDArray[np.bool_]]] = {
+    "edge": _edge,
+    "random": _random,
+}
+
 _KINDS: dict[NoiseKind, Callable[[Labels, float, int, np.random.Generator], Labels]] = {
     "jitter": _jitter,
     "erosion": _erosion,
@@ -123,15 +187,5 @@ _KINDS: dict[NoiseKind, Callable[[Labels, float, int, np.random.Generator], Labe
     "confusion": _confusion,
     "dropped": _dropped,
     "spurious": _spurious,
+    "ds": _ds,
 }
-
-
-def damaged_batch(batch: Batch, kind: NoiseKind, level: float, *, seed: int) -> Batch:
-    """The batch with damaged labels and masks and untouched images."""
-    classes = batch.mask.shape[1]
-    maps = [
-        damaged(one, kind, level, num_classes=classes, rng=noise_stream(seed, kind, key))
-        for one, key in zip(batch.label.cpu().numpy(), batch.keys, strict=True)
-    ]
-    label = torch.from_numpy(np.stack(maps)).to(batch.label.device)
-    return replace(batch, label=label, mask=one_hot(label, classes))
