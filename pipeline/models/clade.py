@@ -1,5 +1,7 @@
-"""The CLADE generator (Efficient Semantic Image Synthesis via Class-Adaptive Normalization, TPAMI 2021): SPADE's schedule, with
-scale and shift looked up by class instead of convolved from the map; with ICPE, scaled by where a pixel lies in its part.
+"""The CLADE generator: SPADE's schedule, with scale and shift looked up by class instead of convolved from the map.
+
+Efficient Semantic Image Synthesis via Class-Adaptive Normalization (TPAMI 2021). With ICPE, what is looked up is scaled by where a
+pixel lies in its part.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ from pipeline.schema.model_clade import CladeModel
 
 
 class CladeGenerator(LabelDrivenGenerator, InstanceGenerator):
-    """CLADE's generator. Instances enter as a map of their borders, where `instance_edges` says so; without them every class
-    is one instance. 3D noise has no place in a table: it stands beside the label map in the start alone.
+    """CLADE's generator.
+
+    Instances enter as a map of their borders, where `instance_edges` says so; without them every class is one instance. 3D noise
+    has no place in a table: it stands beside the label map in the start alone.
     """
 
     config: CladeModel

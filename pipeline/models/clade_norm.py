@@ -1,7 +1,7 @@
-"""The CLADE layer (Efficient Semantic Image Synthesis via Class-Adaptive Normalization, TPAMI 2021): scale and shift looked up
-by class, with and without intra-class positional encoding (ICPE).
+"""The CLADE layer: scale and shift looked up by class, with and without intra-class positional encoding (ICPE).
 
-It serves its own family and, as a component, the CA²-SIS decoder (conditioning `clade`), where class codes move the tables.
+Efficient Semantic Image Synthesis via Class-Adaptive Normalization (TPAMI 2021). It serves its own family and, as a component,
+the CA²-SIS decoder (conditioning `clade`), where class codes move the tables.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ class CladeNorm(nn.Module):
         edges: bool = False,
         style_channels: int = 0,
     ) -> None:
-        """`icpe`: positions multiply both tables; `edges`: a map of instance borders is appended as one more channel;
+        """Tables drawn as in the release: scales uniform in [0, 1), shifts 0.
+
+        `icpe`: positions multiply both tables; `edges`: a map of instance borders is appended as one more channel;
         `style_channels`: width of class codes added to the tables, 0 for none.
         """
         super().__init__()
@@ -47,10 +49,9 @@ class CladeNorm(nn.Module):
         edges: Tensor | None = None,
         codes: Tensor | None = None,
     ) -> Tensor:
-        """x (N,C,h,w), mask (N,K,H,W) one-hot, offsets (N,2,H,W), edges (N,1,H,W), codes (N,K,E) -> (N,C,h,w), or
-        (N,C+1,h,w) with edges.
+        """x (N,C,h,w), mask (N,K,H,W) one-hot, offsets (N,2,H,W), edges (N,1,H,W), codes (N,K,E) -> (N,C,h,w).
 
-        All maps are resized to x by nearest neighbour. Pixels of no class get scale and shift 0.
+        (N,C+1,h,w) with edges. All maps are resized to x by nearest neighbour. Pixels of no class get scale and shift 0.
         """
         size = (x.shape[-2], x.shape[-1])
         layout = resize_nearest(mask, size)  # (N,K,h,w) {0,1}

@@ -1,4 +1,4 @@
-"""What SPADE and the families built on it share: a trunk started from the label map, or from one global z, with 3D noise.
+"""What SPADE and the families built on it share: a trunk started from the label map or from one global z, and 3D noise.
 
 `style: none` starts from the label map; `style: vae` starts from one global z, encoded from a reference image (mean when
 encoding, sampled when training) or drawn from a standard normal. Noise channels beside the label map (OASIS's 3D noise) are a
@@ -21,9 +21,7 @@ from pipeline.schema.model_spade import NoiseDraw, SpadeEncoder
 
 
 class ImageEncoder(nn.Module):
-    """Image -> mean and log-variance of z: stride-2 3x3 convs without bias, instance norm, leaky ReLU, two linear
-    layers.
-    """
+    """Image -> mean and log-variance of z: stride-2 3x3 convs, no bias, instance norm, leaky ReLU, two linear layers."""
 
     def __init__(self, cfg: SpadeEncoder, z_dim: int) -> None:
         super().__init__()

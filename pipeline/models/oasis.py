@@ -1,5 +1,7 @@
-"""The OASIS generator (You Only Need Adversarial Supervision for Semantic Image Synthesis, ICLR 2021): SPADE's, one block
-shorter, with 3D noise beside the label map. Its adversary is the discriminator's kind `segmentation`.
+"""The OASIS generator: SPADE's, one block shorter, with 3D noise beside the label map.
+
+You Only Need Adversarial Supervision for Semantic Image Synthesis (ICLR 2021). Its adversary is the discriminator's kind
+`segmentation`.
 """
 
 from __future__ import annotations

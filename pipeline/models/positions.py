@@ -1,4 +1,4 @@
-"""Where a pixel lies inside its segment: CLADE's intra-class positional encoding ("distance map"), and borders of instances.
+"""Where a pixel lies inside its segment: CLADE's positional encoding ("distance map"), and borders of instances.
 
 Positions are taken from the label map a network is given, not from a file made beforehand, so they move with an edit.
 """

@@ -1,5 +1,7 @@
-"""OASIS's discriminator (You Only Need Adversarial Supervision for Semantic Image Synthesis, ICLR 2021): a U-Net that says of
-every pixel which class it shows, or that it is generated. It sees the image alone; the label map is what it is asked for.
+"""OASIS's discriminator: a U-Net that says of every pixel which class it shows, or that it is generated.
+
+You Only Need Adversarial Supervision for Semantic Image Synthesis (ICLR 2021). It sees the image alone; the label map is what it is
+asked for.
 """
 
 from __future__ import annotations

@@ -49,8 +49,9 @@ class ConditionedBlock(nn.Module):
     def __init__(
         self, in_width: int, out_width: int, make_norm: Callable[[int], nn.Module], *, appended: int = 0
     ) -> None:
-        """`make_norm(channels)` gives a conditioned norm, called as norm(x, *condition); it may append `appended` channels
-        to its output.
+        """`make_norm(channels)` gives a conditioned norm, called as norm(x, *condition).
+
+        It may append `appended` channels to its output.
         """
         super().__init__()
         middle = min(in_width, out_width)

@@ -10,8 +10,10 @@ from pipeline.schema.base import Section, later
 
 
 class DiscriminatorConfig(Section):
-    """`multiscale`: `scales` equal networks on [map, image], each on an input half the size of the one before.
-    `segmentation`: a U-Net on the image alone, whose K + 1 scores a pixel are asked for its class or "generated".
+    """Two kinds of network, which share a row's sizes.
+
+    `multiscale`: `scales` equal networks on [map, image], each on an input half the size of the one before. `segmentation`: a U-Net
+    on the image alone, whose K + 1 scores a pixel are asked for its class or "generated".
     """
 
     kind: Literal["multiscale", "segmentation"] = later("multiscale")

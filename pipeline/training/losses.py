@@ -1,5 +1,4 @@
-"""Training losses: adversarial, feature matching, attention, multi-scale pixel, focal frequency and
-diversity terms.
+"""Training losses: adversarial, feature matching, attention, pixel, frequency and diversity terms.
 
 Sources: hinge and feature matching as in SPADE's release (pix2pixHD); the attention loss is (CA)²-SIS's; the VGG term
 has its own module, `perceptual`. Terms are unweighted scalars; `objective` weighs them.
