@@ -86,7 +86,7 @@ class AttentionSection(Section):
     bias_scale: Positive = later(30.0)  # of the learned scalars
     access_scale: Positive = later(30.0)  # of the access table
     access_rank: Count | None = later(None)  # of the access table; null: every entry is learned
-    query_scale: Positive = later(1.0)  # of the class vectors that masking query adds to the tokens
+    query_scale: Positive = later(30.0)  # of the class vectors that masking query adds to the tokens
     class_keys: bool = later(False)  # a learned vector a class, added to its keys
 
 

@@ -54,7 +54,9 @@ def moved(num_classes: int = 5, size: tuple[int, int] = (16, 24), **overrides: A
     torch.manual_seed(7)
     for name, parameter in learned(generator).items():
         if name.rpartition(".")[2] in LEARNED:
-            spread = 0.5 if name.endswith(("vectors", "keys")) else 0.05  # the others are scaled by 30
+            spread = (
+                0.5 if name.endswith("keys") else 0.02 if name.endswith("vectors") else 0.05
+            )  # scaled by 30 but for keys
             torch.nn.init.normal_(parameter, std=spread)
     return generator
 
