@@ -54,7 +54,7 @@ def test_arms_differ_from_the_reference_in_the_named_keys_alone() -> None:
     changed = {arm: set(differences(run, runs["reference"])) for arm, run in runs.items()}
     assert changed["reference"] == set()
     assert changed["attention_loss=without"] == {"loss.attention.weight"}
-    assert changed["encoder=shared"] == {"model.encoder.grouping"}
+    assert changed["attention=access"] == {"model.attention.masking", "loss.attention.weight"}
     assert changed["conditioning=spade"] == {"model.conditioning", "loss.attention.kind"}
     assert "model.family" in changed["family=sean"]
     assert not any(key.startswith("data.") for keys in changed.values() for key in keys)
