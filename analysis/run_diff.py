@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.records import RunRecord
 from pipeline.schema.base import differing, flat
+from pipeline.schema.run import completed
 
 # Provenance that differs between any two runs and says nothing.
 PASSING = frozenset({"started", "ended", "host", "threads"})
@@ -48,4 +49,4 @@ def diff_runs(first: RunRecord, second: RunRecord) -> list[Difference]:
 
 def config_of(record: RunRecord) -> dict[str, Any]:
     """The identity-relevant config of a run, flat: {"model.family": "ca2sis", ...}."""
-    return flat(record.identity["config"])
+    return flat(completed(record.identity["config"]))

@@ -108,6 +108,8 @@ _SPECS = (
     # Robustness: rows are named `<spec>_<kind>`.
     _spec("robust_psnr", "dB", "max", "PSNR under mask noise of the given kind and level"),
     _spec("robust_ssim", "", "max", "SSIM under mask noise of the given kind and level"),
+    _spec("robust_psnr_loss", "dB", "min", "PSNR with the clean mask minus that at the worst level of mask noise"),
+    _spec("robust_ssim_loss", "", "min", "SSIM with the clean mask minus that at the worst level of mask noise"),
     _spec("robust_psnr_area", "dB", "max", "area under the PSNR curve over noise level, divided by its width"),
     _spec("robust_ssim_area", "", "max", "area under the SSIM curve over noise level, divided by its width"),
 )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 ABSENT = "(absent)"
 LATER = "later"  # marks a field in `json_schema_extra`
@@ -45,6 +46,11 @@ def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple
     return found
 
 
+def is_later(field: FieldInfo) -> bool:
+    """Whether a section's field came `later`."""
+    return isinstance(field.json_schema_extra, dict) and LATER in field.json_schema_extra
+
+
 class Section(BaseModel):
     """A frozen config section. `1`, `1.0` and `true` are told apart (strict), unknown keys are refused."""
 
@@ -55,9 +61,22 @@ class Section(BaseModel):
         values = self.model_dump(mode="json")
         for name, field in type(self).model_fields.items():
             inner = getattr(self, name)
-            extra = field.json_schema_extra
-            if isinstance(extra, dict) and LATER in extra and inner == field.default:
+            if is_later(field) and inner == field.default:
                 del values[name]
             elif isinstance(inner, Section):
                 values[name] = inner.identity_values()
         return values
+
+    @classmethod
+    def completed(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """`identity_values` (or those of an older record) with the `later` fields that they leave out."""
+        found = dict(values)
+        for name, field in cls.model_fields.items():
+            kind = field.annotation
+            if is_later(field) and name not in found:
+                found[name] = (
+                    field.default.model_dump(mode="json") if isinstance(field.default, Section) else field.default
+                )
+            elif isinstance(kind, type) and issubclass(kind, Section) and isinstance(found.get(name), Mapping):
+                found[name] = kind.completed(found[name])
+        return found

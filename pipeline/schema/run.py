@@ -12,7 +12,7 @@ from pipeline.schema.base import Section
 from pipeline.schema.data import DataConfig
 from pipeline.schema.discriminator import DiscriminatorConfig
 from pipeline.schema.evaluation import ProtocolConfig
-from pipeline.schema.families import schema_for
+from pipeline.schema.families import FAMILIES, schema_for
 from pipeline.schema.losses import LossConfig
 from pipeline.schema.training import TrackingConfig, TrainConfig
 
@@ -55,6 +55,15 @@ class RunConfig(Section):
         if (self.train.stage == "mapping") != (self.init_from is not None):
             raise ValueError("init_from names a finished run for train=mapping (init_from=RUN), and is null otherwise")
         return self
+
+
+def completed(identity_config: dict[str, Any]) -> dict[str, Any]:
+    """The config in a run's identity text with the fields that are left out there: `later` ones at their first value."""
+    found = RunConfig.completed(identity_config)
+    model = found.get("model", {})
+    if model.get("family") in FAMILIES:  # a plug-in's family may be unknown to whoever reads its records
+        found["model"] = schema_for(model["family"]).completed(model)
+    return found
 
 
 def validate(values: dict[str, Any]) -> RunConfig:

@@ -14,6 +14,7 @@ from pipeline.config import compose, identify, resolve
 from pipeline.errors import UserError
 from pipeline.identity import NUISANCE_KEYS, canonical_json, without_nuisance
 from pipeline.schema.base import Section, later
+from pipeline.schema.run import completed
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -123,3 +124,11 @@ def _unset(section: Section, prefix: str = "") -> list[str]:
 @pytest.mark.parametrize("overrides", [key for key in RECORDED if key.startswith("model=")])
 def test_the_rows_name_every_key_also_those_that_came_later(overrides: str) -> None:
     assert _unset(compose(overrides.split())) == []
+
+
+@pytest.mark.parametrize(
+    "overrides", ["model=ca2sis preset=tiny", "model=spade preset=small", "model.attention.masking=hard"]
+)
+def test_what_the_identity_leaves_out_is_found_again(overrides: str) -> None:
+    config = compose(overrides.split())
+    assert completed(config.identity_values()) == config.model_dump(mode="json")

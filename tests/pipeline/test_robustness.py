@@ -113,3 +113,8 @@ def test_rows_of_a_family_that_needs_the_mask_fall_and_of_one_that_does_not_stay
     assert needs["robust_psnr_area"].value == pytest.approx(mean) and needs["robust_psnr_area"].direction == "max"
     ignores = {row.name: row for row in evaluate(Echo(), DATA, config, device=torch.device("cpu")).rows}
     assert ignores["robust_psnr_area"].value == 100
+    lost = [
+        needs[f"robust_psnr_{kind}_0"].value - needs[f"robust_psnr_{kind}_1"].value for kind in ("jitter", "dropped")
+    ]  # type: ignore[operator]
+    assert [needs[f"robust_psnr_loss_{kind}"].value for kind in ("jitter", "dropped")] == pytest.approx(lost)
+    assert needs["robust_psnr_loss_jitter"].direction == "min" and ignores["robust_psnr_loss_jitter"].value == 0

@@ -22,7 +22,7 @@ from pipeline.records.rows import MetricRow
 
 
 def robustness_stage(context: Context, make: RowMaker) -> tuple[list[MetricRow], list[pd.DataFrame]]:
-    """Curve points `robust_<metric>_<kind>_<level>`, areas `robust_<metric>_area_<kind>` and their mean over kinds."""
+    """Curve points `robust_<metric>_<kind>_<level>`, losses and areas `..._loss_<kind>`, `..._area_<kind>`, and mean areas."""
     cfg = context.protocol.robustness
     total = min(cfg.images, context.total)
     levels = (0.0, *cfg.levels)
@@ -59,6 +59,8 @@ def robustness_stage(context: Context, make: RowMaker) -> tuple[list[MetricRow],
                 rows.append(
                     make.ok(f"robust_{metric}_{kind}_{level:g}", value, total, kind=kind, level=level, **common)
                 )
+            worst: dict[str, Any] = {"kind": kind, "level": levels[-1], **common}
+            rows.append(make.ok(f"robust_{metric}_loss_{kind}", curve[0] - curve[-1], total, **worst))
             areas.append(area(levels, curve))
             rows.append(
                 make.ok(f"robust_{metric}_area_{kind}", areas[-1], total, kind=kind, levels=list(levels), **common)
