@@ -36,7 +36,9 @@ def initialise(module: nn.Module, gain: float | None) -> None:
 
     To be called before `apply_spectral_norm`, so that the singular vectors belong to the drawn weights.
     """
-    for part in module.modules() if gain is not None else ():
+    if gain is None:
+        return
+    for part in module.modules():
         if isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.xavier_normal_(part.weight, gain)
             if part.bias is not None:

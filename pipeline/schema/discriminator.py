@@ -1,4 +1,4 @@
-"""Config of the discriminator: multi-scale patches (pix2pixHD's, as SPADE, SEAN and CA²-SIS use it; SCAM's), or a segmenter (OASIS's)."""
+"""Config of the discriminator: multi-scale patches (pix2pixHD's and SPADE's, or SCAM's), or a segmenter (OASIS's)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from pipeline.schema.base import Section, later
 
 
 class DiscriminatorConfig(Section):
-    """Two kinds of network, which share a row's sizes.
-
     """Three kinds of network, which share a row's sizes.
 
     `multiscale`: `scales` equal networks on [map, image], each on an input half the size of the one before. `gradient_normalised`
