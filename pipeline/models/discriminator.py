@@ -1,4 +1,4 @@
-"""The multi-scale patch discriminator on [label map, image] (pix2pixHD's, as SPADE, SEAN and CA²-SIS use it)."""
+"""Multi-scale patch discriminators on [label map, image]: pix2pixHD's, as SPADE, SEAN and CA²-SIS use it, and SCAM's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from pipeline.models.conditioning import NormKind, param_free_norm
+from pipeline.models.conditioning import NormKind, param_free_norm, resize_nearest
 from pipeline.models.kernels import is_naive
 from pipeline.models.spectral import apply_spectral_norm
 from pipeline.models.trunk import LEAK, initialise
@@ -77,6 +77,7 @@ class Discriminator(Judge):
     def __init__(self, cfg: DiscriminatorConfig, num_classes: int) -> None:
         super().__init__()
         self.num_classes = num_classes
+        self.normalises_gradients = cfg.kind == "gradient_normalised"
         self.mixes_images = cfg.norm in ("batch", "sync_batch")
         self.scales = nn.ModuleList(PatchDiscriminator(cfg, num_classes + 3) for _ in range(cfg.scales))
         initialise(self, cfg.init_gain)
@@ -87,15 +88,23 @@ class Discriminator(Judge):
 
     def forward(self, mask: Views, image: Tensor) -> Features:
         """mask (N,K,H,W) one-hot or its views, image (N,3,H,W) [-1,1] -> features of every scale, full size first, scores last."""
-        masks = self.pyramid(mask) if isinstance(mask, Tensor) else mask
+        masks = self.views(mask) if isinstance(mask, Tensor) else mask
+        if self.normalises_gradients and self.training:
+            return self._normalised(masks, image)
         return [
             scale(torch.cat([layout.to(view.dtype), view], dim=1))  # (N,K+3,h,w)
             for scale, layout, view in zip(self.scales, masks, self.pyramid(image), strict=True)
         ]
 
-    def views(self, mask: Tensor) -> Views:
+    def views(self, mask: Tensor) -> list[Tensor]:
         """The mask as each scale sees it."""
-        return self.pyramid(mask)
+        if not self.normalises_gradients:
+            return self.pyramid(mask)
+        views = [mask]
+        for _ in range(len(self.scales) - 1):
+            height, width = views[-1].shape[2:]
+            views.append(resize_nearest(mask, ((height + 1) // 2, (width + 1) // 2)))  # the pooled image's size
+        return views
 
     def pyramid(self, x: Tensor) -> list[Tensor]:
         """x (N,C,H,W) as each scale sees it."""
@@ -103,6 +112,27 @@ class Discriminator(Judge):
         for _ in range(len(self.scales) - 1):
             views.append(F.avg_pool2d(views[-1], kernel_size=3, stride=2, padding=1, count_include_pad=False))
         return views
+
+    def _normalised(self, masks: list[Tensor], image: Tensor) -> Features:
+        """As `forward`, scores o as o / (n + |o|), between -1 and 1; n is the norm, an image, of the gradient of the sum of o.
+
+        The gradient with respect to the full-size input, label map and image. It stays part of the graph where gradients are
+        recorded, so a backward pass differentiates twice (gradient-normalised GANs, as SCAM's release uses them).
+        """
+        recorded = torch.is_grad_enabled()
+        outputs: Features = []
+        with torch.enable_grad():
+            # A view where gradients go on: hooks on the network's input (torch's FLOP counter) do not stand this inner pass.
+            image = image.view_as(image) if image.requires_grad else image.detach().requires_grad_()
+            for scale, layout, view in zip(self.scales, masks, self.pyramid(image), strict=True):
+                # A pixel of a map that was shrunk by nearest neighbour is one of the full map: their gradients have one norm.
+                layout = layout.to(view.dtype).detach().requires_grad_()
+                *features, scores = scale(torch.cat([layout, view], dim=1))
+                slopes = torch.autograd.grad(scores.sum(), (layout, image), create_graph=recorded, retain_graph=True)
+                every = torch.cat([slope.float().flatten(1) for slope in slopes], dim=1)  # (N, all channels and pixels)
+                norm = torch.linalg.vector_norm(every, dim=1).view(-1, 1, 1, 1)
+                outputs.append([*features, scores / (norm + scores.abs())])
+        return outputs if recorded else [[output.detach() for output in scale] for scale in outputs]
 
 
 def views_of(discriminator: nn.Module, mask: Tensor) -> Views:

@@ -80,8 +80,9 @@ def summarise(generator: Generator, size: tuple[int, int], *, depth: int = 2) ->
     ordered = [*started, *(name for name in parts if name not in started)]  # as they ran
     rows = tuple(PartRow(name, outputs[name], _count(parts[name]), flops[name]) for name in ordered)
     loose = counter.get_total_flops() - sum(row.flops for row in rows)  # for instance the means inside the masks
-    if loose:
-        rows += (PartRow("(between parts)", None, _count(network) - sum(row.parameters for row in rows), loose),)
+    shared = _count(network) - sum(row.parameters for row in rows)  # for instance latents that a network starts from
+    if loose or shared:
+        rows += (PartRow("(between parts)", None, shared, loose),)
     return NetworkSummary(rows, _count(network), total, _notes(generator))
 
 

@@ -31,11 +31,13 @@ def check_size(family: str, size: tuple[int, int], stride: int, *, single: bool 
         )
 
 
-def initialise(module: nn.Module, gain: float) -> None:
-    """Xavier-normal weights with `gain`, zero biases, for every conv and linear layer (release: gain 0.02).
+def initialise(module: nn.Module, gain: float | None) -> None:
+    """Xavier-normal weights with `gain`, zero biases, for every conv and linear layer (release: 0.02); None: as torch starts.
 
     To be called before `apply_spectral_norm`, so that the singular vectors belong to the drawn weights.
     """
+    if gain is None:
+        return
     for part in module.modules():
         if isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.xavier_normal_(part.weight, gain)

@@ -65,7 +65,10 @@ def import_release(
 
 
 def read_tensors(file: Path) -> tuple[dict[str, torch.Tensor], str]:
-    """State dict and sha256 of a downloaded file. Untrusted: only plain tensors are read, all else is refused."""
+    """State dict and sha256 of a downloaded file. Untrusted: only plain tensors are read, all else is refused.
+
+    Of a training framework's checkpoint, which holds it as "state_dict" among counters, the state dict alone counts.
+    """
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -74,6 +77,8 @@ def read_tensors(file: Path) -> tuple[dict[str, torch.Tensor], str]:
         value: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(f"{file} is refused: it is not a file of plain tensors ({type(error).__name__})") from error
+    if isinstance(value, dict) and isinstance(value.get("state_dict"), dict):
+        value = value["state_dict"]
     if not isinstance(value, dict) or not all(
         isinstance(key, str) and isinstance(item, torch.Tensor) for key, item in value.items()
     ):

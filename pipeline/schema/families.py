@@ -68,6 +68,12 @@ FAMILIES: dict[str, FamilySpec] = {
         "pipeline.models.oasis:build",
         "pipeline.models.interop.oasis:import_state",
     ),
+    "scam": FamilySpec(
+        "pipeline.schema.model_scam:ScamModel",
+        "pipeline.models.scam:build",
+        "pipeline.models.interop.scam:import_state",
+        importer_takes_encoder=True,
+    ),
     "painter": FamilySpec("pipeline.schema.model_painter:PainterModel", "pipeline.models.painter:build", learned=False),
 }
 

@@ -51,6 +51,12 @@ class RunConfig(Section):
     notes: str
 
     @model_validator(mode="after")
+    def _compiled_networks_differentiate_once(self) -> RunConfig:
+        if self.discriminator.kind == "gradient_normalised" and self.train.compile is not False:
+            raise ValueError("discriminator.kind gradient_normalised is differentiated twice; set train.compile=false")
+        return self
+
+    @model_validator(mode="after")
     def _second_stage_starts_somewhere(self) -> RunConfig:
         if (self.train.stage == "mapping") != (self.init_from is not None):
             raise ValueError("init_from names a finished run for train=mapping (init_from=RUN), and is null otherwise")

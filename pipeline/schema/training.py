@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.schema.base import Section
+from pipeline.schema.base import Section, later
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -22,6 +22,7 @@ class TrainConfig(Section):
     lr: Annotated[float, Field(gt=0)]  # base rate an update, before the two-time-scale rule
     ttur: bool  # two-time-scale rule: generator lr / 2, discriminator lr * 2
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]  # Adam
+    weight_decay: Annotated[float, Field(ge=0)] = later(0.0)  # AdamW's, apart from the gradient; 0 is Adam
     decay_fraction: Annotated[float, Field(ge=0, le=1)]  # last part of the budget over which lr falls linearly to 0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] | None  # null: evaluate the raw weights
     ema_every: Positive  # updates between two EMA steps

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -68,10 +69,9 @@ class Trainer:
                 parameter.requires_grad_(True)
             generator_pass = SamplingPass(self.generator)
         fused = device.type in ("cpu", "cuda")  # one pass over each tensor; the update is the same
-        self.optimiser_g = torch.optim.Adam(trained, lr=self.rates[0], betas=cfg.train.betas, fused=fused)
-        self.optimiser_d = torch.optim.Adam(
-            self.discriminator.parameters(), lr=self.rates[1], betas=cfg.train.betas, fused=fused
-        )
+        adam = partial(torch.optim.AdamW, betas=cfg.train.betas, weight_decay=cfg.train.weight_decay, fused=fused)
+        self.optimiser_g = adam(trained, lr=self.rates[0])
+        self.optimiser_d = adam(self.discriminator.parameters(), lr=self.rates[1])
         self._run_generator = _compiled(generator_pass, cfg.train.compile)
         self._run_discriminator = _compiled(self.discriminator, cfg.train.compile)
 

@@ -14,6 +14,7 @@ from pipeline.records import RunStore
 from pipeline.runs import checkpoint
 from pipeline.runs.released import import_release, read_tensors
 from tests.pipeline.models.release_fill import load_meta, shrunk
+from tests.pipeline.models.scam_cases import filled
 from tests.pipeline.tiny import command
 
 FACES = ("data.train_images=4", "data.val_images=4", "data.test_images=4", "tracking.mode=disabled", "size=64")
@@ -43,6 +44,21 @@ def test_a_release_becomes_a_record_that_evaluates_like_any_other(tmp_path: Path
     assert evaluated.returncode == 0, evaluated.stderr
     psnr = [row for row in record.metrics if row.name == "psnr"]
     assert len(psnr) == 1 and psnr[0].value is not None and psnr[0].value > 0
+
+
+def test_a_framework_checkpoint_of_all_networks_becomes_a_record(tmp_path: Path) -> None:
+    """SCAM's: generator, encoder and discriminator in one state dict, beside counters."""
+    state = {f"net.generator.{key}": value for key, value in filled("G", (19, 1, 1)).items()}
+    state |= {f"net.encoder.{key}": value for key, value in filled("E", (19, 1, 1)).items()}
+    torch.save({"epoch": 3, "state_dict": state | {"net.judge.weight": torch.zeros(2)}}, tmp_path / "last.ckpt")
+    record = import_release("scam", tmp_path / "last.ckpt", None, FACES, RunStore(tmp_path / "runs"))
+    generator, _ = checkpoint.load_generator(record, torch.device("cpu"))
+    assert record.state == "finished" and generator.num_classes == 19
+    own = generator.state_dict()["encoder.latents"]
+    assert torch.equal(own, state["net.encoder.latents"]) and tuple(own.shape) == (19, 64)
+    torch.save({"state_dict": {"weight": "none"}}, tmp_path / "bad.ckpt")
+    with pytest.raises(UserError, match="something other than a state dict of tensors"):
+        read_tensors(tmp_path / "bad.ckpt")
 
 
 def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:

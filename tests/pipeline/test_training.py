@@ -115,11 +115,11 @@ def test_another_protocol_adds_rows_to_a_finished_run_without_training(tmp_path:
     assert all(row in again.metrics for row in rows)
 
 
-@pytest.mark.parametrize("lines", [1, 4])
-def test_kill_9_and_again_gives_the_undisturbed_result(tmp_path: Path, lines: int) -> None:
-    undisturbed = run(tmp_path / "a")
-    killed_after(tmp_path / "b", lines=lines)
-    resumed = run(tmp_path / "b")
+@pytest.mark.parametrize(("lines", "overrides"), [(1, ()), (4, ()), (2, ("model=scam",))])  # scam: noise, two gradients
+def test_kill_9_and_again_gives_the_undisturbed_result(tmp_path: Path, lines: int, overrides: tuple[str, ...]) -> None:
+    undisturbed = run(tmp_path / "a", *overrides)
+    killed_after(tmp_path / "b", *overrides, lines=lines)
+    resumed = run(tmp_path / "b", *overrides)
     assert resumed.status["attempts"][0]["outcome"] == "preempted"
     assert values(resumed) == values(undisturbed) and same_weights(resumed, undisturbed)
     strip = [{k: v for k, v in row.items() if k != "seconds"} for row in resumed.history()]
@@ -326,6 +326,34 @@ def test_the_learning_rate_is_constant_then_falls_to_zero() -> None:
         rates.append((taken.optimiser_g.param_groups[0]["lr"], taken.optimiser_d.param_groups[0]["lr"]))
     factors = [1, 1, 1, 1, 1, 0.75, 0.5, 0.25]
     assert rates == [(pytest.approx(1e-4 * f), pytest.approx(4e-4 * f)) for f in factors]  # TTUR: half and double
+
+
+def test_weight_decay_stands_apart_from_the_gradient_and_is_plain_adam_at_0() -> None:
+    from pipeline.data import build_dataset
+    from pipeline.data.loader import sequential
+    from pipeline.models.build import build_generator
+    from pipeline.models.discriminator import build_discriminator
+    from pipeline.training.trainer import Trainer
+
+    after: dict[float, list[torch.Tensor]] = {}
+    before: list[torch.Tensor] = []
+    for decay in (0.0, 0.5):
+        config = compose([*TINY, f"train.weight_decay={decay}", "train.decay_fraction=0"])
+        torch.manual_seed(0)
+        generator = build_generator(config.model, 19, config.data.hw)
+        discriminator = build_discriminator(config.discriminator, 19)
+        before = [parameter.detach().clone() for parameter in generator.parameters()]
+        trainer = Trainer(config, generator, discriminator, iterations=8, device=torch.device("cpu"))
+        trainer.step(next(iter(sequential(build_dataset(config.data, "train"), 2))))
+        after[decay] = [parameter.detach() for parameter in generator.parameters()]
+        if decay == 0.0:
+            twins = [torch.nn.Parameter(parameter.clone()) for parameter in before]
+            for twin, parameter in zip(twins, generator.parameters(), strict=True):
+                twin.grad = parameter.grad
+            torch.optim.Adam(twins, lr=1e-3, betas=config.train.betas, fused=True).step()  # TTUR halves tiny's 2e-3
+            assert all(torch.equal(twin, parameter) for twin, parameter in zip(twins, after[0.0], strict=True))
+    for start, plain, decayed in zip(before, after[0.0], after[0.5], strict=True):
+        torch.testing.assert_close(decayed, plain - 1e-3 * 0.5 * start, rtol=0, atol=1e-6)
 
 
 def test_ema_follows_the_weights() -> None:

@@ -137,9 +137,9 @@ class Assembly:
         """Shape of our `key`."""
         return self._wanted[key][0]
 
-    def has(self, layer: str) -> bool:
-        """Whether our network has the conv or linear layer `layer`."""
-        return any(key.startswith(f"{layer}.") for key in self._wanted)
+    def has(self, name: str) -> bool:
+        """Whether our network has the layer or parameter `name`."""
+        return any(key == name or key.startswith(f"{name}.") for key in self._wanted)
 
     def copy(self, key: str, source: ReleaseState, source_key: str) -> None:
         """Our `key` is the release's `source_key`."""

@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 
+from pipeline.config import compose
+from pipeline.errors import UserError
 from pipeline.models.build import build_discriminator
-from pipeline.models.discriminator import discriminate
+from pipeline.models.discriminator import Discriminator, discriminate, judge, views_of
 from pipeline.schema.discriminator import DiscriminatorConfig
 from tests.pipeline.models.small_models import DISCRIMINATOR, random_inputs
 
@@ -81,7 +83,15 @@ def scores(cfg: DiscriminatorConfig) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("scales", 1), ("layers", 2), ("width", 4), ("norm", "none"), ("norm", "batch"), ("init_gain", 0.5)],
+    [
+        ("scales", 1),
+        ("layers", 2),
+        ("width", 4),
+        ("norm", "none"),
+        ("norm", "batch"),
+        ("init_gain", 0.5),
+        ("kind", "gradient_normalised"),
+    ],
 )
 def test_every_switch_changes_the_computation(key: str, value: Any) -> None:
     before, after = scores(DISCRIMINATOR), scores(changed(**{key: value}))
@@ -99,6 +109,83 @@ def test_spectral_norm_acts_on_outputs_only_where_no_norm_follows() -> None:
 def test_spectral_norm_sits_between_first_and_score_conv() -> None:
     names = [name for name, _ in build_discriminator(DISCRIMINATOR, 5).named_parameters() if "original" in name]
     assert names == [f"scales.{s}.convs.{n}.parametrizations.weight.original" for s in (0, 1) for n in (1, 2)]
+
+
+def test_normalised_scores_are_score_over_score_plus_slope() -> None:
+    """o / (n + |o|) with n the norm of the gradient with respect to the whole full-size input, map channels included."""
+    discriminator = build_discriminator(changed(kind="gradient_normalised", spectral_norm=False), 5)
+    image, mask = random_inputs(5, (32, 32))
+    raw = discriminator.eval()(mask, image)
+    normalised = discriminator.train()(mask, image)
+    for number, scale in enumerate(discriminator.scales):
+        x = torch.cat([mask, image], 1).requires_grad_()
+        views = torch.cat([mask, image], 1), torch.cat([x[:, :5, ::2, ::2], discriminator.pyramid(x[:, 5:])[1]], 1)
+        scores = scale(x if number == 0 else views[1])[-1]
+        (slope,) = torch.autograd.grad(scores.sum(), x)
+        expected = scores / (slope.flatten(1).norm(dim=1).view(-1, 1, 1, 1) + scores.abs())
+        torch.testing.assert_close(raw[number][-1], scores)
+        torch.testing.assert_close(normalised[number][-1], expected)
+        assert normalised[number][-1].abs().max() < 1
+        assert all(torch.equal(a, b) for a, b in zip(raw[number][:-1], normalised[number][:-1], strict=True))
+
+
+def test_gradients_of_normalised_scores_go_through_the_slope() -> None:
+    """By finite differences, in double precision: the slope is differentiated too."""
+    torch.manual_seed(0)
+    discriminator = build_discriminator(changed(kind="gradient_normalised", norm="none", scales=1, width=2), 2).double()
+    image, mask = (x.double() for x in random_inputs(2, (8, 8), batch=1))
+    towards = torch.randn_like(image)
+
+    def score(step: float) -> torch.Tensor:
+        return discriminator(mask, image + step * towards)[0][-1].sum()
+
+    inward = image.clone().requires_grad_()
+    discriminator(mask, inward)[0][-1].sum().backward()  # type: ignore[no-untyped-call]
+    assert inward.grad is not None
+    slope = (score(1e-5) - score(-1e-5)) / 2e-5
+    torch.testing.assert_close((inward.grad * towards).sum(), slope.detach(), rtol=1e-4, atol=1e-8)
+
+
+def test_the_generators_update_sees_the_same_normalised_scores() -> None:
+    discriminator = build_discriminator(changed(kind="gradient_normalised", spectral_norm=False), 5).requires_grad_(
+        False
+    )
+    fake, mask = random_inputs(5, (32, 32))
+    real, _ = random_inputs(5, (32, 32), seed=1)
+    fake.requires_grad_()
+    views = views_of(discriminator, mask)
+    for together, apart in zip(
+        discriminate(discriminator, mask, fake, real), judge(discriminator, views, fake, real), strict=True
+    ):
+        for left, right in zip(together, apart, strict=True):
+            torch.testing.assert_close(left[-1], right[-1])
+    fake_features, real_features = judge(discriminator, views, fake, real)
+    assert fake_features[0][-1].requires_grad and not real_features[0][-1].requires_grad
+
+
+@pytest.mark.parametrize("size", [(32, 32), (48, 32), (30, 22)])
+def test_the_map_of_a_coarse_scale_is_average_pooled_or_the_nearest_pixel(size: tuple[int, int]) -> None:
+    _, mask = random_inputs(5, size)
+    pooled, nearest = (
+        Discriminator(changed(kind=kind), 5).views(mask) for kind in ("multiscale", "gradient_normalised")
+    )
+    assert [view.shape for view in pooled] == [view.shape for view in nearest]
+    assert set(nearest[1].unique().tolist()) == {0, 1} and torch.equal(
+        nearest[1].sum(1), torch.ones_like(nearest[1][:, 0])
+    )
+    assert len(pooled[1].unique()) > 2
+
+
+def test_start_values_are_torchs_own_without_a_gain() -> None:
+    torch.manual_seed(0)
+    own = build_discriminator(changed(init_gain=None, spectral_norm=False), 5).scales[0].convs[0]
+    torch.manual_seed(0)
+    torch.testing.assert_close(own.weight, torch.nn.Conv2d(8, 8, 4).weight)
+
+
+def test_a_discriminator_that_is_differentiated_twice_is_not_compiled() -> None:
+    with pytest.raises(UserError, match=r"differentiated twice; set train.compile=false"):
+        compose(["discriminator.kind=gradient_normalised", "train.compile=true"])
 
 
 @pytest.mark.parametrize(("key", "value"), [("scales", 0), ("layers", 1), ("norm", "layer"), ("width", 1.5)])

@@ -55,7 +55,7 @@ def test_text_names_parts_totals_and_the_achieved_ratio() -> None:
     assert lines[-2].startswith("total")
 
 
-@pytest.mark.parametrize("family", ["ca2sis", "spade", "clade", "oasis", "sean", "inade", "maskgan", "painter"])
+@pytest.mark.parametrize("family", ["ca2sis", "spade", "clade", "oasis", "sean", "inade", "maskgan", "scam", "painter"])
 def test_every_family_has_a_table(family: str) -> None:
     generator = build_generator(compose([f"model={family}"]).model, 19, (32, 32))
     summary = summarise(generator, (32, 32))
