@@ -115,5 +115,6 @@ def test_images_and_statistics(
         np.testing.assert_allclose(made[..., ::step, ::step], theirs_image, **IMAGE)
         if name != "image":
             difference = theirs_image - recorded[..., :: step // own_step, :: step // own_step]
-            assert np.sqrt(np.mean(difference**2)) > 0.2, "the edit is visible"
+            # of the fixture alone: 0.198 at the least on the pixels kept here, above 0.2 on the full pictures
+            assert np.sqrt(np.mean(difference**2)) > 0.19, "the edit is visible"
             np.testing.assert_allclose((made - own)[..., ::step, ::step], difference, rtol=1e-3, atol=2e-4)
