@@ -27,6 +27,7 @@ from pipeline.models.positions import (
     layout_labels,
     part_offsets,
 )
+from pipeline.models.summary import summarise
 from tests.pipeline.models.release_fill import fill_with_sigma, load_meta
 from tests.pipeline.models.small_models import one_hot, random_inputs, small_config, small_generator
 
@@ -255,6 +256,13 @@ def test_noise_is_a_style_that_can_be_drawn_but_not_encoded() -> None:
     assert torch.equal(drawn, generator.synthesize(mask, torch.ones(2, 3, 4, 4)).image)
     with pytest.raises(ValidationError, match="3D noise needs style none"):
         small_config("clade_vae", noise_channels=3)
+
+
+@pytest.mark.parametrize("name", ["clade_icpe", "clade_vae"])
+def test_the_network_is_counted_without_memory(name: str) -> None:
+    generator = small_generator(name)
+    summary = summarise(generator, (16, 16))
+    assert summary.parameters == sum(parameter.numel() for parameter in generator.parameters()) and summary.flops > 0
 
 
 def test_released_keys_are_all_used_and_named() -> None:
