@@ -329,31 +329,21 @@ def test_the_learning_rate_is_constant_then_falls_to_zero() -> None:
 
 
 def test_weight_decay_stands_apart_from_the_gradient_and_is_plain_adam_at_0() -> None:
-    from pipeline.data import build_dataset
-    from pipeline.data.loader import sequential
-    from pipeline.models.build import build_generator
-    from pipeline.models.discriminator import build_discriminator
-    from pipeline.training.trainer import Trainer
-
-    after: dict[float, list[torch.Tensor]] = {}
+    after: list[list[torch.Tensor]] = []
     before: list[torch.Tensor] = []
     for decay in (0.0, 0.5):
-        config = compose([*TINY, f"train.weight_decay={decay}", "train.decay_fraction=0"])
-        torch.manual_seed(0)
-        generator = build_generator(config.model, 19, config.data.hw)
-        discriminator = build_discriminator(config.discriminator, 19)
-        before = [parameter.detach().clone() for parameter in generator.parameters()]
-        trainer = Trainer(config, generator, discriminator, iterations=8, device=torch.device("cpu"))
-        trainer.step(next(iter(sequential(build_dataset(config.data, "train"), 2))))
-        after[decay] = [parameter.detach() for parameter in generator.parameters()]
+        taken, batch = trainer(f"train.weight_decay={decay}", "train.decay_fraction=0")
+        before = [parameter.detach().clone() for parameter in taken.generator.parameters()]
+        taken.step(batch)
+        after.append([parameter.detach() for parameter in taken.generator.parameters()])
         if decay == 0.0:
             twins = [torch.nn.Parameter(parameter.clone()) for parameter in before]
-            for twin, parameter in zip(twins, generator.parameters(), strict=True):
+            for twin, parameter in zip(twins, taken.generator.parameters(), strict=True):
                 twin.grad = parameter.grad
-            torch.optim.Adam(twins, lr=1e-3, betas=config.train.betas, fused=True).step()  # TTUR halves tiny's 2e-3
-            assert all(torch.equal(twin, parameter) for twin, parameter in zip(twins, after[0.0], strict=True))
-    for start, plain, decayed in zip(before, after[0.0], after[0.5], strict=True):
-        torch.testing.assert_close(decayed, plain - 1e-3 * 0.5 * start, rtol=0, atol=1e-6)
+            torch.optim.Adam(twins, lr=taken.rates[0], betas=taken.cfg.train.betas, fused=True).step()
+            assert all(torch.equal(twin, parameter) for twin, parameter in zip(twins, after[0], strict=True))
+    for start, plain, decayed in zip(before, *after, strict=True):
+        torch.testing.assert_close(decayed, plain - taken.rates[0] * 0.5 * start, rtol=0, atol=1e-6)
 
 
 def test_ema_follows_the_weights() -> None:
