@@ -76,7 +76,8 @@ def refusal(task: EditTask, capabilities: Capabilities) -> str:
         return "the family has no style per class"
     if row.style_from == "reference" and capabilities.style == "none":
         return "the family takes no style from an image"
-    if row.steps and row.shape_from == "reference" and not capabilities.shape_embedding:
+    own = capabilities.layout == "own"  # shapes are codes like any other
+    if row.steps and row.shape_from == "reference" and not (capabilities.shape_embedding or own):
         return "the family has no shape embedding"
     if row.style_from == "noise" and not capabilities.sampling:
         return "the family does not sample styles"
