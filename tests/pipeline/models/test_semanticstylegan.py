@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from pipeline.data.label_spaces import label_space
 from pipeline.errors import UserError
 from pipeline.models.contract import ComposingGenerator
 from pipeline.models.semanticstylegan.codes import CodeBook
@@ -88,7 +89,7 @@ def test_exchanging_codes_of_classes_touches_those_codes_alone() -> None:
 
 def test_the_table_of_celebamask_merges_sides_and_mouth() -> None:
     merged: dict[int, list[str]] = {}
-    for name, k in zip(space("celebamask_hq").classes, MERGES["celebamask_13"], strict=True):
+    for name, k in zip(label_space("celebamask_hq").classes, MERGES["celebamask_13"], strict=True):
         merged.setdefault(k, []).append(name)
     assert [merged[k] for k in range(13)] == [
         ["background"], ["skin"], ["l_eye", "r_eye"], ["l_brow", "r_brow"], ["mouth", "u_lip", "l_lip"], ["nose"],
