@@ -79,7 +79,7 @@ def run_convert(args: argparse.Namespace) -> int:
     """`weights convert`: a file of plain tensors out of a training checkpoint."""
     from pipeline.runs.released import extract_network
 
-    count = extract_network(args.file, args.network, args.target)
+    count = extract_network(args.file, args.network, args.target, [argparse.Namespace])
     print(f"{count} tensors of {args.network}: {args.target}")
     return 0
 

@@ -14,14 +14,16 @@ from torch import Tensor, nn
 
 from pipeline.schema.base import Section
 
-StyleKind = Literal["per_class", "per_instance", "global", "none"]
+StyleKind = Literal["per_class", "per_instance", "global", "none", "codes"]
 
 
 @dataclass(frozen=True)
 class Capabilities:
     """What a family can do, beyond the two methods every family has."""
 
-    style: StyleKind  # per_class: (N,K,S); per_instance: (N,I,S), of an `InstanceGenerator`; global: (N,Z); none: (N,0)
+    # per_class: (N,K,S); per_instance: (N,I,S), of an `InstanceGenerator`; global: (N,Z); none: (N,0); codes: (N,C,D) of shapes and
+    # textures, of a `ComposingGenerator`
+    style: StyleKind
     sampling: bool = False  # styles can be drawn from noise: `sample_style` works
     attention: bool = False  # `synthesize` returns per-layer class attention logits
     shape_embedding: bool = False  # the shape enters through `embed_shape`, so shapes can be interpolated

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
 from collections.abc import Sequence
@@ -65,16 +64,16 @@ def import_release(
     return record
 
 
-def extract_network(file: Path, name: str, target: Path) -> int:
-    """Write the state dict `name` of a training checkpoint that holds several networks to `target`; returns its tensors' number.
+def extract_network(file: Path, name: str, target: Path, harmless: Sequence[type]) -> int:
+    """Write the state dict `name` of a training checkpoint with several networks to `target`; returns its tensors' number.
 
-    For checkpoints that `read_tensors` refuses because they pickle an `argparse.Namespace` beside their networks, as that of
-    SemanticStyleGAN (`g_ema`). Nothing in the file is executed: beyond plain tensors and containers that one class is let
-    through, which holds values and runs nothing; any other is refused. Raises UserError.
+    For checkpoints that `read_tensors` refuses because they pickle an object beside their networks, as SemanticStyleGAN's
+    (`g_ema`) does its command line. Nothing in the file is executed: beyond plain tensors and containers the `harmless` classes
+    are let through, which must hold values and run nothing; any other is refused. Raises UserError.
     """
     data = _bytes_of(file)
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals(list(harmless)):
             value: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
         detail = " ".join(str(error).split())[:160]

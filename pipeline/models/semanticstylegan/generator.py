@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.errors import UserError
 from pipeline.models.contract import Capabilities, ComposingGenerator, Synthesis
@@ -42,7 +42,7 @@ class SemanticStyleGan(ComposingGenerator):
             )
         self.book = CodeBook(cfg, self.layout_classes)
         self.capabilities = Capabilities(
-            style="per_class", sampling=True, noise_width=cfg.code_width, layout="own", training="unconditional"
+            style="codes", sampling=True, noise_width=cfg.code_width, layout="own", training="unconditional"
         )
         self.table = table
         self.mapping = MappingNetwork(cfg.code_width, cfg.mapping_layers, cfg.mapping_lr_factor)
@@ -68,7 +68,12 @@ class SemanticStyleGan(ComposingGenerator):
         return self.mean_w.expand(count, self.book.count, -1)
 
     def synthesize(self, mask: Tensor, style: Tensor, *, attention: bool = True) -> Synthesis:
-        """The picture of the codes `style` (N,C,D), cut to [-1, 1], with the layout it draws; `mask` is not looked at."""
+        """The picture of the codes `style` (N,C,D), cut to [-1, 1], with the layout it draws; `mask` says its size alone."""
+        height, width = mask.shape[-2:]
+        if (height, width) != self.size:
+            raise UserError(
+                f"this SemanticStyleGAN was built for {self.size[0]}x{self.size[1]} pixels and cannot draw {height}x{width}"
+            )
         made = self.render(style)
         return Synthesis(made.image.clamp(-1, 1), layout=made.layout)
 
@@ -81,6 +86,10 @@ class SemanticStyleGan(ComposingGenerator):
         """Codes (N,C,D), all equal, of noise z (N,D), drawn towards their mean by `model.truncation`."""
         w = torch.lerp(self.mean_w, self.mapping(noise), self.config.truncation)
         return w.unsqueeze(1).expand(-1, self.book.count, -1)
+
+    def sampling_parameters(self) -> list[nn.Parameter]:
+        """Those of the mapping network, which inversion does not use."""
+        return list(self.mapping.parameters())
 
     def compose(self, codes: Tensor, *, keep: Tensor | None = None, fixed_noise: bool) -> Composition:
         """The composition of codes (N,C,D), of one code (N,D) for all places, or of a code a layer (N,K,L,D).
@@ -101,8 +110,10 @@ class SemanticStyleGan(ComposingGenerator):
     def exchanged(
         self, style: Tensor, other: Tensor, classes: Sequence[Sequence[int]] | None, *, shape: bool, texture: bool
     ) -> Tensor:
-        """Codes `style` (N,C,D) with shape and texture codes of each image's classes (of the data) taken from `other`; None: of
-        all classes, and with the shapes the base codes."""
+        """Codes `style` (N,C,D) with those of each image's classes (of the data) taken from `other`.
+
+        None: of all classes, and with the shapes the base codes.
+        """
         mixed = style.clone()
         if classes is None:
             places = self.book.places(range(self.layout_classes), shape=shape, texture=texture)
