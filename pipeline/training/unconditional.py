@@ -228,10 +228,6 @@ def _lazy_ratio(weight: float, every: int) -> float:
 
 
 def _refuse_what_is_not_read(cfg: RunConfig) -> None:
-    if cfg.train.stage != "gan":
-        raise UserError(
-            f"train={cfg.train.stage}: this family draws from noise as it is; there is no second stage to train"
-        )
     unread = [name for name in cfg.loss.weights() if name not in READ_TERMS]
     if unread:
         raise UserError(f"loss.{unread[0]}.weight is not 0, but this family's training has no such term; set it to 0")
