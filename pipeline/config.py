@@ -38,7 +38,8 @@ class ResolvedRun:
 
     def is_complete(self, record: RunRecord) -> bool:
         """Whether `record`, this run's, is finished and measured under the protocol of the config as it is now."""
-        return record.is_complete(self.config.protocol.name, self.config.protocol.digest)
+        protocol, family = self.config.protocol, family_spec(family_of(self.config.model))
+        return record.is_complete(protocol.name, protocol.digest_for(inverts=family.inverts))
 
     def images_seen(self) -> int:
         """Training budget in images; 0 for a rule, which does not train."""

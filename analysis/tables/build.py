@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -58,9 +59,12 @@ def build_table(study: Study, spec: TableSpec, name: str = "main") -> Table:
     below_baseline = _trivial(study, filled, rows)
     built = []
     for row in rows:
-        marks = _row_notes(row, study, footnotes)
+        of_row = _common_notes([part.gathered[row.key] for part in filled])
+        marks = (*_row_notes(row, study, footnotes), *(footnotes.add(text) for text in of_row))
         cells = tuple(
-            _cell(part, row, spec, seeds_of_table, footnotes, below_baseline.get((row.key, part.column.key), ""))
+            _cell(
+                part, row, spec, seeds_of_table, footnotes, below_baseline.get((row.key, part.column.key), ""), of_row
+            )
             for part in filled
         )
         built.append(Row(row.key, row.label, row.kind, row.group, row.reference, cells, marks))
@@ -215,7 +219,21 @@ def _trivial(study: Study, filled: list[_Filled], rows: list[RowPlan]) -> dict[t
     return found
 
 
-def _cell(part: _Filled, row: RowPlan, spec: TableSpec, usual_n: int, footnotes: _Footnotes, below: str) -> TableCell:
+def _common_notes(gathered: list[Gathered]) -> tuple[str, ...]:
+    """What several cells of a row say about their values: said once, of the row."""
+    counts = Counter(text for cell in gathered for text in cell.notes)
+    return tuple(text for text, count in counts.items() if count > 1)
+
+
+def _cell(
+    part: _Filled,
+    row: RowPlan,
+    spec: TableSpec,
+    usual_n: int,
+    footnotes: _Footnotes,
+    below: str,
+    of_row: tuple[str, ...],
+) -> TableCell:
     gathered, summary, column = part.gathered[row.key], part.summaries.get(row.key), part.column
     seeds = len(gathered.values) + len(gathered.defects)
     if summary is None:
@@ -228,6 +246,7 @@ def _cell(part: _Filled, row: RowPlan, spec: TableSpec, usual_n: int, footnotes:
         marks.append(footnotes.add(f"{summary.n} of {seeds} seeds: {text}"))
     if below:
         marks.append(footnotes.add(below))
+    marks += [footnotes.add(text) for text in gathered.notes if text not in of_row]
     signed = part.plan.kind == "gain"
     constant_cost = part.plan.kind == "cost" and not summary.std
     spread = ""

@@ -40,6 +40,7 @@ class Gathered:
     directions: tuple[str, ...] = ()
     fingerprints: dict[str, tuple[str, ...]] = field(default_factory=dict)  # fingerprint -> run ids
     run_ids: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what the rows say about their values
 
     @property
     def status(self) -> CellStatus:
@@ -112,6 +113,7 @@ class Gatherer:
             directions=_distinct(row["direction"] for row in used),
             fingerprints={name: tuple(ids) for name, ids in used_runs.items()},
             run_ids=tuple(run_ids),
+            notes=_distinct(row["reason"] for row in used if row["reason"]),
         )
 
     def settle_fingerprint(self, arms: Iterable[str], column: ColumnPlan) -> str:

@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from pipeline.editing.cases import choose_cases, no_cases
     from pipeline.editing.grids import edit_grid
     from pipeline.editing.tasks import refusal
+    from pipeline.evaluation.inversion import inverting
     from pipeline.evaluation.samples import write_png
     from pipeline.runs.checkpoint import finished_run
 
@@ -64,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--steps must be at least 2 and --seed at least 0")
     record, generator, config, device = finished_run(args.out, args.run)
     dataset = build_dataset(config.data.model_copy(update={"cache": "memory"}), args.split)
-    standard = load_protocol("standard").editing
+    protocol = load_protocol("standard")
+    standard, generator = protocol.editing, inverting(generator, protocol, device)
     regions = tuple(args.region) if args.region else standard.regions
     for name in args.region or ():
         dataset.label_space.members(name)  # an unknown name is an error that lists the near ones

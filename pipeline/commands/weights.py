@@ -50,6 +50,18 @@ def register(subparsers: Any) -> None:
     add_overrides(release)
     add_out(release)
     release.set_defaults(func=run_import)
+    convert = actions.add_parser(
+        "convert",
+        help="take one network's tensors out of a training checkpoint that import refuses",
+        description="For checkpoints that pickle an argparse.Namespace beside their networks (SemanticStyleGAN). Nothing in FILE\n"
+        "is executed: tensors, plain containers and that one class are read, a file with anything else is refused.",
+    )
+    convert.add_argument(
+        "file", type=Path, metavar="FILE", help="the checkpoint, for instance CelebAMask-HQ-512x512.pt"
+    )
+    convert.add_argument("target", type=Path, metavar="TARGET", help="file to write: a state dict of tensors alone")
+    convert.add_argument("--network", default="g_ema", metavar="NAME", help="which of its networks (default: g_ema)")
+    convert.set_defaults(func=run_convert)
 
 
 def run_import(args: argparse.Namespace) -> int:
@@ -60,6 +72,15 @@ def run_import(args: argparse.Namespace) -> int:
     record = import_release(args.family, args.file, args.encoder, args.overrides, RunStore(args.out / "runs"))
     print(f"record: {record.path}")
     print(f"next: python -m pipeline evaluate {record.id[:10]} --protocol paper")
+    return 0
+
+
+def run_convert(args: argparse.Namespace) -> int:
+    """`weights convert`: a file of plain tensors out of a training checkpoint."""
+    from pipeline.runs.released import extract_network
+
+    count = extract_network(args.file, args.network, args.target, [argparse.Namespace])
+    print(f"{count} tensors of {args.network}: {args.target}")
     return 0
 
 

@@ -59,6 +59,17 @@ CELEBAMASK_HQ_G_MASK: tuple[str, ...] = (
     "l_lip", "neck", "neck_l", "cloth", "hair", "hat",
 )  # fmt: skip
 
+# The 13 classes of SemanticStyleGAN, and its parts in the order they are painted, later over earlier: not that of the 19 classes,
+# so that where parts overlap nose lies over glasses here, ears over hair, hat and earrings over neck and cloth.
+CELEBAMASK_13: tuple[str, ...] = (
+    "background", "skin", "eyes", "brows", "mouth", "nose", "ears", "hair", "neck", "cloth", "glasses", "hat", "earrings",
+)  # fmt: skip
+CELEBAMASK_13_PAINT: tuple[tuple[str, str], ...] = (
+    ("skin", "skin"), ("eye_g", "glasses"), ("l_eye", "eyes"), ("r_eye", "eyes"), ("l_brow", "brows"), ("r_brow", "brows"),
+    ("mouth", "mouth"), ("l_lip", "mouth"), ("u_lip", "mouth"), ("nose", "nose"), ("hair", "hair"), ("l_ear", "ears"),
+    ("r_ear", "ears"), ("neck", "neck"), ("neck_l", "neck"), ("cloth", "cloth"), ("hat", "hat"), ("ear_r", "earrings"),
+)  # fmt: skip
+
 # Cityscapes: (name, train id or None), in the order of the 34 drawn label ids; license plate (-1) is kept last.
 CITYSCAPES: tuple[tuple[str, int | None], ...] = (
     ("unlabeled", None), ("ego vehicle", None), ("rectification border", None), ("out of roi", None), ("static", None),

@@ -155,6 +155,23 @@ def _celebamask_hq(raw_order: tuple[str, ...] = class_names.CELEBAMASK_HQ) -> La
     )
 
 
+def _celebamask_13() -> LabelSpace:
+    """SemanticStyleGAN's 13 face classes; left and right are one class, so a mirror exchanges none."""
+    names = {"glasses": "eye_g", "eyes": "l_eye", "brows": "l_brow", "ears": "l_ear", "earrings": "ear_r"}
+    colours = dict(zip(class_names.CELEBAMASK_HQ, CELEBAMASK_HQ_PALETTE, strict=True))
+    classes = class_names.CELEBAMASK_13
+    return LabelSpace(
+        name="celebamask_13",
+        classes=classes,
+        unknown=None,
+        mirror_permutation=tuple(range(len(classes))),
+        palette=tuple(colours[names.get(name, name)] for name in classes),
+        groups={"eyebrows": ("brows",)},
+        raw_to_class=tuple(range(len(classes))),
+        background=0,
+    )
+
+
 def _coco_stuff() -> LabelSpace:
     classes = (*class_names.COCO_THINGS, *class_names.COCO_STUFF, "unknown")
     raw = [*range(182), *([_UNUSED] * 73), 182]  # 255 = unknown
@@ -222,6 +239,7 @@ def _deepfashion() -> LabelSpace:
 SPACES: dict[str, Callable[[], LabelSpace]] = {
     "celebamask_hq": _celebamask_hq,
     "celebamask_hq_g_mask": lambda: _celebamask_hq(class_names.CELEBAMASK_HQ_G_MASK),
+    "celebamask_13": _celebamask_13,
     "coco_stuff": _coco_stuff,
     "ade20k": _ade20k,
     "cityscapes_35": _cityscapes_35,

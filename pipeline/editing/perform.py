@@ -15,8 +15,8 @@ from torch import Tensor
 from pipeline.data.batch import Batch, one_hot
 from pipeline.data.layouts import inside, transplanted
 from pipeline.editing.cases import Case
-from pipeline.editing.tasks import TASKS
-from pipeline.models.contract import Generator
+from pipeline.editing.tasks import TASKS, Task
+from pipeline.models.contract import ComposingGenerator, Generator
 from pipeline.schema.evaluation import EditTask
 
 
@@ -46,6 +46,12 @@ def perform(
     region = np.ones(tuple(label.shape), dtype=bool) if row.whole else _regions(label, cases)
     if not row.edits:
         return Edited(own, label, region, own)
+    way = torch.linspace(0, 1, steps).tolist()
+    if isinstance(generator, ComposingGenerator) and row.style_from != "noise":
+        images = _recomposed(row, generator, style, reference, cases, way if row.steps else [1.0])
+        if row.shape_from == "reference":
+            label, region = _with_shapes(row, content, reference, cases, region)
+        return Edited(images[-1], label, region, own, images if row.steps else [])
     if row.style_from == "noise":
         noise = torch.randn(
             len(cases), generator.capabilities.noise_width, generator=torch.Generator().manual_seed(seed)
@@ -56,21 +62,43 @@ def perform(
     else:
         other = generator.encode_style(reference.image, reference.mask)
         aim = exchanged(style, other, cases) if row.style_from == "classes" else other
-    way = torch.linspace(0, 1, steps).tolist()
     if row.steps and row.shape_from == "reference":
         first, last = generator.embed_shape(mask), generator.embed_shape(reference.mask)
         images = [
             generator.synthesize_embedded(mask, torch.lerp(first, last, t), style, attention=False).image for t in way
         ]
-        return Edited(images[-1], reference.label, region, own, images)
+        label, region = _with_shapes(row, content, reference, cases, region)
+        return Edited(images[-1], label, region, own, images)
     if row.steps:
         images = [generator.synthesize(mask, torch.lerp(style, aim, t), attention=False).image for t in way]
         return Edited(images[-1], label, region, own, images)
     if row.shape_from == "reference":
-        label = new_layouts(label, reference.label, cases)
-        region = region | _regions(label, cases) | (label != content.label).cpu().numpy()
+        label, region = _with_shapes(row, content, reference, cases, region)
         mask = one_hot(label, mask.shape[1])
     return Edited(generator.synthesize(mask, aim, attention=False).image, label, region, own)
+
+
+def _recomposed(
+    row: Task, generator: ComposingGenerator, style: Tensor, reference: Batch, cases: list[Case], way: list[float]
+) -> list[Tensor]:
+    """Pictures on the `way` from the content's codes to the edit's, by a family that draws layouts from codes."""
+    other = generator.encode_style(reference.image, reference.mask)
+    everything = row.whole or row.style_from == "reference"
+    classes = None if everything else [case.classes for case in cases]
+    aim = generator.exchanged(
+        style, other, classes, shape=row.shape_from == "reference", texture=row.style_from != "content"
+    )
+    return [generator.synthesize(reference.mask, torch.lerp(style, aim, t), attention=False).image for t in way]
+
+
+def _with_shapes(
+    row: Task, content: Batch, reference: Batch, cases: list[Case], region: NDArray[np.bool_]
+) -> tuple[Tensor, NDArray[np.bool_]]:
+    """Layout and edited region where shapes come from the reference: all of them, or those of each case's classes."""
+    if row.whole:
+        return reference.label, region
+    label = new_layouts(content.label, reference.label, cases)
+    return label, region | _regions(label, cases) | (label != content.label).cpu().numpy()
 
 
 def exchanged(style: Tensor, other: Tensor, cases: list[Case]) -> Tensor:

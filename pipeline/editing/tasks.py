@@ -72,11 +72,12 @@ TASKS: dict[EditTask, Task] = {
 def refusal(task: EditTask, capabilities: Capabilities) -> str:
     """Why a family cannot do a task, "" when it can: asked of its capabilities, never of its name."""
     row = TASKS[task]
-    if row.style_from == "classes" and capabilities.style not in ("per_class", "per_instance"):
+    if row.style_from == "classes" and capabilities.style not in ("per_class", "per_instance", "codes"):
         return "the family has no style per class"
     if row.style_from == "reference" and capabilities.style == "none":
         return "the family takes no style from an image"
-    if row.steps and row.shape_from == "reference" and not capabilities.shape_embedding:
+    own = capabilities.layout == "own"  # shapes are codes like any other
+    if row.steps and row.shape_from == "reference" and not (capabilities.shape_embedding or own):
         return "the family has no shape embedding"
     if row.style_from == "noise" and not capabilities.sampling:
         return "the family does not sample styles"

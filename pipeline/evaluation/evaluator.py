@@ -20,6 +20,7 @@ from pipeline.data.types import Dataset
 from pipeline.errors import RunFailed
 from pipeline.evaluation.context import Context, Splits
 from pipeline.evaluation.groups import build_parts, run_stages
+from pipeline.evaluation.inversion import Inverted, inverting
 from pipeline.evaluation.parts.part import Part
 from pipeline.evaluation.resume import Resume, resume_folder
 from pipeline.evaluation.rows import RowMaker
@@ -84,7 +85,8 @@ def evaluate(
             total = len(dataset) if protocol.images is None else min(protocol.images, len(dataset))
             while True:
                 resume = Resume(resume_folder(cache, generator, dataset, protocol, groups, total, owner))
-                context = Context(generator, dataset, protocol, groups, total, device, cache, splits, reporter, resume)
+                measured = inverting(generator, protocol, device)
+                context = Context(measured, dataset, protocol, groups, total, device, cache, splits, reporter, resume)
                 try:
                     return _evaluate(context, state, samples)
                 except (RuntimeError, MemoryError) as error:
@@ -118,13 +120,17 @@ def _evaluate(context: Context, state: State, samples: Path | None) -> Evaluatio
     dataset, protocol, total = context.dataset, context.protocol, context.total
     parts = build_parts(context)
     writer = SampleWriter(samples, dataset.label_space) if samples is not None else None
+    note = ""
+    if isinstance(context.generator, Inverted):
+        _invert(context, context.generator)
+        note = context.generator.note
     totals = _stream(context, parts, writer)
     data = {
         "images": digest("".join(str(value) for value in totals.stacked("each/content"))),
         "label_space": dataset.label_space.name,
         "size": [dataset.height, dataset.width],
     }
-    make = RowMaker(protocol.name, protocol.split, state, data)
+    make = RowMaker(protocol.name, protocol.split, state, data, note)
     rows: list[MetricRow] = []
     for part in parts:
         rows += part.rows(totals, make)
@@ -142,6 +148,18 @@ def _evaluate(context: Context, state: State, samples: Path | None) -> Evaluatio
     kept = [frame for frame in frames if len(frame)]
     per_image = pd.concat(kept, ignore_index=True) if kept else pd.DataFrame(columns=list(PER_IMAGE_COLUMNS))
     return Evaluation(rows, per_image)
+
+
+def _invert(context: Context, generator: Inverted) -> None:
+    """Find the codes of all images; a killed evaluation keeps those it has found."""
+
+    def measure(start: int, stop: int) -> Contribution:
+        batch = context.batch(start, stop).to(context.device)
+        return generator.timed(batch.image, batch.mask)
+
+    found = context.collect("inversion", context.total, context.protocol.batch_size, measure).each()
+    generator.keep(found["inversion_key"].tolist(), torch.from_numpy(found["inversion_codes"]))
+    generator.seconds = found["inversion_s"].tolist()
 
 
 def _stream(context: Context, parts: list[Part], writer: SampleWriter | None) -> Totals:

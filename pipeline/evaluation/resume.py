@@ -36,7 +36,7 @@ def resume_folder(
         weights.update(tensor.detach().cpu().contiguous().view(-1).to(torch.float32).numpy().tobytes())
     depends_on = [
         owner, weights.hexdigest(), list(dataset.keys[:total]), [dataset.height, dataset.width], dataset.label_space.name,
-        protocol.digest, protocol.batch_size, list(groups),
+        protocol.digest_for(inverts=generator.capabilities.layout == "own"), protocol.batch_size, list(groups),
     ]  # fmt: skip
     return kept_at(cache / "evaluating", depends_on, suffix="")
 

@@ -23,6 +23,9 @@ class RowMaker:
     split: str
     state: Literal["trained", "untrained"]
     data: dict[str, Any]  # digest of the images measured on, label space, size
+    note: str = (
+        ""  # what every value of this evaluation means beyond its metric, as the note of rows without one of their own
+    )
     fingerprints: dict[str, str] = field(default_factory=dict)  # by row name, of the rows made so far
 
     def fingerprint(self, name: str, settings: dict[str, Any]) -> str:
@@ -57,6 +60,8 @@ class RowMaker:
         settings: dict[str, Any],
     ) -> MetricRow:
         spec = spec_of(name)
+        if status == "ok" and not reason and spec.kind == "score":  # bounds are of the real images
+            reason = self.note
         fingerprint = self.fingerprint(name, settings)
         self.fingerprints[name] = fingerprint
         return MetricRow(

@@ -27,6 +27,7 @@ def reconstruct(generator: Generator, batch: Batch, device: torch.device, first_
         target=ImageBatch(batch.image, "signed"),
         output=as_images(synthesis.image),
         attention=synthesis.attention,
+        layout=synthesis.layout,
         seconds=seconds,
         first_index=first_index,
     )
@@ -47,6 +48,7 @@ class View:
     target: ImageBatch
     output: ImageBatch
     attention: list[Tensor]  # per level (N,K,h,w) logits, or empty
+    layout: Tensor | None  # (N,K',H,W) logits of the layout the family drew itself, None where it draws the given one
     seconds: float  # wall time of encode and synthesise
     first_index: int  # index of the first image within the data set
 

@@ -6,6 +6,7 @@ capabilities; callers ask for capabilities, never for family names.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,19 +14,23 @@ from torch import Tensor, nn
 
 from pipeline.schema.base import Section
 
-StyleKind = Literal["per_class", "per_instance", "global", "none"]
+StyleKind = Literal["per_class", "per_instance", "global", "none", "codes"]
 
 
 @dataclass(frozen=True)
 class Capabilities:
     """What a family can do, beyond the two methods every family has."""
 
-    style: StyleKind  # per_class: (N,K,S); per_instance: (N,I,S), of an `InstanceGenerator`; global: (N,Z); none: (N,0)
+    # per_class: (N,K,S); per_instance: (N,I,S), of an `InstanceGenerator`; global: (N,Z); none: (N,0); codes: (N,C,D) of shapes and
+    # textures, of a `ComposingGenerator`
+    style: StyleKind
     sampling: bool = False  # styles can be drawn from noise: `sample_style` works
     attention: bool = False  # `synthesize` returns per-layer class attention logits
     shape_embedding: bool = False  # the shape enters through `embed_shape`, so shapes can be interpolated
     noise_width: int = 0  # length of the noise vector `sample_style` takes, 0 without sampling
     learned: bool = True  # False for rules without parameters (the region-mean painter): nothing to train
+    layout: Literal["given", "own"] = "given"  # own: a `ComposingGenerator`, which draws its layout itself
+    training: Literal["reconstruction", "unconditional"] = "reconstruction"  # what its update is made of
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Synthesis:
 
     image: Tensor  # (N,3,H,W) float32 in [-1, 1]
     attention: list[Tensor] = field(default_factory=list)  # per layer (N,K,h,w): head-averaged pre-softmax logits
+    layout: Tensor | None = None  # (N,K',H,W) logits of the layout a family drew itself, in its own classes
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,10 @@ class Generator(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} has no shape embedding")
 
+    def own_discriminator(self) -> nn.Module | None:
+        """The discriminator a family brings along; None: the one of the config's section `discriminator`."""
+        return None
+
     def forward(self, image: Tensor, mask: Tensor, *, attention: bool) -> GeneratorPass:
         """Training pass: reconstruct `image` from its own style; stochastic families draw from torch's generator."""
         style = self.encode_style(image, mask)
@@ -117,6 +127,37 @@ class InstanceGenerator(Generator):
         """As `Generator.forward`."""
         style = self.encode_style(image, mask, instances=instances)
         return GeneratorPass(self.synthesize(mask, style, attention=attention, instances=instances), style)
+
+
+class ComposingGenerator(Generator):
+    """A family that composes a picture and its layout from codes, and cannot be told a layout.
+
+    A style is all its codes (N,C,D); a photo's are found by inversion, from where `encode_style` starts. K' is the number of its
+    own classes, into which the data's are merged.
+    """
+
+    layout_classes: int  # K'
+
+    def merged(self, mask: Tensor) -> Tensor:
+        """The data's mask (N,K,H,W) one-hot in the classes of the network (N,K',H,W)."""
+        raise NotImplementedError
+
+    def mean_codes(self, count: int) -> Tensor:
+        """(count,C,D): the mean code in every place, to which inversion holds what it finds."""
+        raise NotImplementedError
+
+    def exchanged(
+        self, style: Tensor, other: Tensor, classes: Sequence[Sequence[int]] | None, *, shape: bool, texture: bool
+    ) -> Tensor:
+        """`style` (N,C,D) with shape and texture of each image's `classes` (of the data) taken from `other` (N,C,D).
+
+        None: of all classes, and with the shapes what they have in common, such as a pose.
+        """
+        raise NotImplementedError
+
+    def render(self, style: Tensor) -> Synthesis:
+        """As `synthesize` without a mask, and not cut to [-1, 1]: what gradients of an inversion go through."""
+        raise NotImplementedError
 
 
 def instance_arguments(generator: nn.Module, instances: Tensor | None) -> dict[str, Tensor]:

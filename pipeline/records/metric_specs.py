@@ -77,6 +77,8 @@ _SPECS = (
     _bound("seg_accuracy_real", "", "none", "as seg_accuracy on the real images: the ceiling"),
     _spec("seg_iou", "", "max", "IoU of one class of a segmenter on generated images"),
     _bound("seg_iou_real", "", "none", "as seg_iou on the real images: the ceiling"),
+    _spec("seg_miou_own", "", "max", "mean IoU of a segmenter on generated images with the layout the family drew itself"),
+    _spec("layout_miou", "", "max", "mean IoU of the layout a family drew itself with the given mask, in the family's classes"),
     _spec("attention_miou", "", "max", "mean IoU of argmax attention with the nearest-resized mask, classes in the labels"),
     _spec("attention_leakage", "", "min", "mean probability outside the own class, softmax of head-averaged logits"),
     _spec("attention_entropy", "", "min", "mean entropy over ln K, softmax of head-averaged logits"),
@@ -86,6 +88,7 @@ _SPECS = (
     _cost("flops_per_image", "FLOP", "min", "encode and synthesize one image; a multiply-add counts as 2"),
     _cost("params", "", "none", "number of generator parameters used in evaluation"),
     _cost("latency_ms", "ms", "min", "median wall time of encode and synthesize at batch 1"),
+    _cost("inversion_s_per_image", "s", "min", "wall time of finding a photo's codes, at the protocol's batch size"),
     _cost("eval_images_per_s", "images/s", "max", "encode and synthesize at the protocol's batch size, first batch left out"),
     # version 1 also counted the process that had started it
     _cost("peak_mem_gib", "GiB", "min", "high-water mark of the process so far: resident (CPU) or allocated (CUDA)", 2),

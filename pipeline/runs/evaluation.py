@@ -45,7 +45,7 @@ def evaluate_record(
     )
     recorded = {row.name for row in record.metrics if row.state == state}
     rows = [row for row in evaluation.rows if not (row.name in OF_THE_TRAINING_PROCESS and row.name in recorded)]
-    digest = protocol.digest
+    digest = protocol.digest_for(inverts=generator.capabilities.layout == "own")
     outdated: list[MetricRow] = []
     if record.provenance.get("protocols", {}).get(protocol.name, digest) != digest:
         # rows of the protocol as it was before it changed would stand beside the new ones, as another version of each number

@@ -14,7 +14,7 @@ from pipeline import provenance
 from pipeline.config import compose, to_yaml
 from pipeline.data import data_fingerprint
 from pipeline.data.build import space_of
-from pipeline.errors import UserError
+from pipeline.errors import UserError, nearest
 from pipeline.identity import digest, identity_text
 from pipeline.models.interop import load_release
 from pipeline.records import RunRecord, RunStore, atomic
@@ -64,23 +64,60 @@ def import_release(
     return record
 
 
+def extract_network(file: Path, name: str, target: Path, harmless: Sequence[type]) -> int:
+    """Write the state dict `name` of a training checkpoint with several networks to `target`; returns its tensors' number.
+
+    For checkpoints that `read_tensors` refuses because they pickle an object beside their networks, as SemanticStyleGAN's
+    (`g_ema`) does its command line. Nothing in the file is executed: beyond plain tensors and containers the `harmless` classes
+    are let through, which must hold values and run nothing; any other is refused. Raises UserError.
+    """
+    data = _bytes_of(file)
+    try:
+        with torch.serialization.safe_globals(list(harmless)):
+            value: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:
+        detail = " ".join(str(error).split())[:160]
+        raise UserError(f"{file} is refused: it is not a checkpoint of plain tensors ({detail})") from error
+    networks = [key for key, item in value.items() if _is_state(item)] if isinstance(value, dict) else []
+    if name not in networks:
+        found = f"it holds {', '.join(networks)}" if networks else "it holds none"
+        raise UserError(f"{file}: no network {name!r}{nearest(name, networks)}; {found}")
+    state = {key: tensor.clone() for key, tensor in value[name].items()}  # a clone: no storage shared with what is left
+    atomic.write_with(target, lambda stream: torch.save(state, stream))
+    return len(state)
+
+
 def read_tensors(file: Path) -> tuple[dict[str, torch.Tensor], str]:
     """State dict and sha256 of a downloaded file. Untrusted: only plain tensors are read, all else is refused.
 
     Of a training framework's checkpoint, which holds it as "state_dict" among counters, the state dict alone counts.
     """
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {atomic.reason(error)}") from error
+    data = _bytes_of(file)
     try:
         value: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(f"{file} is refused: it is not a file of plain tensors ({type(error).__name__})") from error
+        raise UserError(
+            f"{file} is refused: it is not a file of plain tensors ({type(error).__name__}); from a training checkpoint, "
+            "`python -m pipeline weights convert` takes the tensors alone"
+        ) from error
     if isinstance(value, dict) and isinstance(value.get("state_dict"), dict):
         value = value["state_dict"]
-    if not isinstance(value, dict) or not all(
-        isinstance(key, str) and isinstance(item, torch.Tensor) for key, item in value.items()
-    ):
+    if not _is_state(value):
         raise UserError(f"{file} is refused: it holds something other than a state dict of tensors")
     return value, hashlib.sha256(data).hexdigest()
+
+
+def _bytes_of(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {atomic.reason(error)}") from error
+
+
+def _is_state(value: Any) -> bool:
+    """Whether `value` is a state dict of tensors."""
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(isinstance(key, str) and isinstance(item, torch.Tensor) for key, item in value.items())
+    )

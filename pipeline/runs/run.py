@@ -36,6 +36,7 @@ from pipeline.schema.families import family_of, family_spec
 from pipeline.training.devices import choose_device, device_name, norms_in_effect, set_numerics
 from pipeline.training.distributed import World, join
 from pipeline.training.trainer import Trainer, step_seed
+from pipeline.training.unconditional import UnconditionalTrainer
 
 # Called after each validation with (iteration, its numbers); True ends the run as "pruned".
 OnValidation = Callable[[int, dict[str, float]], bool]
@@ -241,10 +242,13 @@ class TrainedRun(Run):
         cfg, data = self.cfg, self.train_data
         self.iterations = cfg.train.total_iterations(len(data))
         space = data.label_space
-        discriminator = build_discriminator(cfg.discriminator, space.num_classes, space.unknown)
+        discriminator = self.generator.own_discriminator() or build_discriminator(
+            cfg.discriminator, space.num_classes, space.unknown
+        )
         if cfg.init_from is not None:
             load_first_stage(RunStore(self.record.path.parent).record(cfg.init_from), self.generator, discriminator)
-        self.trainer = Trainer(
+        unconditional = self.generator.capabilities.training == "unconditional"
+        self.trainer = (UnconditionalTrainer if unconditional else Trainer)(
             cfg, self.generator, discriminator, iterations=self.iterations, device=self.device, world=self.world
         )
 

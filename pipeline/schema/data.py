@@ -14,7 +14,7 @@ CLASSES_FILE = "classes_file"  # label space of `folder`: read from the root's c
 # The data sets that lie on disk, with the label spaces that make sense for each; the first is the usual one. How one is read says
 # its adapter (`pipeline.data.adapters`).
 SPACES_OF: dict[str, tuple[str, ...]] = {
-    "celebamask_hq": ("celebamask_hq", "celebamask_hq_g_mask"),
+    "celebamask_hq": ("celebamask_hq", "celebamask_hq_g_mask", "celebamask_13"),
     "ade20k": ("ade20k",),
     "deepfashion": ("deepfashion",),
     "cityscapes": ("cityscapes_35", "cityscapes_19"),

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from pipeline.identity import canonical_digest
-from pipeline.schema.base import Section
+from pipeline.schema.base import Section, later
 from pipeline.schema.data import NoiseKind
 
 MetricGroup = Literal[
@@ -105,6 +105,26 @@ class DiversityConfig(Section):
     seed: Seed
 
 
+class InversionConfig(Section):
+    """How the codes of a photo are found, for families that draw their layout themselves: start, budget, weights of the loss."""
+
+    start: Literal["mean", "encoder"]  # the mean code (as released), or what the family's encoder makes of the photo
+    steps: Annotated[int, Field(ge=0)]  # of Adam on the codes; 0: the start is the end
+    lr: Annotated[float, Field(gt=0)]
+    warm_up: Annotated[float, Field(ge=0, lt=1)]  # first share of the steps, over which lr rises from 0
+    cool_down: Annotated[float, Field(ge=0, lt=1)]  # last share, over which it falls to 0
+    perceptual: Annotated[
+        float, Field(ge=0)
+    ]  # weight of LPIPS on VGG-16; without its weights, of L1 at `pixel_scales` scales
+    pixel_scales: Annotated[int, Field(ge=1, le=6)]
+    mse: Annotated[float, Field(ge=0)]  # weight of the squared distance to the photo
+    code: Annotated[float, Field(ge=0)]  # weight of the squared distance to the mean code
+    mask: Annotated[
+        float, Field(ge=0)
+    ]  # weight of the cross-entropy of the layout to the given mask (ours); 0: photo alone
+    damaged_mask: Annotated[float, Field(ge=0)]  # the same in group robustness, whose masks are damaged
+
+
 class ProtocolConfig(Section):
     """One named protocol, whole."""
 
@@ -119,13 +139,18 @@ class ProtocolConfig(Section):
     editing: EditingConfig
     robustness: RobustnessConfig
     diversity: DiversityConfig
+    inversion: InversionConfig | None = later(None)  # read by families that draw their layout themselves
     weights_dir: str | None  # folder searched for weight files before the torch hub cache
 
     @property
     def digest(self) -> str:
         """Digest of everything in the protocol that can change a number (not of its name, batch size or paths)."""
-        values = self.identity_values()
-        return canonical_digest({key: value for key, value in values.items() if key not in NUISANCE_FIELDS})
+        return self.digest_for(inverts=False)
+
+    def digest_for(self, *, inverts: bool) -> str:
+        """`digest` as it holds for a family that inverts photos; for any other, section `inversion` changes nothing."""
+        unread = NUISANCE_FIELDS if inverts else (*NUISANCE_FIELDS, "inversion")
+        return canonical_digest({key: value for key, value in self.identity_values().items() if key not in unread})
 
     @model_validator(mode="after")
     def _sound(self) -> ProtocolConfig:

@@ -27,6 +27,7 @@ class FamilySpec:
         None  # (state dict of the release [, encoder's]) -> Generator; None: no released weights known
     )
     importer_takes_encoder: bool = False  # the release keeps an image encoder in a second file
+    inverts: bool = False  # True: photos enter by inversion, within the protocol's budget (as its capabilities say)
     learned: bool = True  # False: a rule without parameters; nothing to train, no budget (as its capabilities say)
 
 
@@ -73,6 +74,12 @@ FAMILIES: dict[str, FamilySpec] = {
         "pipeline.models.scam:build",
         "pipeline.models.interop.scam:import_state",
         importer_takes_encoder=True,
+    ),
+    "semanticstylegan": FamilySpec(
+        "pipeline.schema.model_semanticstylegan:SemanticStyleganModel",
+        "pipeline.models.semanticstylegan.generator:build",
+        "pipeline.models.interop.semanticstylegan:import_state",
+        inverts=True,
     ),
     "painter": FamilySpec("pipeline.schema.model_painter:PainterModel", "pipeline.models.painter:build", learned=False),
 }

@@ -25,6 +25,9 @@ class TrainConfig(Section):
     weight_decay: Annotated[float, Field(ge=0)] = later(0.0)  # AdamW's, apart from the gradient; 0 is Adam
     decay_fraction: Annotated[float, Field(ge=0, le=1)]  # last part of the budget over which lr falls linearly to 0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] | None  # null: evaluate the raw weights
+    ema_half_life_images: Annotated[int, Field(ge=1)] | None = later(
+        None
+    )  # in place of ema_decay: images seen until half is forgotten
     ema_every: Positive  # updates between two EMA steps
     precision: Literal["float32", "bf16"]  # bf16: autocast of the forward passes
     compile: bool | Literal["cuda_graphs"]  # torch.compile of both networks, or that and replayed as CUDA graphs
@@ -40,11 +43,20 @@ class TrainConfig(Section):
     def _one_budget(self) -> TrainConfig:
         if (self.iterations is None) == (self.epochs is None):
             raise ValueError("give exactly one of iterations and epochs; set the other to null")
+        if self.ema_decay is not None and self.ema_half_life_images is not None:
+            raise ValueError("give one of ema_decay and ema_half_life_images; set the other to null")
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} is not divisible by accumulate {self.accumulate}")
         if self.compile == "cuda_graphs" and self.accumulate > 1:  # a replay overwrites what the one before it gave out
             raise ValueError(f"compile cuda_graphs holds one micro-batch at a time; accumulate is {self.accumulate}")
         return self
+
+    @property
+    def ema_step_decay(self) -> float | None:
+        """Decay of one EMA step; None where EMA is off."""
+        if self.ema_half_life_images is None:
+            return self.ema_decay
+        return float(0.5 ** (self.batch_size * self.ema_every / self.ema_half_life_images))
 
     def total_iterations(self, train_images: int) -> int:
         """Number of updates for a training split of `train_images` (an epoch drops the incomplete last batch)."""

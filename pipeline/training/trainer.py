@@ -50,14 +50,12 @@ class Trainer:
         self.discriminator = discriminator.to(device)
         if cfg.train.channels_last:
             self.set_memory_format(torch.channels_last)
-        self.averaged = copy.deepcopy(self.generator).eval().requires_grad_(False) if cfg.train.ema_decay else None
+        self.averaged = copy.deepcopy(self.generator).eval().requires_grad_(False) if cfg.train.ema_step_decay else None
         adversary = adversary_of(self.discriminator, cfg.discriminator, cfg.loss.gan)
         self.objective = Objective(cfg.loss, adversary, cfg.protocol.weights_dir).to(device)
         factor_g, factor_d = (0.5, 2.0) if cfg.train.ttur else (1.0, 1.0)  # TTUR as the releases do it
-        self.rates = (
-            cfg.train.lr * factor_g,
-            cfg.train.lr * factor_d,
-        )  # of generator and discriminator, before they decay
+        # Of generator and discriminator, before they decay.
+        self.rates = (cfg.train.lr * factor_g, cfg.train.lr * factor_d)
         trained = list(self.generator.parameters())
         generator_pass: nn.Module = self.generator
         if cfg.train.stage == "mapping":
@@ -194,9 +192,10 @@ class Trainer:
 
     @torch.no_grad()
     def _average(self) -> None:
-        assert self.averaged is not None and self.cfg.train.ema_decay is not None, "only called with EMA on"
+        decay = self.cfg.train.ema_step_decay
+        assert self.averaged is not None and decay is not None, "only called with EMA on"
         for mean, raw in zip(self.averaged.parameters(), self.generator.parameters(), strict=True):
-            mean.lerp_(raw, 1.0 - self.cfg.train.ema_decay)
+            mean.lerp_(raw, 1.0 - decay)
         for kept, now in zip(self.averaged.buffers(), self.generator.buffers(), strict=True):
             kept.copy_(now)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from pipeline.errors import UserError
 from pipeline.models.interop import load_release
 from pipeline.records import RunStore
 from pipeline.runs import checkpoint
-from pipeline.runs.released import import_release, read_tensors
+from pipeline.runs.released import extract_network, import_release, read_tensors
 from tests.pipeline.models.release_fill import load_meta, shrunk
 from tests.pipeline.models.scam_cases import filled
 from tests.pipeline.tiny import command
@@ -71,6 +72,40 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
     refused = command("pipeline", "weights", "import", "sean", str(file), "--out", str(tmp_path / "out"))
     assert refused.returncode == 2 and "refused: it is not a file of plain tensors" in refused.stderr
     assert not (tmp_path / "pwned").exists() and not (tmp_path / "out").exists()
+
+
+def test_one_network_of_a_checkpoint_with_a_namespace_is_taken_out_and_imported(tmp_path: Path) -> None:
+    """SemanticStyleGAN's checkpoints: networks, optimisers, and the command line as an `argparse.Namespace`."""
+    state = {"weight": torch.arange(6.0).view(2, 3), "bias": torch.zeros(2)}
+    file, target = tmp_path / "checkpoint.pt", tmp_path / "g_ema.pth"
+    whole = {
+        "g": {"weight": torch.ones(1)},
+        "g_ema": state,
+        "g_optim": {"state": {}},
+        "args": argparse.Namespace(size=512, ckpt=None),
+    }
+    torch.save(whole, file)
+    refused = command("pipeline", "weights", "import", "semanticstylegan", str(file), "--out", str(tmp_path / "out"))
+    assert refused.returncode == 2 and "python -m pipeline weights convert" in refused.stderr
+    taken = command("pipeline", "weights", "convert", str(file), str(target))
+    assert taken.returncode == 0 and "2 tensors of g_ema" in taken.stdout, taken.stderr
+    read, _ = read_tensors(target)
+    assert set(read) == set(state) and all(torch.equal(read[name], value) for name, value in state.items())
+    missing = command("pipeline", "weights", "convert", str(file), str(target), "--network", "g_emma")
+    assert missing.returncode == 2 and "no network 'g_emma' (did you mean g_ema" in missing.stderr
+
+
+def test_the_converter_lets_nothing_else_through(tmp_path: Path) -> None:
+    class Malicious:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (tmp_path / "pwned",))  # type: ignore[return-value]
+
+    for number, hidden in enumerate((Malicious(), argparse.Namespace(ckpt=Malicious()), Path("x"))):
+        file = tmp_path / f"{number}.pt"
+        torch.save({"g_ema": {"weight": torch.ones(1)}, "args": hidden}, file, pickle_module=pickle)
+        with pytest.raises(UserError, match="is refused: it is not a checkpoint of plain tensors"):
+            extract_network(file, "g_ema", tmp_path / "out.pth", [argparse.Namespace])
+    assert not (tmp_path / "pwned").exists() and not (tmp_path / "out.pth").exists()
 
 
 @pytest.mark.parametrize(("content", "said"), [(b"not a checkpoint", "is refused"), (None, "cannot read")])

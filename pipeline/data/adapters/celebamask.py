@@ -23,11 +23,17 @@ from pipeline.errors import UserError
 
 LabelOrder = Literal["celebamask_hq", "celebamask_hq_g_mask", "undecided"]
 PHOTOS, MERGED, PARTS = "CelebA-HQ-img", "merged_labels", "CelebAMask-HQ-mask-anno"
+PREPARED_ONLY = "celebamask_13"  # the space that no merged maps are in, only prepared ones
 _LOOKED_AT = 7  # label maps read to find the order
 
 
 def find(root: Path, space: LabelSpace) -> Listing:
     """`CelebA-HQ-img` + `merged_labels`, or SEAN's `{train,test}/{images,labels}`. Part masks must be merged first."""
+    if space.name == PREPARED_ONLY:
+        raise UserError(
+            f"data.label_space={PREPARED_ONLY}: its classes are painted from part masks in an order of their own; run `python -m "
+            f"pipeline data prepare celebamask_hq --from {root} --to ROOT --label-space {PREPARED_ONLY}` and use data.root=ROOT"
+        )
     if (root / PHOTOS).is_dir() and (root / MERGED).is_dir():
         parts = {"all": pair(root / PHOTOS, root / MERGED)}
         name = f"{PHOTOS} + {MERGED}"

@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.data import class_names
 from pipeline.data.adapters import find_listing, photos
-from pipeline.data.adapters.celebamask import PARTS, PHOTOS
+from pipeline.data.adapters.celebamask import PARTS, PHOTOS, PREPARED_ONLY
 from pipeline.data.adapters.pairing import list_files
 from pipeline.data.adapters.prepared import MANIFEST
 from pipeline.data.label_spaces import LabelSpace, label_space
@@ -87,9 +88,14 @@ def _part_masks(source: Path) -> dict[int, dict[str, Path]]:
 
 
 def _from_part_masks(source: Path, masks: dict[int, dict[str, Path]], space_name: str) -> Raw:
-    space = label_space("celebamask_hq")
-    if space_name != "celebamask_hq":
+    if space_name not in ("celebamask_hq", PREPARED_ONLY):
         raise UserError(f"--label-space {space_name}: part masks have names, so they are merged in our order only")
+    space = label_space(space_name)
+    order = (
+        class_names.CELEBAMASK_13_PAINT
+        if space_name == PREPARED_ONLY
+        else tuple(zip(space.classes, space.classes, strict=True))
+    )
     photo_files = {int(key): path for key, path in list_files(source / PHOTOS, PHOTO_SUFFIXES).items() if key.isdigit()}
     alone = sorted(set(photo_files) ^ set(masks))
     if alone:
@@ -97,6 +103,6 @@ def _from_part_masks(source: Path, masks: dict[int, dict[str, Path]], space_name
         raise UserError(f"{source}: {len(alone)} images are incomplete, the first is image {alone[0]} ({what})")
     jobs = []
     for number in sorted(photo_files):
-        painted = tuple((k, masks[number][part]) for k, part in enumerate(space.classes) if part in masks[number])
+        painted = tuple((space.index(name), masks[number][part]) for part, name in order if part in masks[number])
         jobs.append(Job(str(number), "all", photo_files[number], None, painted, None))
     return Raw(f"{PHOTOS} + {PARTS}", space, tuple(jobs), _extras(source, space_name))

@@ -41,7 +41,14 @@ def diversity_stage(context: Context, make: RowMaker) -> tuple[list[MetricRow], 
         return found
 
     found = context.collect("diversity", total, 1, measure).each()
-    settings: dict[str, Any] = {"samples": cfg.samples, "seed": cfg.seed, "aggregation": "mean over layouts and pairs"}
+    own = context.generator.capabilities.layout == "own"
+    note = "each sample has a layout of its own: the family cannot be told one" if own else ""
+    settings: dict[str, Any] = {
+        "note": note,
+        "samples": cfg.samples,
+        "seed": cfg.seed,
+        "aggregation": "mean over layouts and pairs",
+    }
     rows = [make.ok("pixel_div", float(found["pixel_div"].mean()), total, **settings)]
     if lpips is None:
         rows.append(make.unavailable("lpips_div_alex", missing))

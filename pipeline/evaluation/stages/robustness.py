@@ -14,6 +14,7 @@ import pandas as pd
 
 from pipeline.data.batch import Batch, damaged_batch
 from pipeline.evaluation.context import Context
+from pipeline.evaluation.inversion import Inverted
 from pipeline.evaluation.rows import RowMaker
 from pipeline.evaluation.view import reconstruct
 from pipeline.metrics import reconstruction
@@ -27,6 +28,10 @@ def robustness_stage(context: Context, make: RowMaker) -> tuple[list[MetricRow],
     total = min(cfg.images, context.total)
     levels = (0.0, *cfg.levels)
     unknown = context.dataset.label_space.unknown
+    generator, note = context.generator, ""
+    if isinstance(generator, Inverted):
+        generator = generator.under_damage()
+        note = generator.note
 
     def measure(start: int, stop: int) -> Contribution:
         clean = context.batch(start, stop)
@@ -38,7 +43,7 @@ def robustness_stage(context: Context, make: RowMaker) -> tuple[list[MetricRow],
             ]
         found: Contribution = {}
         for name, batch in variants:
-            view = reconstruct(context.generator, batch, context.device, start)
+            view = reconstruct(generator, batch, context.device, start)
             found[f"each/psnr_{name}"] = reconstruction.psnr(view.output, view.target).cpu().numpy()
             if reconstruction.has_ssim(view.output):
                 found[f"each/ssim_{name}"] = reconstruction.ssim(view.output, view.target).cpu().numpy()
@@ -46,7 +51,7 @@ def robustness_stage(context: Context, make: RowMaker) -> tuple[list[MetricRow],
 
     totals = context.collect("robustness", total, context.protocol.batch_size, measure)
     rows: list[MetricRow] = []
-    common: dict[str, Any] = {"seed": cfg.seed, "aggregation": "mean over images"}
+    common: dict[str, Any] = {"note": note, "seed": cfg.seed, "aggregation": "mean over images"}
     values = {name: float(array.mean()) for name, array in totals.each().items()}
     for metric in ("psnr", "ssim"):
         if f"{metric}_clean" not in values:

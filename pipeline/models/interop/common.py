@@ -141,15 +141,23 @@ class Assembly:
         """Whether our network has the layer or parameter `name`."""
         return any(key == name or key.startswith(f"{name}.") for key in self._wanted)
 
-    def copy(self, key: str, source: ReleaseState, source_key: str) -> None:
-        """Our `key` is the release's `source_key`."""
+    def copy(self, key: str, source: ReleaseState, source_key: str, *, ones: tuple[int, int] = (0, 0)) -> None:
+        """Our `key` is the release's `source_key`, which has so many dimensions of size 1 more, (in front, behind)."""
         shape, dtype = self._wanted[key]
-        self._filled[key] = source.take(source_key, shape, dtype)
+        self._filled[key] = source.take(source_key, _with_ones(shape, ones), dtype).view(shape)
 
-    def stack(self, key: str, source: ReleaseState, source_keys: Sequence[str]) -> None:
-        """Our `key` holds the release's `source_keys` along its first dimension."""
+    def stack(
+        self, key: str, source: ReleaseState, source_keys: Sequence[str], *, ones: tuple[int, int] = (0, 0)
+    ) -> None:
+        """Our `key` holds the release's `source_keys` along its first dimension; `ones` as in `copy`."""
         shape, dtype = self._wanted[key]
-        self._filled[key] = torch.stack([source.take(source_key, shape[1:], dtype) for source_key in source_keys])
+        theirs = _with_ones(shape[1:], ones)
+        parts = [source.take(source_key, theirs, dtype).view(shape[1:]) for source_key in source_keys]
+        self._filled[key] = torch.stack(parts)
+
+    def fill(self, key: str, value: Tensor) -> None:
+        """Our `key` has no counterpart in the release: it starts as `value`."""
+        self._filled[key] = value
 
     def join(self, key: str, source: ReleaseState, source_keys: Sequence[str]) -> None:
         """Our `key` holds the release's `source_keys` one after the other along its first dimension, in equal parts."""
@@ -184,6 +192,10 @@ class Assembly:
 def unknown_last(num_classes: int) -> list[int]:
     """Order of a release's classes that moves its class 0 ("unlabelled") behind all others, where this project has it."""
     return [*range(1, num_classes), 0]
+
+
+def _with_ones(shape: tuple[int, ...], ones: tuple[int, int]) -> tuple[int, ...]:
+    return (1,) * ones[0] + shape + (1,) * ones[1]
 
 
 def as_generator(network: nn.Module) -> Generator:

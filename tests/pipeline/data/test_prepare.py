@@ -69,6 +69,31 @@ def test_later_parts_are_painted_over_earlier_ones(tmp_path: Path) -> None:
     assert label[5].tolist() == [13] * 4 + [1] * 4
 
 
+def test_the_thirteen_classes_are_painted_in_their_own_order(tmp_path: Path) -> None:
+    """Where parts overlap the two spaces differ: ears over hair and nose over glasses here, hair over ears and glasses there."""
+    raw = tmp_path / "raw"
+    (raw / "CelebA-HQ-img").mkdir(parents=True)
+    folder = raw / "CelebAMask-HQ-mask-anno" / "0"
+    folder.mkdir(parents=True)
+    Image.fromarray(np.zeros((8, 8, 3), dtype=np.uint8)).save(raw / "CelebA-HQ-img" / "0.jpg")
+    for part, columns in (("hair", slice(0, 4)), ("l_ear", slice(2, 4)), ("nose", slice(4, 6)), ("eye_g", slice(4, 8))):
+        mask = np.zeros((8, 8), dtype=np.uint8)
+        mask[:, columns] = 255
+        Image.fromarray(mask).save(folder / f"00000_{part}.png")
+    run("celebamask_hq", raw, tmp_path / "thirteen", space="celebamask_13")
+    run("celebamask_hq", raw, tmp_path / "nineteen")
+    thirteen, nineteen = (
+        np.asarray(Image.open(tmp_path / name / "labels" / "0.png"))[0] for name in ("thirteen", "nineteen")
+    )
+    assert thirteen.tolist() == [7, 7, 6, 6, 5, 5, 10, 10]  # hair, ears, nose, glasses
+    assert nineteen.tolist() == [13] * 4 + [3] * 4  # hair, glasses
+    assert json.loads((tmp_path / "thirteen" / "manifest.json").read_text())["label_space"] == "celebamask_13"
+    with pytest.raises(
+        UserError, match="run `python -m pipeline data prepare celebamask_hq .* --label-space celebamask_13"
+    ):
+        build_dataset(data_config("celebamask_hq", root=str(raw), label_space="celebamask_13"), "train")
+
+
 def test_part_mask_mistakes(tmp_path: Path) -> None:
     raw = write_parts(tmp_path / "raw", [0, 1])
     odd = raw / "CelebAMask-HQ-mask-anno" / "0" / "00000_hairs.png"

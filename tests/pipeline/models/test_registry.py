@@ -35,7 +35,7 @@ def test_schemas_load_without_torch() -> None:
         "print(sorted(names), 'torch' in sys.modules)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    names = ["Ca2sis", "Clade", "Inade", "Maskgan", "Oasis", "Painter", "Scam", "Sean", "Spade"]
+    names = ["Ca2sis", "Clade", "Inade", "Maskgan", "Oasis", "Painter", "Scam", "Sean", "SemanticStylegan", "Spade"]
     assert out.strip() == f"{[f'{name}Model' for name in names]} False"
 
 
@@ -53,6 +53,7 @@ def test_a_family_is_added_by_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unknown_family_names_its_neighbours() -> None:
     with pytest.raises(
         UserError,
-        match=r"'sade' \(did you mean spade.*allowed: ca2sis, clade, inade, maskgan, oasis, painter, scam, sean, spade",
+        match=r"'sade' \(did you mean spade.*allowed: ca2sis, clade, inade, maskgan, oasis, painter, scam, sean, "
+        "semanticstylegan, spade",
     ):
         registry.schema_for("sade")
