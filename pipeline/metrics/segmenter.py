@@ -25,6 +25,7 @@ from pipeline.data.types import Dataset
 from pipeline.errors import UserError
 from pipeline.identity import file_digest
 from pipeline.metrics.images import ImageBatch
+from pipeline.models.norms import GroupNorm
 from pipeline.progress import Progress
 from pipeline.records import atomic
 from pipeline.records.kept import kept_at
@@ -68,8 +69,8 @@ class UNet(nn.Module):
 def _block(inputs: int, outputs: int) -> nn.Sequential:
     groups = next(g for g in (8, 4, 2, 1) if outputs % g == 0)
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.GroupNorm(groups, outputs), nn.ReLU(),
-        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.GroupNorm(groups, outputs), nn.ReLU(),
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), GroupNorm(groups, outputs), nn.ReLU(),
+        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), GroupNorm(groups, outputs), nn.ReLU(),
     )  # fmt: skip
 
 

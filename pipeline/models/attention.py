@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from pipeline.models.class_access import ClassAccess, ClassOptions
 from pipeline.models.head_maps import heads_observed, show_heads
 from pipeline.models.kernels import folds, is_naive
+from pipeline.models.norms import layer_norm
 from pipeline.models.precision import full_precision, wide
 from pipeline.models.tokens import WORTH, Tokens
 
@@ -104,8 +105,7 @@ class Attention(nn.Module):
         codes = style if self.classes is None else self.classes.split(style)  # (N,K,context_dim)
         images, count, _ = codes.shape
         if not self._codes_fold(tokens, images, count):
-            normed = F.layer_norm(tokens.dense, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
-            update, seen = self(normed, style, layout, logits=logits)
+            update, seen = self(layer_norm(tokens.dense, norm), style, layout, logits=logits)
             return Tokens(tokens.dense + update), seen
         with full_precision(codes):
             k = self._keys(wide(codes)).view(images, count, self.heads, -1) * self.scale

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.models.blocks import GroupNorm
 from pipeline.models.conditioning import resize_nearest
 from pipeline.models.kernels import folds, is_naive
+from pipeline.models.norms import GroupNorm
 from pipeline.models.precision import full_precision
 from pipeline.schema.model_ca2sis import Pooling, StyleEncoderSection
 
