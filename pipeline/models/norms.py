@@ -6,8 +6,8 @@ with the mean. Here each value is first taken relative to a rough mean of its gr
 as they are, and nothing large to cancel. The rough mean is that of one value in sixteen: so it lies at most sqrt(15)
 deviations from the true one, whatever the map shows (the worst is a lone value that the sample hits).
 
-What is contiguous then goes through torch's kernel. A large channels-last map would be turned twice for that; it is normalised
-here, in blocks, all operations of a block before the next, so that nothing of its size is held beside it.
+What is contiguous, and small maps turned so, then go through torch's kernel. A large channels-last map, or one with scale and
+shift, is normalised here, in blocks, all operations of a block before the next, so that nothing of its size is held beside it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 
 from pipeline.errors import UserError
 from pipeline.models.kernels import folds
-from pipeline.models.precision import wide
+from pipeline.models.precision import full_precision, wide
 
 NormKind = Literal["batch", "sync_batch", "instance", "group", "layer"]
 
@@ -87,23 +87,33 @@ def batch_norm(norm: BatchNorm2d | SyncBatchNorm, x: Tensor) -> Tensor:
     assert norm.num_batches_tracked is not None, "built with running statistics"
     norm.num_batches_tracked.add_(1)
     if x.is_contiguous():
-        return F.batch_norm(x, mean, variance, training=True, momentum=momentum, eps=norm.eps)
-    count = x.numel() // x.shape[1]
-    if count == 1:
-        raise ValueError(f"batch norm needs more than one value a channel, got {tuple(x.shape)}")
-    moments = Moments.of(x, None)
-    with torch.no_grad():
-        mean.lerp_(moments.shift[0] + moments.mean[0], momentum)
-        variance.lerp_(moments.variance[0] * (count / (count - 1)), momentum)
-    out: Tensor = _Normalise.apply(x, moments, None, None, None, norm.eps)
+        shift = rough_mean(x.detach(), None)[:1]  # (1,C)
+        rest, own_variance = torch.zeros_like(mean), torch.zeros_like(variance)
+        out = F.batch_norm(x - _maps(shift), rest, own_variance, training=True, momentum=1.0, eps=norm.eps)
+        own_mean = shift[0] + rest
+    else:
+        count = x.numel() // x.shape[1]
+        if count == 1:
+            raise ValueError(f"batch norm needs more than one value a channel, got {tuple(x.shape)}")
+        moments = Moments.of(x, None)
+        own_mean, own_variance = moments.shift[0] + moments.mean[0], moments.variance[0] * (count / (count - 1))
+        out = _Normalise.apply(x, moments, None, None, None, norm.eps)
+    mean.lerp_(own_mean, momentum)
+    variance.lerp_(own_variance, momentum)
     return out
 
 
 def layer_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
-    """Layer norm of tokens (N,P,D) as `norm` has it."""
-    if centres(x):
-        x = x - x.detach()[..., ::SAMPLE_CHANNELS].mean(dim=-1, keepdim=True)
-    return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    """Layer norm of tokens (N,P,D) as `norm` has it.
+
+    Scale and shift come after torch's kernel, which adds up their gradients token after token.
+    """
+    if not centres(x):
+        return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    with full_precision(x):
+        away = wide(x) - wide(x.detach()[..., ::SAMPLE_CHANNELS]).mean(dim=-1, keepdim=True)
+        normed = F.layer_norm(away, norm.normalized_shape, eps=norm.eps)
+        return torch.addcmul(norm.bias, normed, norm.weight).to(x.dtype)
 
 
 def param_free_norm(kind: NormKind, channels: int) -> nn.Module:
@@ -134,11 +144,13 @@ def centres(x: Tensor) -> bool:
 def normalise(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """x (N,C,h,w) to mean 0 and variance 1 in each of `groups` of channels, times `weight` (C,), plus `bias` (C,)."""
     turned = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
-    if turned and x.numel() > BLOCK:
+    if x.numel() > BLOCK and (turned or weight is not None):
         large: Tensor = _Normalise.apply(x, Moments.of(x, groups), groups, weight, bias, eps)
         return large
     away = x - _maps(rough_mean(x.detach(), groups))
-    out = torch.group_norm(away.contiguous(), groups, weight, bias, eps)
+    out = torch.group_norm(away.contiguous(), groups, eps=eps)
+    if weight is not None and bias is not None:  # after torch's kernel, which adds up their gradients one by one
+        out = torch.addcmul(_maps(bias), out, _maps(weight)).to(x.dtype)
     return out.contiguous(memory_format=torch.channels_last) if turned else out
 
 
@@ -204,7 +216,8 @@ class _Normalise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, shift, mean, inverse, weight = ctx.saved_tensors
-        grad = grad.contiguous(memory_format=torch.channels_last)
+        turned = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+        grad = grad.contiguous(memory_format=torch.channels_last if turned else torch.contiguous_format)
         by_shift, by_scale = (shift.new_zeros(shift.shape, dtype=torch.float64) for _ in range(2))
         for images, (part, change) in _blocks(x, grad):
             away = part - _maps(shift[images])
