@@ -1,4 +1,4 @@
-"""docs/performance.md: the text between its markers is rebuilt from the JSON of measurements."""
+"""docs/performance.md and docs/performance/accuracy.md: the text between its markers is rebuilt from the JSON of measurements."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.bench.text import as_markdown, load
 from pipeline.errors import UserError
 
-BEGIN, END = "<!-- tables: written by make bench -->", "<!-- end of tables -->"
+BEGIN, END = "<!-- tables: written by make bench -->", "<!-- end of tables -->"  # or by bench accuracy
 
 
 def rewrite(page: Path, folder: Path, names: Sequence[str]) -> None:

@@ -28,6 +28,7 @@ PUBLISHED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 COUNTS = (10, 100, 1000, 10000)
 JOBS = (1, 2)
+SIDES = (4, 16, 32, 64, 160, 256)  # of maps whose accuracy is measured; a kernel takes those it has
 
 
 def register(subparsers: Any) -> None:
@@ -83,6 +84,17 @@ def register(subparsers: Any) -> None:
     _add_json(frame)
     frame.set_defaults(func=run_frame)
 
+    accuracy = kinds.add_parser(
+        "accuracy", help="error of every kernel against float64, beside the best float32 form's"
+    )
+    accuracy.add_argument("--only", nargs="+", metavar="KERNEL", help="kernels by name, as the table has them")
+    accuracy.add_argument(
+        "--sides", type=_positive, nargs="+", default=list(SIDES), metavar="N", help="of maps (default: all)"
+    )
+    accuracy.add_argument("--docs", type=Path, metavar="DIR", help="also write the page there (docs)")
+    _add_json(accuracy)
+    accuracy.set_defaults(func=run_accuracy)
+
     everything = kinds.add_parser("all", help="all of them, and the tables of docs/performance.md")
     everything.add_argument("--docs", type=Path, default=Path("docs"), metavar="DIR", help="default: docs")
     everything.add_argument(
@@ -97,7 +109,7 @@ def run_compare(args: argparse.Namespace) -> int:
 
     if args.compare is None:
         raise UserError(
-            "bench needs a benchmark (step, data, eval, launch, study, frame, all) or --compare A.json B.json"
+            "bench needs a benchmark (step, data, eval, launch, study, frame, accuracy, all) or --compare A.json B.json"
         )
     print(compare(*args.compare))
     return 0
@@ -142,6 +154,28 @@ def run_study(args: argparse.Namespace) -> int:
     from pipeline.bench.around import studying
 
     return _show(args, studying(args.study, args.jobs))
+
+
+def run_accuracy(args: argparse.Namespace) -> int:
+    """`bench accuracy`."""
+    from pipeline.bench.accuracy.kernels import KERNELS
+    from pipeline.bench.accuracy.measure import table
+    from pipeline.bench.page import rewrite
+
+    names = [kernel.name for kernel in KERNELS]
+    unknown = sorted(set(args.only or ()) - set(names))
+    if unknown:
+        raise UserError(f"--only {unknown[0]!r}: allowed are {', '.join(map(repr, names))}")
+    chosen = [kernel for kernel in KERNELS if args.only is None or kernel.name in args.only]
+    if args.docs is not None:
+        rewrite(
+            args.docs / "performance" / "accuracy.md", args.docs / "performance", ["accuracy"]
+        )  # a bad page is said now
+    result = table(chosen, args.sides, lambda name: print(f"measuring {name} ...", flush=True))
+    if args.docs is not None:
+        _write(args.docs / "performance" / "accuracy.json", result)
+        rewrite(args.docs / "performance" / "accuracy.md", args.docs / "performance", ["accuracy"])
+    return _show(args, result)
 
 
 def run_all(args: argparse.Namespace) -> int:

@@ -84,7 +84,7 @@ class Attention(nn.Module):
         several = self.classes is not None and self.classes.options.codes > 1
         if heads_observed() or several:
             with full_precision(q):
-                scores = self._seen(self._split(q.float()) @ self._split(k.float()).transpose(2, 3) * self.scale, added)
+                scores = self._seen(self._split(wide(q)) @ self._split(wide(k)).transpose(2, 3) * self.scale, added)
             show_heads(scores)
             if several:
                 return out, scores.mean(dim=1)
@@ -159,9 +159,9 @@ class Attention(nn.Module):
         return x.view(batch, tokens, self.heads, inner // self.heads).transpose(1, 2)
 
     def _mean_logits(self, q: Tensor, k: Tensor) -> Tensor:
-        """Head-averaged scaled scores (N,P,K), always float32: a loss is computed from them."""
+        """Head-averaged scaled scores (N,P,K), float32 at least: a loss is computed from them."""
         with full_precision(q):
-            logits: Tensor = (q.float() * (self.scale / self.heads)) @ k.float().transpose(1, 2)
+            logits: Tensor = (wide(q) * (self.scale / self.heads)) @ wide(k).transpose(1, 2)
             return logits
 
     def _explicit(
@@ -173,6 +173,6 @@ class Attention(nn.Module):
         out = self.to_out(out.transpose(1, 2).flatten(2))
         if not logits:
             return out, None
-        scores = self._seen(scores.float(), added)
+        scores = self._seen(wide(scores), added)
         show_heads(scores)
         return out, scores.mean(dim=1)

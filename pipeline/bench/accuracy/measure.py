@@ -11,13 +11,16 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from pipeline.bench.setup import machine
+from pipeline.errors import UserError
 
 Form = Callable[..., Tensor]  # (module, *inputs) -> result
 
@@ -48,6 +51,25 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Axes:
+    """The inputs of a kernel: every combination of these."""
+
+    ratios: tuple[float, ...] = (0.0,)
+    gains: tuple[float, ...] = (1.0,)
+    layouts: tuple[str, ...] = ("contiguous",)
+    sides: tuple[int, ...] = (4, 16, 64)
+    batches: tuple[int, ...] = (1, 4)
+    precisions: tuple[str, ...] = ("float32", "bf16")
+
+    def settings(self, sides: Collection[int]) -> Iterator[Setting]:
+        """Every input, at those of the sides that are asked for."""
+        axes = (self.precisions, self.layouts, self.ratios, self.gains, self.batches, self.sides)
+        for precision, layout, ratio, gain, batch, side in itertools.product(*axes):
+            if side in sides:
+                yield Setting(ratio, gain, layout, side, batch, precision)
+
+
+@dataclass(frozen=True)
 class Kernel:
     """What is held to float64: a computation with its weights, its inputs, and the forms it is compared with."""
 
@@ -57,22 +79,9 @@ class Kernel:
     ours: Form
     best: tuple[Form, ...]  # run on contiguous tensors; the first is the exact one, in float64
     before: Form | None = None  # what ours has replaced
+    axes: Axes = Axes()
     gradient: bool = True
     draws: int = 1  # inputs whose worst error counts: several where one softmax near a tie, or one scalar, decides
-    ratios: tuple[float, ...] = (0.0,)
-    gains: tuple[float, ...] = (1.0,)
-    layouts: tuple[str, ...] = ("contiguous",)
-    sides: tuple[int, ...] = (4, 16, 64)
-    batches: tuple[int, ...] = (1, 4)
-    precisions: tuple[str, ...] = ("float32",)
-
-    def settings(self, sides: Iterable[int]) -> Iterator[Setting]:
-        """Every input, at those of the kernel's sides that are asked for."""
-        axes = (self.precisions, self.layouts, self.ratios, self.gains, self.batches)
-        for precision, layout, ratio, gain, batch in itertools.product(*axes):
-            for side in self.sides:
-                if side in sides:
-                    yield Setting(ratio, gain, layout, side, batch, precision)
 
 
 @dataclass(frozen=True)
@@ -156,18 +165,20 @@ def table(kernels: Sequence[Kernel], sides: Sequence[int], progress: Callable[[s
     for kernel in kernels:
         progress(kernel.name)
         found: dict[tuple[str, str, str], list[Outcome]] = {}
-        for setting in kernel.settings(sides):
+        for setting in kernel.axes.settings(sides):
             key = (setting.precision, setting.layout, _kind(kernel, setting))
             found.setdefault(key, []).append(measure(kernel, setting))
         for (precision, layout, kind), outcomes in found.items():
-            rows.append(
-                {"kernel": kernel.name, "precision": precision, "layout": layout, "input": kind, **_worst(outcomes)}
-            )
+            row = {"kernel": kernel.name, "precision": precision, "layout": layout, "input": kind}
+            rows.append({**row, **_worst(outcomes)})
+    if not rows:
+        taken = sorted({side for kernel in kernels for side in kernel.axes.sides})
+        raise UserError(f"--sides {' '.join(map(str, sides))}: these kernels take {', '.join(map(str, taken))}")
     return {
         "benchmark": "accuracy",
-        "sides": sorted(set(sides) & {side for kernel in kernels for side in kernel.sides}),
         "worst_share_of_allowed": max(row["share_of_allowed"] for row in rows),
         "rows": rows,
+        **machine(torch.device("cpu")),
     }
 
 
@@ -183,8 +194,8 @@ def _worst(outcomes: list[Outcome]) -> dict[str, float | None]:
 
 
 def _kind(kernel: Kernel, setting: Setting) -> str:
-    parts = [] if kernel.ratios == (0.0,) else ["constant" if setting.ratio == CONSTANT else f"{setting.ratio:g}"]
-    parts += [] if kernel.gains == (1.0,) else [f"weights x{setting.gain:g}"]
+    parts = [] if kernel.axes.ratios == (0.0,) else ["constant" if setting.ratio == CONSTANT else f"{setting.ratio:g}"]
+    parts += [] if kernel.axes.gains == (1.0,) else [f"weights x{setting.gain:g}"]
     return ", ".join(parts) or "0"
 
 
