@@ -9,7 +9,19 @@ from typing import Any
 
 from pipeline.errors import UserError
 
-LABELS = ("part", "cache", "workers", "command", "runs", "arm", "jobs")  # columns that name a row
+LABELS = (
+    "kernel",
+    "precision",
+    "layout",
+    "input",
+    "part",
+    "cache",
+    "workers",
+    "command",
+    "runs",
+    "arm",
+    "jobs",
+)  # columns that name a row
 
 
 def as_text(result: dict[str, Any]) -> str:

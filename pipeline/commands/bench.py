@@ -28,6 +28,7 @@ PUBLISHED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 COUNTS = (10, 100, 1000, 10000)
 JOBS = (1, 2)
+SIDES = (4, 16, 32, 64, 160, 256)  # of maps whose accuracy is measured; a kernel takes those it has
 
 
 def register(subparsers: Any) -> None:
@@ -83,6 +84,17 @@ def register(subparsers: Any) -> None:
     _add_json(frame)
     frame.set_defaults(func=run_frame)
 
+    accuracy = kinds.add_parser(
+        "accuracy", help="error of every kernel against float64, beside the best float32 form's"
+    )
+    accuracy.add_argument("--only", nargs="+", metavar="KERNEL", help="kernels by name, as the table has them")
+    accuracy.add_argument(
+        "--sides", type=_positive, nargs="+", default=list(SIDES), metavar="N", help="of maps (default: all)"
+    )
+    accuracy.add_argument("--docs", type=Path, metavar="DIR", help="also write the page of the table there (docs)")
+    _add_json(accuracy)
+    accuracy.set_defaults(func=run_accuracy)
+
     everything = kinds.add_parser("all", help="all of them, and docs/performance/tables.md")
     everything.add_argument("--docs", type=Path, default=Path("docs"), metavar="DIR", help="default: docs")
     everything.add_argument(
@@ -97,7 +109,7 @@ def run_compare(args: argparse.Namespace) -> int:
 
     if args.compare is None:
         raise UserError(
-            "bench needs a benchmark (step, data, eval, launch, study, frame, all) or --compare A.json B.json"
+            "bench needs a benchmark (step, data, eval, launch, study, frame, accuracy, all) or --compare A.json B.json"
         )
     print(compare(*args.compare))
     return 0
@@ -142,6 +154,27 @@ def run_study(args: argparse.Namespace) -> int:
     from pipeline.bench.around import studying
 
     return _show(args, studying(args.study, args.jobs))
+
+
+def run_accuracy(args: argparse.Namespace) -> int:
+    """`bench accuracy`."""
+    from pipeline.bench.accuracy.kernels import KERNELS
+    from pipeline.bench.accuracy.measure import table
+    from pipeline.bench.page import ACCURACY_HEAD, write_tables
+
+    names = [kernel.name for kernel in KERNELS]
+    unknown = sorted(set(args.only or ()) - set(names))
+    if unknown:
+        raise UserError(f"--only {unknown[0]!r}: allowed are {', '.join(map(repr, names))}")
+    chosen = [kernel for kernel in KERNELS if args.only is None or kernel.name in args.only]
+    page = None if args.docs is None else args.docs / "performance" / "accuracy_table.md"
+    if page is not None:
+        write_tables(page, ["accuracy"], ACCURACY_HEAD)  # a page that cannot be written is said now
+    result = table(chosen, args.sides, lambda name: print(f"measuring {name} ...", flush=True))
+    if page is not None:
+        _write(page.with_name("accuracy.json"), result)
+        write_tables(page, ["accuracy"], ACCURACY_HEAD)
+    return _show(args, result)
 
 
 def run_all(args: argparse.Namespace) -> int:

@@ -25,6 +25,7 @@ from pipeline.data.types import Dataset
 from pipeline.errors import UserError
 from pipeline.identity import file_digest
 from pipeline.metrics.images import ImageBatch
+from pipeline.models.norms import GroupNorm
 from pipeline.progress import Progress
 from pipeline.records import atomic
 from pipeline.records.kept import kept_at
@@ -68,8 +69,8 @@ class UNet(nn.Module):
 def _block(inputs: int, outputs: int) -> nn.Sequential:
     groups = next(g for g in (8, 4, 2, 1) if outputs % g == 0)
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.GroupNorm(groups, outputs), nn.ReLU(),
-        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.GroupNorm(groups, outputs), nn.ReLU(),
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), GroupNorm(groups, outputs), nn.ReLU(),
+        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), GroupNorm(groups, outputs), nn.ReLU(),
     )  # fmt: skip
 
 
@@ -96,7 +97,7 @@ class Segmenter:
         assert self.feature_mean is not None and self.feature_std is not None, "an external segmenter has no features"
         with torch.no_grad():
             pooled = _pooled(self.network, self._input(images)).cpu()
-        return ((pooled - self.feature_mean) / self.feature_std).numpy()
+        return standardised(pooled, self.feature_mean, self.feature_std).numpy()
 
     def _input(self, images: ImageBatch) -> Tensor:
         """Channels last, as `load` puts the weights: two thirds of the time on a CPU."""
@@ -195,12 +196,23 @@ def _train(
             items = [train[i] for i in range(start, min(start + cfg.batch_size, total))]
             pooled.append(_pooled(network, collate(items, space.num_classes).to(device).image).cpu())
     features = torch.cat(pooled)
+    mean, std = standards(features)
     return {
         "state": network.cpu().state_dict(),
-        "feature_mean": features.mean(dim=0),
-        "feature_std": features.std(dim=0, correction=0).clamp_min(1e-6),
+        "feature_mean": mean,
+        "feature_std": std,
         "record": {"images": total, "final_loss": float(loss.detach())},
     }
+
+
+def standards(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (d,) of feature rows (n,d); the latter at least 1e-6."""
+    return features.mean(dim=0), features.std(dim=0, correction=0).clamp_min(1e-6)
+
+
+def standardised(features: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Rows (n,d) at mean 0 and deviation 1 where `mean` and `std` (d,) are their own."""
+    return (features - mean) / std
 
 
 def _class_weights(train: Dataset, total: int) -> Tensor:

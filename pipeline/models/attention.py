@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from pipeline.models.class_access import ClassAccess, ClassOptions
 from pipeline.models.head_maps import heads_observed, show_heads
 from pipeline.models.kernels import folds, is_naive
+from pipeline.models.norms import layer_norm
 from pipeline.models.precision import full_precision, wide
 from pipeline.models.tokens import WORTH, Tokens
 
@@ -83,7 +84,7 @@ class Attention(nn.Module):
         several = self.classes is not None and self.classes.options.codes > 1
         if heads_observed() or several:
             with full_precision(q):
-                scores = self._seen(self._split(q.float()) @ self._split(k.float()).transpose(2, 3) * self.scale, added)
+                scores = self._seen(self._split(wide(q)) @ self._split(wide(k)).transpose(2, 3) * self.scale, added)
             show_heads(scores)
             if several:
                 return out, scores.mean(dim=1)
@@ -104,8 +105,7 @@ class Attention(nn.Module):
         codes = style if self.classes is None else self.classes.split(style)  # (N,K,context_dim)
         images, count, _ = codes.shape
         if not self._codes_fold(tokens, images, count):
-            normed = F.layer_norm(tokens.dense, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
-            update, seen = self(normed, style, layout, logits=logits)
+            update, seen = self(layer_norm(tokens.dense, norm), style, layout, logits=logits)
             return Tokens(tokens.dense + update), seen
         with full_precision(codes):
             k = self._keys(wide(codes)).view(images, count, self.heads, -1) * self.scale
@@ -159,9 +159,9 @@ class Attention(nn.Module):
         return x.view(batch, tokens, self.heads, inner // self.heads).transpose(1, 2)
 
     def _mean_logits(self, q: Tensor, k: Tensor) -> Tensor:
-        """Head-averaged scaled scores (N,P,K), always float32: a loss is computed from them."""
+        """Head-averaged scaled scores (N,P,K), float32 at least: a loss is computed from them."""
         with full_precision(q):
-            logits: Tensor = (q.float() * (self.scale / self.heads)) @ k.float().transpose(1, 2)
+            logits: Tensor = (wide(q) * (self.scale / self.heads)) @ wide(k).transpose(1, 2)
             return logits
 
     def _explicit(
@@ -173,6 +173,6 @@ class Attention(nn.Module):
         out = self.to_out(out.transpose(1, 2).flatten(2))
         if not logits:
             return out, None
-        scores = self._seen(scores.float(), added)
+        scores = self._seen(wide(scores), added)
         show_heads(scores)
         return out, scores.mean(dim=1)

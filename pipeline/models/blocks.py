@@ -18,21 +18,14 @@ from torch.utils.checkpoint import checkpoint
 from pipeline.models.attention import Attention
 from pipeline.models.clade_norm import CladeNorm
 from pipeline.models.class_access import ClassOptions, pixel_classes
-from pipeline.models.conditioning import NormKind, SeanNorm, SpadeNorm, resize_nearest
+from pipeline.models.conditioning import SeanNorm, SpadeNorm, resize_nearest
 from pipeline.models.gate import gated
 from pipeline.models.kernels import bound, is_naive
+from pipeline.models.norms import GroupNorm, NormKind
 from pipeline.models.tokens import Term, Tokens
 from pipeline.schema.model_ca2sis import Conditioning
 
 NORM_GROUPS = 32  # group count of the decoder's group norms; source: release
-
-
-class GroupNorm(nn.GroupNorm):
-    """Group norm that also takes a single value a group (a one-pixel map at batch 1), which normalises to the shift."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(N,C,h,w) -> (N,C,h,w)."""
-        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
 
 def group_norm(channels: int, eps: float) -> GroupNorm:

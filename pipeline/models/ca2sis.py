@@ -19,6 +19,7 @@ from pipeline.models.head_maps import level_names
 from pipeline.models.kernels import is_naive
 from pipeline.models.mapping import MappingNetwork
 from pipeline.models.mask_embedder import MaskEmbedder
+from pipeline.models.precision import wide
 from pipeline.models.style_encoder import build_style_encoder
 from pipeline.schema.model_ca2sis import Ca2sisModel
 
@@ -142,7 +143,7 @@ class Ca2sisGenerator(Generator):
         for stage in self.stages:
             x, logits = stage(x, style, mask, attention=attention)
             maps += logits
-        return Synthesis(torch.tanh(self.to_rgb(x).float()), maps)
+        return Synthesis(torch.tanh(wide(self.to_rgb(x))), maps)
 
     def access_tables(self) -> dict[str, Tensor]:
         """As `Generator.access_tables`, under masking `access`."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.conditioning import NormKind, param_free_norm, resize_nearest
+from pipeline.models.conditioning import resize_nearest
 from pipeline.models.kernels import is_naive
+from pipeline.models.norms import NormKind, param_free_norm
 
 
 class CladeNorm(nn.Module):

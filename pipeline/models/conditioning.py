@@ -9,57 +9,16 @@ CA²-SIS decoder (conditioning `spade`, `sean`).
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.errors import UserError
 from pipeline.models.kernels import folds, is_naive
+from pipeline.models.norms import NormKind, param_free_norm
 
-NormKind = Literal["batch", "sync_batch", "instance", "group", "layer"]
 NoiseKind = Literal["always", "train", "off"]
-
-_GROUPS = 32  # of `group`: GroupNorm's usual count, reduced to a divisor of the channel count where needed
-
-
-def param_free_norm(kind: NormKind, channels: int) -> nn.Module:
-    """Normalisation of (N,`channels`,h,w) without scale and shift, eps 1e-5.
-
-    `batch` and `sync_batch` keep running statistics (the latter shares batch statistics between processes, and is plain
-    batch norm in a single process); `instance` is per image and channel; `group` per image and group; `layer` per
-    image.
-    """
-    if kind == "batch":
-        return nn.BatchNorm2d(channels, affine=False)
-    if kind == "sync_batch":
-        return nn.SyncBatchNorm(channels, affine=False)
-    if kind == "instance":
-        return InstanceNorm2d(channels)
-    if kind == "group":
-        return nn.GroupNorm(math.gcd(_GROUPS, channels), channels, affine=False)
-    if kind == "layer":
-        return nn.GroupNorm(1, channels, affine=False)
-    raise UserError(f"norm is {kind!r}; allowed: {', '.join(get_args(NormKind))}")
-
-
-def instance_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
-    """Each channel of each image (N,C,h,w) to mean 0 and variance 1.
-
-    On a CPU as group norm with one channel a group: half as dear as torch's own, which goes through batch norm.
-    """
-    if is_naive() or x.device.type != "cpu":
-        return F.instance_norm(x, eps=eps)
-    return F.group_norm(x, x.shape[1], eps=eps)
-
-
-class InstanceNorm2d(nn.InstanceNorm2d):
-    """`instance_norm` as a module, without scale and shift."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(N,C,h,w) -> (N,C,h,w)."""
-        return instance_norm(input, self.eps)
 
 
 def resize_nearest(mask: Tensor, size: tuple[int, int]) -> Tensor:

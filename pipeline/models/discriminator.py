@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from pipeline.models.conditioning import NormKind, param_free_norm, resize_nearest
+from pipeline.models.conditioning import resize_nearest
 from pipeline.models.kernels import is_naive
+from pipeline.models.norms import NormKind, param_free_norm
 from pipeline.models.spectral import apply_spectral_norm
 from pipeline.models.trunk import LEAK, initialise
 from pipeline.schema.discriminator import DiscriminatorConfig

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.models.conditioning import NormKind, instance_norm, param_free_norm, resize_nearest
+from pipeline.models.conditioning import resize_nearest
 from pipeline.models.contract import Capabilities, GeneratorPass, InstanceGenerator, Synthesis
 from pipeline.models.kernels import is_naive
+from pipeline.models.norms import NormKind, instance_norm, param_free_norm
 from pipeline.models.sean import region_means
 from pipeline.models.spectral import apply_spectral_norm
 from pipeline.models.trunk import LEAK, UpsamplingTrunk, check_size, initialise

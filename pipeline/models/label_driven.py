@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.models.conditioning import instance_norm, resize_nearest
+from pipeline.models.conditioning import resize_nearest
 from pipeline.models.contract import Capabilities, Generator, GeneratorPass, Synthesis
+from pipeline.models.norms import instance_norm
 from pipeline.models.spectral import apply_spectral_norm
 from pipeline.models.trunk import LEAK, Condition, UpsamplingTrunk, check_size, initialise
 from pipeline.models.variational import kl_divergence

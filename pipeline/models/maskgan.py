@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.models.conditioning import instance_norm
 from pipeline.models.contract import Capabilities, Generator, Synthesis
+from pipeline.models.norms import instance_norm
 from pipeline.models.trunk import check_size, initialise
 from pipeline.schema.model_maskgan import MaskganModel, SpatialEncoderSection
 

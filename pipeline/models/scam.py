@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.models.conditioning import InstanceNorm2d, resize_nearest
+from pipeline.models.conditioning import resize_nearest
 from pipeline.models.contract import Capabilities, Generator, Synthesis
 from pipeline.models.latent_encoder import LatentEncoder
 from pipeline.models.masked_attention import LabelMasks, LatentBlock, LatentChange, MaskedAttention, positional_code
+from pipeline.models.norms import InstanceNorm2d
 from pipeline.models.trunk import LEAK
 from pipeline.schema.model_scam import ScamModel
 

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.models.conditioning import SeanNorm, StyleModulation, instance_norm, resize_nearest
+from pipeline.models.conditioning import SeanNorm, StyleModulation, resize_nearest
 from pipeline.models.contract import Capabilities, Generator, Synthesis
 from pipeline.models.kernels import is_naive
+from pipeline.models.norms import instance_norm
 from pipeline.models.spectral import apply_spectral_norm
 from pipeline.models.trunk import LEAK, UpsamplingTrunk, check_size, initialise
 from pipeline.schema.model_sean import SeanModel

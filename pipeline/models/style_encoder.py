@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.models.blocks import GroupNorm
 from pipeline.models.conditioning import resize_nearest
 from pipeline.models.kernels import folds, is_naive
-from pipeline.models.precision import full_precision
+from pipeline.models.norms import GroupNorm
+from pipeline.models.precision import full_precision, wide
 from pipeline.schema.model_ca2sis import Pooling, StyleEncoderSection
 
 COUNT_EPS = 1e-5  # added to a region's pixel count; source: release
@@ -79,14 +79,15 @@ def region_mean(features: Tensor, mask: Tensor, groups: int) -> Tensor:
     """
     num_classes = mask.shape[1]
     with full_precision(features):
-        m = mask.float().flatten(2)  # (N,K,P)
+        features = wide(features)
+        m = mask.to(features.dtype).flatten(2)  # (N,K,P)
         if folds():
             # One product of all masks with all features, of which each class keeps its own group: more arithmetic than K
             # small products and less time, since channels-last features and their gradient stay as they are.
-            pixels = features.float().permute(0, 2, 3, 1).flatten(1, 2)  # (N,P,G*c)
+            pixels = features.permute(0, 2, 3, 1).flatten(1, 2)  # (N,P,G*c)
             total = _own_group((m @ pixels).unflatten(2, (groups, -1)))
         else:
-            x = features.float().unflatten(1, (groups, -1)).flatten(3)  # (N,G,c,P)
+            x = features.unflatten(1, (groups, -1)).flatten(3)  # (N,G,c,P)
             own = [x[:, k * groups // num_classes] for k in range(num_classes)]
             if is_naive():
                 total = torch.stack([(x * m[:, k : k + 1]).sum(dim=2) for k, x in enumerate(own)], dim=1)
@@ -108,7 +109,7 @@ class RegionAttention(nn.Module):
     def forward(self, features: Tensor, mask: Tensor, groups: int) -> Tensor:
         """features (N,groups*c,h,w); mask (N,K,h,w) one-hot -> (N,K,n,c), float32 also under autocast."""
         with full_precision(features):
-            x = features.float().unflatten(1, (groups, -1)).flatten(3)  # (N,G,c,P)
+            x = features.unflatten(1, (groups, -1)).flatten(3)  # (N,G,c,P)
             m = mask.flatten(2)  # (N,K,P)
             queries = self.queries * x.shape[2] ** -0.5
             if is_naive():

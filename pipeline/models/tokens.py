@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.models.kernels import folds
+from pipeline.models.norms import layer_norm
 from pipeline.models.precision import full_precision, wide
 
 WORTH = 0.8  # folding must save a fifth of the multiply-adds: it takes more, and smaller, operations
@@ -78,7 +78,7 @@ class Tokens:
         if self.norm_folds(weight.shape[-1], batch_of(weight)):
             normed, weight, bias = self._folded(norm, weight, bias)
         else:
-            normed = F.layer_norm(self.dense, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+            normed = layer_norm(self.dense, norm)
         if not precise:
             return times(normed, weight, bias)
         with full_precision(weight):

@@ -76,14 +76,15 @@ def test_batch_size_changes_no_number_and_no_fingerprint() -> None:
         *groups, segmenter__iterations=3, editing__pairs=3, robustness__images=3, distribution__bootstrap=5
     )
     generator = small_ca2sis()
-    one = evaluate(generator, faces(), config, device=CPU, splits=SPLITS)
-    other = config.model_copy(update={"batch_size": 5, "name": "other"})
-    two = evaluate(generator, faces(), other, device=CPU, splits=SPLITS)
-    first, second = numbers(one), numbers(two)
-    assert first.keys() == second.keys() and len(first) > 40
+    found = [
+        numbers(evaluate(generator, faces(), config.model_copy(update=changes), device=CPU, splits=SPLITS))
+        for changes in ({"batch_size": 64}, {"batch_size": 1, "name": "single"}, {"batch_size": 7, "name": "seven"})
+    ]
+    first, *others = found
+    assert all(other.keys() == first.keys() for other in others) and len(first) > 40
     for name, (value, fingerprint) in first.items():
-        wanted = None if value is None else pytest.approx(value, rel=1e-3, abs=1e-4)
-        assert second[name] == (wanted, fingerprint), name
+        wanted = None if value is None else pytest.approx(value, rel=1e-6, abs=1e-6)
+        assert [other[name] for other in others] == [(wanted, fingerprint)] * 2, name
 
 
 class Heavy(Echo):

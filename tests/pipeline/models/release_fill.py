@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.models.kernels import naive_kernels
 from tests.parity_fill import draw, fill_tensor
 
 ROOT = Path(__file__).parents[3]
@@ -102,3 +104,34 @@ def trunk_path(name: str) -> str:
     known |= {"G_middle_0": "trunk.middle_0", "G_middle_1": "trunk.middle_1"}
     path = known.get(block) or f"trunk.up.{block.removeprefix('up_')}"
     return f"{path}.{norm.replace('ace', 'norm')}" if norm else path
+
+
+def bright_inputs(num_classes: int = 19, size: int = 256) -> tuple[Tensor, Tensor]:
+    """A second input of every release: one image of 0.9 plus noise 0.05, mask of two classes, a disc in a background.
+
+    Activations then have means far from zero, as those of a drawn image and sixteen random classes never have.
+    """
+    generator = torch.Generator().manual_seed(11)
+    image = 0.9 + 0.05 * torch.randn(1, 3, size, size, generator=generator)
+    rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    disc = (rows - size // 2) ** 2 + (columns - size // 2) ** 2 < (size // 3) ** 2
+    label = disc.long().unsqueeze(0)  # classes 0 and 1
+    return image, torch.nn.functional.one_hot(label, num_classes).permute(0, 3, 1, 2).float().contiguous()
+
+
+@torch.no_grad()
+def hold_to_float64(network: torch.nn.Module, draw: Callable[[torch.nn.Module, Tensor, Tensor], list[Tensor]]) -> None:
+    """`draw(network, image, mask)` on the bright input: within the release's tolerance of the naive form in float64, and
+    no further than four times the naive form in float32, or 2e-6 of the largest value.
+    """
+    image, mask = bright_inputs()
+    with naive_kernels():
+        naive = draw(network, image, mask)
+        wide = copy.deepcopy(network).double()
+        exact = draw(wide, image.double(), mask.double())
+    del wide
+    for ours, other, right in zip(draw(network, image, mask), naive, exact, strict=True):
+        assert right.dtype == torch.float64
+        np.testing.assert_allclose(ours, right, **IMAGE)
+        error, allowed = ((form.double() - right).abs().max().item() for form in (ours, other))
+        assert error <= 4 * max(allowed, 2e-6 * right.abs().max().item())

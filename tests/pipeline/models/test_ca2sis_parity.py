@@ -23,6 +23,7 @@ from torch import Tensor
 from pipeline.models.ca2sis import Ca2sisGenerator
 from pipeline.models.interop.ca2sis import import_state, release_keys
 from tests.parity_fill import case_inputs, check_fill, fill_state_dict
+from tests.pipeline.models.release_fill import hold_to_float64
 
 ROOT = Path(__file__).parents[3]
 COMPACT = ROOT / "tests" / "fixtures" / "parity" / "ca2sis.npz"
@@ -226,3 +227,18 @@ def test_reconstruction_and_gradients(
         )
     assert all(parameter.grad is None for parameter in generator.mapping.parameters())  # not part of this pass
     generator.zero_grad(set_to_none=True)
+
+
+def test_codes_of_a_bright_image_are_the_naive_forms_in_float64(generator: Ca2sisGenerator) -> None:
+    hold_to_float64(
+        generator, lambda network, image, mask: [network.encode_style(image, mask), network.embed_shape(mask)]
+    )
+
+
+@pytest.mark.slow
+def test_a_bright_image_is_the_naive_forms_in_float64(generator: Ca2sisGenerator) -> None:
+    def draw(network: Ca2sisGenerator, image: Tensor, mask: Tensor) -> list[Tensor]:
+        made = network.synthesize(mask, network.encode_style(image, mask))
+        return [made.image, *made.attention]
+
+    hold_to_float64(generator, draw)

@@ -10,16 +10,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.models.conditioning import (
-    NormKind,
-    SeanNorm,
-    SpadeNorm,
-    StyleModulation,
-    instance_norm,
-    param_free_norm,
-    resize_nearest,
-)
+from pipeline.models.conditioning import SeanNorm, SpadeNorm, StyleModulation, resize_nearest
 from pipeline.models.kernels import is_naive, naive_kernels
+from pipeline.models.norms import NormKind, instance_norm, param_free_norm
 from tests.pipeline.models.small_models import one_hot, random_inputs
 
 

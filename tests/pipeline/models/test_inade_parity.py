@@ -22,6 +22,7 @@ from tests.pipeline.models.release_fill import (
     IMAGE,
     Arrays,
     fill_with_sigma,
+    hold_to_float64,
     load_arrays,
     load_meta,
     record_outputs,
@@ -179,3 +180,16 @@ def test_the_release_draws_its_start_when_testing_too(generator: InadeGenerator,
     torch.manual_seed(3)
     drawn_start = generator.start(generator._start_noise(torch.zeros(1, 19, 2, 64)))
     torch.testing.assert_close(drawn_start, expected)
+
+
+def test_codes_of_a_bright_image_are_the_naive_forms_in_float64(generator: InadeGenerator) -> None:
+    hold_to_float64(generator, lambda network, image, mask: list(network.encode_distribution(image, mask)))
+
+
+@pytest.mark.slow
+def test_a_bright_image_is_the_naive_forms_in_float64(generator: InadeGenerator) -> None:
+    def draw(network: InadeGenerator, image: Tensor, mask: Tensor) -> list[Tensor]:
+        start = drawn(9, 1, 256).to(image.dtype)
+        return [network.synthesize(mask, network.encode_style(image, mask), start=start).image]
+
+    hold_to_float64(generator, draw)

@@ -20,6 +20,7 @@ from tests.pipeline.models.release_fill import (
     FULL,
     IMAGE,
     fill_with_sigma,
+    hold_to_float64,
     load_arrays,
     load_meta,
     record_outputs,
@@ -118,3 +119,14 @@ def test_images_and_statistics(
             # of the fixture alone: 0.198 at the least on the pixels kept here, above 0.2 on the full pictures
             assert np.sqrt(np.mean(difference**2)) > 0.19, "the edit is visible"
             np.testing.assert_allclose((made - own)[..., ::step, ::step], difference, rtol=1e-3, atol=2e-4)
+
+
+def test_style_of_a_bright_image_is_the_naive_forms_in_float64(generator: MaskganGenerator) -> None:
+    hold_to_float64(generator, lambda network, image, mask: [network.encode_style(image, mask)])
+
+
+@pytest.mark.slow
+def test_a_bright_image_is_the_naive_forms_in_float64(generator: MaskganGenerator) -> None:
+    hold_to_float64(
+        generator, lambda network, image, mask: [network.synthesize(mask, network.encode_style(image, mask)).image]
+    )

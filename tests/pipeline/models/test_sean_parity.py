@@ -19,6 +19,7 @@ from tests.pipeline.models.release_fill import (
     IMAGE,
     Arrays,
     fill_with_sigma,
+    hold_to_float64,
     load_arrays,
     load_meta,
     record_outputs,
@@ -111,3 +112,14 @@ def test_images_and_exchanges(
     all_swapped = generator.synthesize(mask, codes.flip(0)).image
     step, name = (4, "image_swap_all_sub4") if full else (8, "image_swap_all_sub8")
     np.testing.assert_allclose(all_swapped[..., ::step, ::step], expected[name], **IMAGE)
+
+
+def test_codes_of_a_bright_image_are_the_naive_forms_in_float64(generator: SeanGenerator) -> None:
+    hold_to_float64(generator, lambda network, image, mask: [network.encode_style(image, mask)])
+
+
+@pytest.mark.slow
+def test_a_bright_image_is_the_naive_forms_in_float64(generator: SeanGenerator) -> None:
+    hold_to_float64(
+        generator, lambda network, image, mask: [network.synthesize(mask, network.encode_style(image, mask)).image]
+    )

@@ -25,6 +25,7 @@ from tests.pipeline.models.release_fill import (
     IMAGE,
     Arrays,
     fill_with_sigma,
+    hold_to_float64,
     load_arrays,
     load_meta,
     record_outputs,
@@ -127,4 +128,17 @@ def test_recorded_sigma_is_that_of_the_weight_rule(meta: dict[str, Any]) -> None
     fill_state_dict(meta["keys_E"], {}, sigma)
     assert {key.removesuffix("_orig"): value for key, value in sigma.items()} == pytest.approx(
         meta["sigma_E"], rel=1e-6
+    )
+
+
+def test_style_of_a_bright_image_is_the_naive_forms_in_float64(meta: dict[str, Any]) -> None:
+    hold_to_float64(load("vae", meta), lambda network, image, mask: list(network.encode_distribution(image)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["seg", "vae"])
+def test_a_bright_image_is_the_naive_forms_in_float64(variant: str, meta: dict[str, Any]) -> None:
+    hold_to_float64(
+        load(variant, meta),
+        lambda network, image, mask: [network.synthesize(mask, network.encode_style(image, mask)).image],
     )
