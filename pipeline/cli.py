@@ -10,6 +10,8 @@ from pathlib import Path
 
 from pipeline.errors import RunFailed, UserError
 
+OUT = Path("out")  # the output folder where none is named
+
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Keeps paragraphs and examples of descriptions as written, with room for option names."""
@@ -58,7 +60,7 @@ def add_out(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         type=Path,
-        default=Path("out"),
+        default=OUT,
         metavar="DIR",
         help="folder of runs, studies and reports (default: out)",
     )

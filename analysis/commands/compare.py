@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from analysis.frame import load_study
-from analysis.options import add_study
+from analysis.options import add_study, study_of
 from analysis.overview import Line, Overview, overview
 from pipeline.errors import UserError
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--level {args.level}: must lie between 0 and 1")
     if args.equivalent_within is not None and args.equivalent_within <= 0:
         raise UserError(f"--equivalent-within {args.equivalent_within}: must be positive")
-    study = load_study(args.root, args.study)
+    study = load_study(*study_of(args))
     found = overview(study, args.metric, level=args.level, within=args.equivalent_within)
     sys.stdout.write(describe(found))
     return 0

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.imported import save_imported
-from analysis.options import add_study
+from analysis.options import add_study, study_of
 from pipeline.errors import UserError, nearest
 from pipeline.records import StudyManifest
 
@@ -37,10 +37,11 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check every line, then store them all; an import of the same file name is replaced."""
-    StudyManifest.load(args.root / args.study)
+    out, study = study_of(args)
+    StudyManifest.load(out / study)
     rows = read_csv(args.file, args.kind)
     name = re.sub(r"[^\w-]+", "-", args.file.stem).strip("-") or "numbers"
-    path = save_imported(args.root / args.study, name, args.file.name, rows)
+    path = save_imported(out / study, name, args.file.name, rows)
     sys.stdout.write(f"wrote {path} ({len(rows)} numbers of {len({row['label'] for row in rows})} rows)\n")
     return 0
 

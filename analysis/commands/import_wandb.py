@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from analysis.imported import load_document, save_imported
-from analysis.options import add_study
+from analysis.options import add_study, study_of
 from pipeline.errors import UserError
 from pipeline.records import StudyManifest
 
@@ -49,7 +49,8 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Import, or say what is cached."""
-    folder = args.root / args.study
+    out, study = study_of(args)
+    folder = out / study
     StudyManifest.load(folder)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", args.project):
         raise UserError(f"{args.project!r} is not ENTITY/PROJECT")

@@ -23,10 +23,12 @@ def register(subparsers: Any) -> None:
 
     config = subparsers.add_parser("config", help="print the resolved config and the run id it has")
     add_overrides(config)
+    add_out(config)
     config.set_defaults(func=run_config)
 
     model = subparsers.add_parser("model", help="print the assembled network: parts, shapes, parameters, FLOPs")
     add_overrides(model)
+    add_out(model)
     model.add_argument("--depth", type=int, default=2, metavar="N", help="levels of parts to list (default: 2)")
     model.set_defaults(func=run_model)
 
@@ -48,7 +50,9 @@ def run_train(args: argparse.Namespace) -> int:
     from pipeline.config import resolve
 
     store = RunStore(args.out / "runs")
-    resolved = resolve(with_full_ids(args.overrides, store))  # before torch: a mistake in a key costs no start-up
+    resolved = resolve(
+        with_full_ids(args.overrides, store), args.out
+    )  # before torch: a mistake in a key costs no start-up
     from pipeline.progress import shown
     from pipeline.runs.run import execute
 
@@ -64,7 +68,7 @@ def run_config(args: argparse.Namespace) -> int:
     from pipeline.config import compose, identify, to_yaml
     from pipeline.errors import UserError
 
-    config = compose(args.overrides)
+    config = compose(args.overrides, args.out)
     sys.stdout.write(to_yaml(config))
     try:
         print(f"# run id: {identify(config).run_id}")
@@ -80,7 +84,7 @@ def run_model(args: argparse.Namespace) -> int:
     from pipeline.models.build import build_generator
     from pipeline.models.summary import as_text, summarise
 
-    config = compose(args.overrides)
+    config = compose(args.overrides, args.out)
     generator = build_generator(config.model, space_of(config.data).num_classes, config.data.hw)
     print(as_text(summarise(generator, config.data.hw, depth=args.depth)))
     return 0

@@ -84,6 +84,8 @@ _SPECS = (
     _spec(
         "peak_mem_gib", "GiB", "min", "high-water mark of the process so far: resident (CPU) or allocated (CUDA)", 2
     ),  # 1 also counted the process that had started it
+    _spec("train_images_per_s", "images/s", "max", "training images a second of the updates themselves"),
+    _spec("train_device_hours", "h", "min", "time of the updates themselves over all attempts"),
     # Editing tasks: rows are named `<spec>_<task>`.
     _spec("edit_psnr", "dB", "max", "PSNR of the edited image against the ground-truth edit"),
     _spec("edit_ssim", "", "max", "SSIM of the edited image against the ground-truth edit"),
@@ -115,17 +117,29 @@ _SPECS = (
 SPECS: dict[str, MetricSpec] = {spec.name: spec for spec in _SPECS}
 
 
-def spec_of(row_name: str) -> MetricSpec:
+def find_spec(row_name: str) -> MetricSpec | None:
     """The spec behind a row name: the longest spec name that the row name equals or extends with `_<suffix>`.
 
-    Raises KeyError when no spec fits.
+    None for a name of other code: imported numbers, rows of a plug-in or of another version.
     """
     if row_name in SPECS:
         return SPECS[row_name]
     fitting = [name for name in SPECS if row_name.startswith(f"{name}_")]
-    if not fitting:
+    return SPECS[max(fitting, key=len)] if fitting else None
+
+
+def spec_of(row_name: str) -> MetricSpec:
+    """As `find_spec`; raises KeyError when no spec fits."""
+    spec = find_spec(row_name)
+    if spec is None:
         raise KeyError(f"no metric is called {row_name!r}")
-    return SPECS[max(fitting, key=len)]
+    return spec
+
+
+def direction_of(row_name: str, said: str) -> str:
+    """Which way is better: as the spec says; what a plan or a row of other code `said`, where there is none."""
+    spec = find_spec(row_name)
+    return said if spec is None else spec.direction
 
 
 TRAINING_METRICS = ("train_images_per_s", "train_device_hours")  # rows that training writes, not evaluation
@@ -138,10 +152,5 @@ OF_THE_TRAINING_PROCESS = (*TRAINING_METRICS, "peak_mem_gib")
 def refuse_unknown_metrics(names: Iterable[str], where: str) -> None:
     """Raise UserError for a name that no metric row can have."""
     for name in names:
-        if name in TRAINING_METRICS:
-            continue
-        try:
-            spec_of(name)
-        except KeyError as error:
-            known = [*SPECS, *TRAINING_METRICS]
-            raise UserError(f"{where}: unknown metric {name!r}{nearest(name, known)}") from error
+        if find_spec(name) is None:
+            raise UserError(f"{where}: unknown metric {name!r}{nearest(name, list(SPECS))}")

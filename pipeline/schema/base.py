@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+OVERRIDES = "a list of overrides, like [model=sean, train.iterations=100]"  # what a field of overrides wants
 LATER = "later"  # marks a field in `json_schema_extra`
 
 
@@ -50,3 +51,17 @@ class Section(BaseModel):
             elif isinstance(inner, Section):
                 values[name] = inner.identity_values()
         return values
+
+
+class ModelSection(Section):
+    """A family's section: also says what plans must know of the network before it is built, as its capabilities will."""
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether the network yields attention maps."""
+        return False
+
+    @property
+    def samples(self) -> bool:
+        """Whether styles can be drawn from noise."""
+        return False

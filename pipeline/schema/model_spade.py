@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.schema.base import Section
+from pipeline.schema.base import ModelSection, Section
 
 NormName = Literal["batch", "sync_batch", "instance", "group", "layer"]
 
@@ -30,7 +30,7 @@ class SpadeEncoder(Section):
         return self
 
 
-class SpadeModel(Section):
+class SpadeModel(ModelSection):
     """SPADE: up_blocks + 3 residual blocks of widths base_width * 2**up_blocks ... base_width, from 1/2**(up_blocks
     + 1).
     """
@@ -46,3 +46,7 @@ class SpadeModel(Section):
     z_dim: int = Field(ge=1)  # width of z, vae only
     encoder: SpadeEncoder  # vae only
     init_gain: float = Field(gt=0)  # Xavier-normal gain of convs and linear layers
+
+    @property
+    def samples(self) -> bool:
+        return self.style == "vae"
