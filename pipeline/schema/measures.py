@@ -63,15 +63,19 @@ def why_not(row_name: str, config: RunConfig, split: str) -> str:
     if row_name in BY_TRAINING:
         family = family_of(config.model)
         return "" if family_spec(family).learned else f"{family} is a rule: nothing is trained"
+    return left_out(row_name, config.protocol, split) or _of_run(_measuring(row_name)[1], config)
+
+
+def left_out(row_name: str, protocol: ProtocolConfig, split: str) -> str:
+    """Why an evaluation under `protocol` gives no metric row of this name on `split`; "" where it may."""
     group, name = _measuring(row_name)
     if group is None:
         return ""
-    protocol = config.protocol
     if group not in protocol.groups:
         return f"protocol {protocol.name} does not measure the group {group}"
     if name not in OF_NO_SPLIT and split != protocol.split:
         return f"protocol {protocol.name} measures split {protocol.split}, not {split}"
-    return _of_protocol(name, row_name, protocol) or _of_run(name, config)
+    return _of_protocol(name, row_name, protocol)
 
 
 def measured_under(row_names: Iterable[str], config: RunConfig, split: str) -> list[str]:
