@@ -170,18 +170,19 @@ def show_status(args: argparse.Namespace) -> int:
         manifest = StudyManifest.load(args.out / name)
     else:
         manifest = make_plan(find_study(args.study, args.out)[1], out=args.out).manifest
+    console = _console()
     if not args.watch:
-        _console().print(view.status_table(manifest, args.out))
+        console.print(view.status_table(manifest, args.out, console.width))
         return 0
     from rich.live import Live
 
-    with Live(console=_console(), refresh_per_second=2) as live:
+    with Live(console=console, refresh_per_second=2) as live:
         quiet = 0  # looks in a row; between two runs of a study there is a moment without one
         while not view.all_ended(manifest, args.out) and quiet < QUIET_LOOKS:
-            live.update(view.status_table(manifest, args.out))
+            live.update(view.status_table(manifest, args.out, console.width))
             quiet = 0 if view.any_live(manifest, args.out) else quiet + 1
             time.sleep(1.0)
-        live.update(view.status_table(manifest, args.out))
+        live.update(view.status_table(manifest, args.out, console.width))
     return 0
 
 

@@ -53,9 +53,8 @@ def _metrics(value: Any) -> Any:
         return _names(value)
     for name, said in value.items():
         if find_spec(name) is not None and said != _direction(name):
-            raise ValueError(
-                f"{name}: {said} contradicts the metric's own direction, {_direction(name)}; write the name alone"
-            )
+            what = f"{said} contradicts" if isinstance(said, str) else "what is said of it is not"
+            raise ValueError(f"{name}: {what} the metric's own direction, {_direction(name)}; write the name alone")
     return list(value)
 
 
@@ -170,7 +169,12 @@ class Study(Section):
             if not self.arms or self.factors:
                 raise ValueError("design list takes arms and no factors")
             if self.reference not in self.arms:
-                raise ValueError(f"reference {self.reference!r} is not an arm; there are: {', '.join(self.arms)}")
+                what = (
+                    "design list needs a reference"
+                    if self.reference is None
+                    else f"reference {self.reference!r} is not an arm"
+                )
+                raise ValueError(f"{what}; there are: {', '.join(self.arms)}")
         elif not self.factors or self.arms or self.reference is not None:
             raise ValueError(
                 f"design {self.design} takes factors (each with its reference), and no arms or reference arm"

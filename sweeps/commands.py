@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.cli import OUT, Parser, add_out
+from pipeline.cli import OUT, Parser, add_out, text_table
 from pipeline.errors import UserError
 from pipeline.launch.job import TRAIN_ENTRY
 
@@ -124,17 +124,15 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
 
 def list_sweeps(args: argparse.Namespace) -> int:
     """`sweeps list`."""
-    from rich.table import Table
-
     from sweeps.sweep import load_sweep, shipped
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("sweep", "objectives", "sampler", "trials", "question"):
-        table.add_column(column, overflow="fold")
+    rows = []
     for sweep in (load_sweep(name) for name in shipped()):
         aims = ", ".join(f"{name} {direction}" for name, direction in sweep.objectives.items())
-        table.add_row(sweep.name, aims, sweep.sampler.kind, str(sweep.trials), " ".join(sweep.question.split()))
-    _console().print(table)
+        rows.append((sweep.name, aims, sweep.sampler.kind, str(sweep.trials), " ".join(sweep.question.split())))
+    console = _console()
+    columns = ("sweep", "objectives", "sampler", "trials", "question")
+    console.print(text_table(columns, rows, width=console.width, spare=("sampler", "trials", "objectives")))
     return 0
 
 
@@ -187,7 +185,7 @@ def run_sweep(args: argparse.Namespace) -> int:
         stopped = Worker(sweep, study, url, args.out, executor, limits, say, args.entry).run()
     finally:
         executor.close()
-    console.print(report.status_table(study, sweep))
+    console.print(report.status_table(study, sweep, console.width))
     if stopped:
         return EXIT_INCOMPLETE
     return 0 if any(trial.state == TrialState.COMPLETE for trial in report.proper(study)) else 1
@@ -198,14 +196,15 @@ def show_status(args: argparse.Namespace) -> int:
     from sweeps import report
 
     sweep, study = _existing(args)
+    console = _console()
     if not args.watch:
-        _console().print(report.status_table(study, sweep))
+        console.print(report.status_table(study, sweep, console.width))
         return 0
     from rich.live import Live
 
-    with Live(console=_console(), refresh_per_second=2) as live:
+    with Live(console=console, refresh_per_second=2) as live:
         while True:
-            live.update(report.status_table(study, sweep))
+            live.update(report.status_table(study, sweep, console.width))
             if all(report.state_of(trial) != "running" for trial in report.proper(study)):
                 return 0
             time.sleep(2.0)

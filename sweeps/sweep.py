@@ -40,7 +40,7 @@ def _objectives(value: Any) -> Any:
         return {name: direction_of(name, "max") for name in names}
     for name, said in value.items() if isinstance(value, dict) else ():
         own = direction_of(name, "none")
-        if own != "none" and said != own:
+        if own != "none" and said in ("max", "min", "none") and said != own:
             raise ValueError(f"{name}: {said} contradicts the metric's own direction, {own}")
     return value
 

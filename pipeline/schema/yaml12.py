@@ -167,17 +167,15 @@ class _Reader:
                 merged += item.value if isinstance(item, yaml.SequenceNode) else [item]
             else:
                 value[key] = self.value(item, (*place, key))
-        for other in reversed(merged):  # the first of several wins, and what the mapping itself says wins over all
+        lines = dict(self.lines)
+        taken: dict[str, Any] = {}
+        for other in merged:  # what the mapping itself says wins over all, then the first of several
             if not isinstance(other, yaml.MappingNode):
                 raise self._error(other, "<< takes a mapping, or a list of them")
-            value = {**self._without(other, place, set(value)), **value}
-        return value
-
-    def _without(self, node: yaml.MappingNode, place: Place, known: set[str]) -> dict[str, Any]:
-        kept = dict(self.lines)
-        found = self.value(node, place)
-        self.lines = {**self.lines, **kept}  # lines of the mapping's own values stay
-        return {key: item for key, item in found.items() if key not in known}
+            found = self.value(other, place)
+            taken |= {name: item for name, item in found.items() if name not in taken and name not in value}
+        self.lines = {**self.lines, **lines}  # lines of the mapping's own values stay
+        return {**taken, **value}
 
     def _key(self, node: yaml.Node) -> str:
         if not isinstance(node, yaml.ScalarNode):
