@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from ablations import view
 from ablations.adhoc import grid_study, parse_seeds
-from ablations.plan import Plan, lock, make_plan
-from ablations.study import Budget, Study, load_study, shipped
+from ablations.plan import Plan, lock, make_plan, unavailable
+from ablations.study import Budget, Study, find_study, keep_study, load_study, shipped
 from pipeline.cli import Parser, add_out
 from pipeline.errors import UserError, nearest
 from pipeline.launch.executor import Executor
@@ -19,6 +19,7 @@ from pipeline.launch.job import TRAIN_ENTRY
 from pipeline.launch.scheduler import Outcome, Policy, run_tasks
 from pipeline.launch.watch import observer_for
 from pipeline.records.manifest import Cell, StudyManifest
+from pipeline.schema.files import find_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,6 +29,7 @@ EXIT_INCOMPLETE = 75  # nothing failed, but a time limit or an interruption left
 
 QUIET_LOOKS = 3  # of `status --watch`, in a row without a running cell: nobody carries out the study
 
+STUDY = "a study: the name of a shipped one or of one that has run, its file, or its folder OUT/NAME"
 DESCRIPTION = """\
 Ablation studies: a study file (factors, levels, design, seeds) becomes a plan of runs; what is missing of it is run.
 
@@ -93,7 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.set_defaults(func=run_study)
 
     status = commands.add_parser("status", help="where the cells of a study stand")
-    status.add_argument("study", metavar="STUDY", help="name of a study that has been run, or of a shipped one")
+    status.add_argument("study", metavar="STUDY", help=STUDY)
     status.add_argument(
         "--watch", action="store_true", help="refresh until every cell has ended, or nothing runs any more"
     )
@@ -103,7 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_study(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", nargs="?", metavar="STUDY", help="name of a shipped study, or path of a study file")
+    parser.add_argument("study", nargs="?", metavar="STUDY", help=STUDY)
     parser.add_argument(
         "--grid", nargs="+", metavar="KEY=A,B", help="a full factorial without a file; first value = reference"
     )
@@ -133,7 +135,8 @@ def list_studies(args: argparse.Namespace) -> int:
 
 def show_plan(args: argparse.Namespace) -> int:
     """`ablations plan`."""
-    plan = _plan(args)
+    _, plan = _plan(args)
+    _warn(plan)
     view.plan(_console(), plan, _chosen(plan, args.only), args.out, diff=args.diff)
     return 0
 
@@ -142,10 +145,12 @@ def run_study(args: argparse.Namespace) -> int:
     """`ablations run`."""
     console = _console()
     policy = Policy.parse(args.on_error, max_hours=args.max_hours, again=args.again)
-    plan = _plan(args)
+    study, plan = _plan(args)
     cells = _chosen(plan, args.only)
+    _warn(plan)
     executor = make_executor(args, plan.manifest.name, len(cells), console)
     plan, said = lock(plan, args.out / plan.manifest.name)
+    keep_study(study, args.out / plan.manifest.name)
     if said:
         console.print(said, highlight=False)
     began = time.monotonic()
@@ -160,21 +165,24 @@ def run_study(args: argparse.Namespace) -> int:
 
 def show_status(args: argparse.Namespace) -> int:
     """`ablations status`."""
-    folder = args.out / args.study
-    started = (folder / "plan.json").exists()
-    manifest = StudyManifest.load(folder) if started else make_plan(load_study(args.study)).manifest
+    args.out, name = find_folder(args.study, args.out)
+    if (args.out / name / "plan.json").exists():
+        manifest = StudyManifest.load(args.out / name)
+    else:
+        manifest = make_plan(find_study(args.study, args.out)[1], out=args.out).manifest
+    console = _console()
     if not args.watch:
-        _console().print(view.status_table(manifest, args.out))
+        console.print(view.status_table(manifest, args.out, console.width))
         return 0
     from rich.live import Live
 
-    with Live(console=_console(), refresh_per_second=2) as live:
+    with Live(console=console, refresh_per_second=2) as live:
         quiet = 0  # looks in a row; between two runs of a study there is a moment without one
         while not view.all_ended(manifest, args.out) and quiet < QUIET_LOOKS:
-            live.update(view.status_table(manifest, args.out))
+            live.update(view.status_table(manifest, args.out, console.width))
             quiet = 0 if view.any_live(manifest, args.out) else quiet + 1
             time.sleep(1.0)
-        live.update(view.status_table(manifest, args.out))
+        live.update(view.status_table(manifest, args.out, console.width))
     return 0
 
 
@@ -214,12 +222,12 @@ def make_executor(args: argparse.Namespace, study: str, cells: int, console: Con
     return LocalExecutor(resources, preload=preload_for(args.entry, TRAIN_ENTRY))
 
 
-def _plan(args: argparse.Namespace) -> Plan:
+def _plan(args: argparse.Namespace) -> tuple[Study, Plan]:
     seeds = parse_seeds(args.seeds) if args.seeds is not None else None
     study = _study(args)
     if args.budget is not None:
         study = study.model_copy(update={"budget": Budget(rule="declared", reason=args.budget)})
-    return make_plan(study, extra=args.set, seeds=seeds)
+    return study, make_plan(study, extra=args.set, seeds=seeds, out=args.out)
 
 
 def _study(args: argparse.Namespace) -> Study:
@@ -229,7 +237,13 @@ def _study(args: argparse.Namespace) -> Study:
         return grid_study(args.grid, name=args.name)
     if args.study is None:
         raise UserError(f"name a study ({', '.join(shipped())}) or give --grid")
-    return load_study(args.study)
+    args.out, study = find_study(args.study, args.out)
+    return study
+
+
+def _warn(plan: Plan) -> None:
+    for line in unavailable(plan):
+        _console().print(f"! {line}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 def _chosen(plan: Plan, only: Sequence[str]) -> list[Cell]:

@@ -33,7 +33,7 @@ class CostModel:
             if seconds is None:
                 continue
             self._exact.setdefault(_without_seed(identity), []).append(float(seconds))
-            if images:
+            if images and identity["config"].keys() >= _KIND:  # not a record of other code
                 self._per_image.setdefault(_kind(identity), []).append(float(seconds) / float(images))
 
     def seconds(self, identity_text: str, images: int) -> float | None:
@@ -62,6 +62,9 @@ def _finished(store: RunStore) -> Iterable[RunRecord]:
 def _without_seed(identity: dict) -> str:
     config = {key: value for key, value in identity["config"].items() if key != "seed"}
     return json.dumps([config, identity["data"]], sort_keys=True)
+
+
+_KIND = {"model", "size", "data"}
 
 
 def _kind(identity: dict) -> str:

@@ -1,6 +1,7 @@
 """The plan of a study: every cell with its run id, checked before anything runs, locked once something has.
 
-Refused: keys the config does not know, duplicate seeds, inert levels (two arms that are one run), unequal budgets nobody declared.
+Refused: keys the config does not know, duplicate seeds, inert levels (two arms that are one run), two arms of one label, metrics
+that no arm can have a value of, unequal budgets nobody declared.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ from pathlib import Path
 
 from ablations.designs import arms_of
 from ablations.study import Study
-from pipeline.config import ResolvedRun, expand_best, identify, last_wins, resolve
+from pipeline.cli import OUT
+from pipeline.config import ResolvedRun, expand_best, identify, last_wins, resolve, unreadable
 from pipeline.errors import UserError
 from pipeline.launch.scheduler import Task
 from pipeline.records.manifest import Arm, Cell, StudyManifest
 from pipeline.records.metric_specs import refuse_unknown_metrics
 from pipeline.schema.base import flat
+from pipeline.schema.measures import advice, why_not
+from pipeline.schema.run import RunConfig
+from pipeline.weights import missing_for
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,10 @@ class Plan:
         return [Task(f"{labels[cell.arm]} · seed {cell.seed}", self.runs[cell.run_id]) for cell in chosen]
 
 
-def make_plan(study: Study, *, extra: Sequence[str] = (), seeds: Sequence[int] | None = None) -> Plan:
+def make_plan(study: Study, *, extra: Sequence[str] = (), seeds: Sequence[int] | None = None, out: Path = OUT) -> Plan:
     """Resolve every cell of `study`; `extra` overrides are added to its base, `seeds` replace its seeds.
+
+    `out`: where `+best=NAME` looks.
 
     Raises UserError naming the study and the arm for the first refusal.
     """
@@ -43,13 +50,15 @@ def make_plan(study: Study, *, extra: Sequence[str] = (), seeds: Sequence[int] |
     if len(set(chosen)) != len(chosen) or not chosen or min(chosen) < 0:
         raise UserError(f"study {study.name}: seeds {list(chosen)} must be different numbers from 0")
     arms = arms_of(study)
+    _refuse_equal_labels(study, arms)
     refuse_unknown_metrics((metric.name for metric in study.metrics.rows()), f"study {study.name}")
     _refuse_base_conflicts(study, extra)
+    _refuse_unreadable(study, arms, extra)
     runs: dict[str, ResolvedRun] = {}
     cells: list[Cell] = []
     owner: dict[str, Cell] = {}
     for arm in arms:
-        common = last_wins(expand_best((*study.base, f"protocol={study.protocol}", *extra, *arm.overrides)))
+        common = last_wins(expand_best((*study.base, f"protocol={study.protocol}", *extra, *arm.overrides), out))
         first: ResolvedRun | None = None
         for seed in chosen:
             overrides = (*common, f"seed={seed}")
@@ -63,6 +72,7 @@ def make_plan(study: Study, *, extra: Sequence[str] = (), seeds: Sequence[int] |
             owner[resolved.run_id] = cell
             runs[resolved.run_id] = resolved
             cells.append(cell)
+    _refuse_unmeasured(study, {cell.arm: runs[cell.run_id].config for cell in cells})
     _refuse_unequal_budgets(study, arms, cells)
     manifest = StudyManifest(
         name=study.name,
@@ -122,11 +132,58 @@ def _refuse_base_conflicts(study: Study, extra: Sequence[str]) -> None:
                 raise UserError(f"study {study.name}, {source}: {key} is the study's own field, not an override")
 
 
+def _refuse_unreadable(study: Study, arms: Sequence[Arm], extra: Sequence[str]) -> None:
+    """Name the place of an override that Hydra's grammar does not take."""
+    places = [("base", study.base), ("--set", extra), *((f"arm {arm.name}", arm.overrides) for arm in arms)]
+    for place, overrides in places:
+        for problem in map(unreadable, overrides):
+            if problem:
+                raise UserError(f"study {study.name}, {place}: {problem}")
+
+
 def _refuse_inert(study: Study, cell: Cell, other: Cell) -> None:
     raise UserError(
         f"study {study.name}: arms {other.arm} and {cell.arm} are the same run (seed {cell.seed}); a level that changes nothing "
         "cannot be compared"
     )
+
+
+def _refuse_equal_labels(study: Study, arms: Sequence[Arm]) -> None:
+    first: dict[str, str] = {}
+    for arm in arms:
+        if first.setdefault(arm.label, arm.name) != arm.name:
+            raise UserError(
+                f"study {study.name}: arms {first[arm.label]} and {arm.name} have one label, {arm.label!r}; tables could not tell "
+                "them apart"
+            )
+
+
+def _refuse_unmeasured(study: Study, configs: dict[str, RunConfig]) -> None:
+    """Nothing is trained for numbers that nobody will get: a metric must be possible in one arm at least."""
+    lost: dict[str, list[str]] = {}
+    names = tuple(metric.name for metric in study.metrics.rows())
+    for name in names:
+        reasons = [why_not(name, config, study.split) for config in configs.values()]
+        if all(reasons):
+            lost.setdefault("; ".join(dict.fromkeys(reasons)), []).append(name)
+    if not lost:
+        return
+    wanted = [name for of_reason in lost.values() for name in of_reason]
+    told = "; ".join(f"{', '.join(of_reason)}: {reason}" for reason, of_reason in lost.items())
+    raise UserError(
+        f"study {study.name}: no arm would have a value of {told}{advice(wanted, configs.values(), study.split)}"
+    )
+
+
+def unavailable(plan: Plan) -> list[str]:
+    """What to know before starting: metrics that will have no value for want of weight files, one line each."""
+    folders = {run.config.protocol.weights_dir for run in plan.runs.values()}
+    lines: dict[str, list[str]] = {}
+    for metric in plan.manifest.metrics:
+        missing = next(filter(None, (missing_for(metric.name, folder) for folder in folders)), "")
+        if missing:
+            lines.setdefault(missing, []).append(metric.name)
+    return [f"{', '.join(names)} will be unavailable: {missing}" for missing, names in lines.items()]
 
 
 def _refuse_unequal_budgets(study: Study, arms: Sequence[Arm], cells: Sequence[Cell]) -> None:

@@ -9,34 +9,27 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from pipeline.errors import UserError, nearest
+from pipeline.records.atomic import read_json, write_json
 from pipeline.records.manifest import StudyMetric
-from pipeline.schema.base import Section
+from pipeline.records.metric_specs import find_spec
+from pipeline.records.rows import Direction
+from pipeline.schema.base import OVERRIDES, Section
+from pipeline.schema.files import NamedFiles, find_folder, is_file_name
+from pipeline.schema.yaml12 import Document
 
 CONF = Path(__file__).parent / "conf"
+KEPT = "study.json"  # in a study's folder: what its file said when it was last run
 Design = Literal["one_at_a_time", "factorial", "leave_one_out", "cumulative", "list"]
-Direction = Literal["max", "min", "none"]
-
-
-def _as_strings(value: Any) -> Any:
-    """YAML reads the level names 0.1, 2 and true as numbers and booleans; names are text."""
-    if isinstance(value, dict):
-        return {
-            key if isinstance(key, str) else yaml.safe_dump(key).split("\n")[0]: item for key, item in value.items()
-        }
-    return value
-
-
-def _name(value: Any) -> Any:
-    return value if isinstance(value, str) or value is None else yaml.safe_dump(value).split("\n")[0]
+# Folders of an output folder that are no study's.
+TAKEN = ("runs", "cache", "sweeps", "slurm")
 
 
 def _names(value: Any) -> Any:
-    """One level name or a list of them, as a list."""
-    return [_name(item) for item in value] if isinstance(value, list) else [_name(value)]
+    """One name or a list of them, as a list."""
+    return value if isinstance(value, list | tuple) else [value]
 
 
 def _condition(value: Any) -> Any:
@@ -48,10 +41,32 @@ def _level(value: Any) -> Any:
     return {"overrides": value} if isinstance(value, list) else value
 
 
-Name = Annotated[str, BeforeValidator(_name)]
-Names = Annotated[tuple[Name, ...], Field(strict=False)]
-Overrides = Annotated[tuple[str, ...], Field(strict=False)]
-Condition = Annotated[dict[str, Names], BeforeValidator(_condition)]
+def _direction(name: str) -> Direction:
+    """The metric's own; names that no row can have are refused when the study is planned."""
+    spec = find_spec(name)
+    return "none" if spec is None else spec.direction
+
+
+def _metrics(value: Any) -> Any:
+    """Names of metrics; the older `{name: direction}` too, where it says of each what the metric itself says."""
+    if not isinstance(value, dict):
+        return _names(value)
+    for name, said in value.items():
+        if find_spec(name) is not None and said != _direction(name):
+            what = f"{said} contradicts" if isinstance(said, str) else "what is said of it is not"
+            raise ValueError(f"{name}: {what} the metric's own direction, {_direction(name)}; write the name alone")
+    return list(value)
+
+
+Overrides = Annotated[tuple[str, ...], Field(strict=False, description=OVERRIDES)]
+Names = Annotated[tuple[str, ...], Field(strict=False, description="a name, or a list of names, like [a, b]")]
+Condition = Annotated[
+    dict[str, Names], BeforeValidator(_condition), Field(description="a mapping, like {factor: level}")
+]
+LEVEL = "a list of overrides, like [model=sean], or a mapping, like {label: SEAN, overrides: [model=sean]}"
+MetricNames = Annotated[
+    tuple[str, ...], BeforeValidator(_metrics), Field(strict=False, description="a list of metrics, like [psnr, ssim]")
+]
 
 
 class Level(Section):
@@ -62,11 +77,16 @@ class Level(Section):
     when: Condition = Field(default={})  # the level exists only where these factors have one of these levels
 
 
+Levels = dict[str, Annotated[Level, BeforeValidator(_level), Field(description=LEVEL)]]
+
+
 class Factor(Section):
     """What is varied."""
 
-    reference: Name
-    levels: Annotated[dict[str, Annotated[Level, BeforeValidator(_level)]], BeforeValidator(_as_strings)]
+    reference: str
+    levels: Levels = Field(
+        description="a mapping of names to lists of overrides, like {with: [], without: [loss.attention.weight=0]}"
+    )
     # the factor is varied only where these factors have one of these levels; elsewhere it does not enter
     when: Condition = Field(default={})
 
@@ -80,23 +100,25 @@ class Factor(Section):
 
 
 class Metrics(Section):
-    """Names and directions; exactly one is primary."""
+    """Names; exactly one is primary. Which way is better is the metric's own."""
 
-    primary: dict[str, Direction]
-    secondary: dict[str, Direction]
+    primary: MetricNames
+    secondary: MetricNames
 
     @model_validator(mode="after")
     def _one_primary(self) -> Metrics:
         if len(self.primary) != 1:
             raise ValueError("exactly one metric is primary")
-        if set(self.primary) & set(self.secondary):
-            raise ValueError(f"{next(iter(self.primary))} is both primary and secondary")
+        names = (*self.primary, *self.secondary)
+        twice = [name for index, name in enumerate(names) if name in names[:index]]
+        if twice:
+            raise ValueError(f"{twice[0]} stands twice")
         return self
 
     def rows(self) -> tuple[StudyMetric, ...]:
         """The primary metric first, then the others in the order of the file."""
-        first = [StudyMetric(name, "primary", direction) for name, direction in self.primary.items()]
-        return (*first, *(StudyMetric(name, "secondary", direction) for name, direction in self.secondary.items()))
+        first = [StudyMetric(name, "primary", _direction(name)) for name in self.primary]
+        return (*first, *(StudyMetric(name, "secondary", _direction(name)) for name in self.secondary))
 
 
 class Budget(Section):
@@ -120,28 +142,37 @@ class Study(Section):
     label: str
     base: Overrides
     design: Design
-    reference: Name | None
+    reference: str | None
     factors: dict[str, Factor]
-    arms: Annotated[dict[str, Annotated[Level, BeforeValidator(_level)]], BeforeValidator(_as_strings)]
+    arms: Levels = Field(description="a mapping of names to lists of overrides, like {spade: [model=spade]}")
     fraction: dict[str, Names]
-    exclusions: Annotated[tuple[Condition, ...], Field(strict=False)]
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(strict=False, min_length=1)]
+    exclusions: tuple[Condition, ...] = Field(strict=False, description="a list of mappings, like [{factor: level}]")
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(
+        strict=False, min_length=1, description="a list of whole numbers, like [0, 1, 2]"
+    )
     protocol: str
     split: Literal["train", "val", "test"]
-    metrics: Metrics
-    budget: Budget
+    metrics: Metrics = Field(description="a mapping, like {primary: [psnr], secondary: [ssim]}")
+    budget: Budget = Field(description="a mapping, like {rule: equal}")
 
     @model_validator(mode="after")
     def _design_fits(self) -> Study:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name):
             raise ValueError(f"name {self.name!r}: letters, digits, _ . and - only (it names a folder)")
+        if self.name in TAKEN:
+            raise ValueError(f"name {self.name!r}: OUT/{self.name} is taken; give the study another name")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds {list(self.seeds)} has duplicates: a seed run twice is one run, not two")
         if self.design == "list":
             if not self.arms or self.factors:
                 raise ValueError("design list takes arms and no factors")
             if self.reference not in self.arms:
-                raise ValueError(f"reference {self.reference!r} is not an arm; there are: {', '.join(self.arms)}")
+                what = (
+                    "design list needs a reference"
+                    if self.reference is None
+                    else f"reference {self.reference!r} is not an arm"
+                )
+                raise ValueError(f"{what}; there are: {', '.join(self.arms)}")
         elif not self.factors or self.arms or self.reference is not None:
             raise ValueError(
                 f"design {self.design} takes factors (each with its reference), and no arms or reference arm"
@@ -177,47 +208,51 @@ class Study(Section):
                     raise ValueError(f"fraction: unknown factor {name!r}{nearest(name, list(self.factors))}")
 
 
+_WHEN = (("when",), ("levels", "*", "when"))
+STUDIES = NamedFiles(
+    "study",
+    CONF / "study",
+    Study,
+    defaults=CONF / "defaults.yaml",
+    sections=("metrics", "budget"),
+    text=(
+        ("name",),
+        ("reference",),
+        ("factors", "*", "reference"),
+        *(("factors", "*", *place) for place in _WHEN),
+        ("exclusions",),
+        ("fraction",),
+    ),
+)
+
+
 def shipped() -> list[str]:
     """Names of the studies in `ablations/conf/study`."""
-    return sorted(path.stem for path in (CONF / "study").glob("*.yaml"))
+    return STUDIES.names()
 
 
 def load_study(name: str) -> Study:
     """A study by its name, or by the path of its file; raises UserError, one line, for what is wrong in it."""
-    path = Path(name) if name.endswith((".yaml", ".yml")) else CONF / "study" / f"{name}.yaml"
-    if not path.is_file():
-        if path.parent == CONF / "study":
-            raise UserError(f"unknown study {name!r}{nearest(name, shipped())}; there are: {', '.join(shipped())}")
-        raise UserError(f"study file {path} is missing")
-    try:
-        values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise UserError(f"study file {path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"study file {path} must be a mapping")
-    return parse_study(values, str(path))
+    return STUDIES.load(name)
+
+
+def find_study(word: str, out: Path) -> tuple[Path, Study]:
+    """(output folder, study) of a word: a file, the name of a shipped study or of one that has run in `out`, or its folder."""
+    folder, name = find_folder(word, out)
+    if is_file_name(word) or name in STUDIES.names():
+        return folder, STUDIES.load(word if is_file_name(word) else name)
+    kept = folder / name / KEPT
+    if kept.is_file():
+        return folder, STUDIES.parse(Document(read_json(kept), str(kept)))
+    known = [*STUDIES.names(), *(path.parent.name for path in sorted(folder.glob(f"*/{KEPT}")))]
+    raise UserError(f"unknown study {word!r}{nearest(name, known)}; there are: {', '.join(known)}, or a .yaml file")
+
+
+def keep_study(study: Study, folder: Path) -> None:
+    """Keep what was asked beside the study's plan, so that its name is enough from then on."""
+    write_json(folder / KEPT, study.model_dump(mode="json"))
 
 
 def parse_study(values: dict[str, Any], where: str) -> Study:
     """Validate a study's plain values, with `ablations/conf/defaults.yaml` filled in."""
-    defaults = yaml.safe_load((CONF / "defaults.yaml").read_text())
-    merged = {**defaults, **values}
-    for section in ("metrics", "budget"):
-        if isinstance(values.get(section), dict):
-            merged[section] = {**defaults[section], **values[section]}
-    try:
-        return Study.model_validate(merged)
-    except ValidationError as error:
-        raise UserError(
-            f"{where}: {'; '.join(_explain(item) for item in error.errors(include_url=False)[:3])}"
-        ) from error
-
-
-def _explain(item: Any) -> str:
-    path = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "missing":
-        return f"{path} is missing"
-    if item["type"] == "extra_forbidden":
-        return f"unknown key {path}{nearest(str(item['loc'][-1]), list(Study.model_fields))}"
-    message = str(item["msg"]).removeprefix("Value error, ")
-    return f"{path}: {message}" if path else message
+    return STUDIES.parse(Document(values, where))

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
+
 from ablations.cost import CostModel
 from ablations.designs import arms_of
 from ablations.plan import Plan, differences
 from ablations.study import Study
+from pipeline.cli import text_table
 from pipeline.launch.scheduler import Outcome
 from pipeline.launch.watch import duration
 from pipeline.records import atomic
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+NUMBERS = ("seed", "images", "time")
 STYLES = {
     "finished": "green",
     "reused": "green",
@@ -33,10 +37,9 @@ STYLES = {
 
 def studies(console: Console, found: Sequence[Study]) -> None:
     """Names and questions."""
-    table = _table("study", "design", "arms", "question")
-    for study in found:
-        table.add_row(study.name, study.design, str(len(arms_of(study))), " ".join(study.question.split()))
-    console.print(table)
+    rows = [(study.name, study.design, str(len(arms_of(study))), " ".join(study.question.split())) for study in found]
+    columns = ("study", "design", "arms", "question")
+    console.print(text_table(columns, rows, width=console.width, spare=("design", "arms")))
 
 
 def plan(console: Console, made: Plan, cells: Sequence[Cell], out: Path, *, diff: bool) -> None:
@@ -51,8 +54,8 @@ def plan(console: Console, made: Plan, cells: Sequence[Cell], out: Path, *, diff
         highlight=False,
         soft_wrap=True,
     )
-    labels = {arm.name: arm.label for arm in manifest.arms}
-    table = _table("arm", "label", "seed", "run", "images", "state", "expected")
+    labels = {arm.name: escape(arm.label) for arm in manifest.arms}
+    rows: list[tuple[str, ...]] = []
     missing: list[Cell] = []
     reused = to_measure = diverged = 0
     for cell in cells:
@@ -72,10 +75,20 @@ def plan(console: Console, made: Plan, cells: Sequence[Cell], out: Path, *, diff
             seconds = costs.seconds(made.runs[cell.run_id].identity, cell.images_seen)
             expected = "unknown" if seconds is None else duration(seconds)
         budget = str(cell.images_seen) if cell.images_seen else "rule"
-        table.add_row(
-            cell.arm, labels[cell.arm], str(cell.seed), cell.run_id[:SHORT_ID], budget, _styled(state), expected
+        rows.append(
+            (
+                escape(cell.arm),
+                labels[cell.arm],
+                str(cell.seed),
+                cell.run_id[:SHORT_ID],
+                budget,
+                _styled(state),
+                expected,
+            )
         )
-    console.print(table)
+    columns = ("arm", "label", "seed", "run", "images", "state", "expected")
+    spare = ("run", "images", "label", "expected")
+    console.print(text_table(columns, rows, width=console.width, spare=spare, right=NUMBERS))
     estimate = costs.estimate(made, missing)
     about = (
         f"about {duration(estimate.seconds)} of one process"
@@ -108,12 +121,12 @@ def _diff(console: Console, made: Plan) -> None:
             console.print(f"  {key}: {was} -> {value}", highlight=False, markup=False)
 
 
-def status_table(manifest: StudyManifest, out: Path) -> Table:
-    """Cell, seed, state, progress, time left, reason."""
+def status_table(manifest: StudyManifest, out: Path, width: int) -> Table:
+    """Cell, seed, state, progress, time left, reason, on `width` characters."""
     store = RunStore(out / "runs")
     reasons = {row["run_id"]: row["reason"] for row in atomic.read_json_lines(out / manifest.name / "outcomes.jsonl")}
-    labels = {arm.name: arm.label for arm in manifest.arms}
-    table = _table("arm", "seed", "run", "state", "progress", "left", "attempts", "reason")
+    labels = {arm.name: escape(arm.label) for arm in manifest.arms}
+    rows: list[tuple[str, ...]] = []
     counts: dict[str, int] = {}
     for cell in manifest.cells:
         record = store.record(cell.run_id)
@@ -128,10 +141,22 @@ def status_table(manifest: StudyManifest, out: Path) -> Table:
         reason = "" if state in ("finished", "running") else status["reason"] or reasons.get(cell.run_id, "")
         left = _left(record, done, total) if state == "running" else ""
         attempts = str(len(status["attempts"]) or "")
-        table.add_row(
-            labels[cell.arm], str(cell.seed), cell.run_id[:SHORT_ID], _styled(state), shown, left, attempts, reason
+        rows.append(
+            (
+                labels[cell.arm],
+                str(cell.seed),
+                cell.run_id[:SHORT_ID],
+                _styled(state),
+                shown,
+                left,
+                attempts,
+                escape(reason),
+            )
         )
-    table.caption = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    columns = ("arm", "seed", "run", "state", "progress", "left", "attempts", "reason")
+    table = text_table(columns, rows, width=width, spare=("attempts", "run", "left", "progress"), right=NUMBERS)
+    told = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    table.caption = f"{told}; {table.caption}" if table.caption else told
     table.title = f"{manifest.name}, revision {manifest.revision}"
     return table
 
@@ -153,17 +178,18 @@ def summary(
 ) -> None:
     """How every cell ended, and where things lie."""
     store = RunStore(out / "runs")
-    labels = {arm.name: arm.label for arm in made.manifest.arms}
+    labels = {arm.name: escape(arm.label) for arm in made.manifest.arms}
     metric = made.manifest.metrics[0]
-    table = _table("arm", "seed", "run", "outcome", "time", metric.name)
+    rows: list[tuple[str, ...]] = []
     reasons: list[str] = []
     for cell, outcome in zip(cells, outcomes, strict=True):
         value = _primary(store.record(cell.run_id), made.manifest)
         took = duration(outcome.seconds) if outcome.seconds else ""
-        table.add_row(labels[cell.arm], str(cell.seed), cell.run_id[:SHORT_ID], _styled(outcome.how), took, value)
+        rows.append((labels[cell.arm], str(cell.seed), cell.run_id[:SHORT_ID], _styled(outcome.how), took, value))
         if outcome.reason:
             reasons.append(f"{outcome.task.name} ({cell.run_id[:SHORT_ID]}): {outcome.reason}")
-    console.print(table)
+    columns = ("arm", "seed", "run", "outcome", "time", metric.name)
+    console.print(text_table(columns, rows, width=console.width, spare=("run", "time"), right=NUMBERS))
     for reason in reasons:
         console.print(reason, highlight=False, markup=False, soft_wrap=True)
     counts: dict[str, int] = {}
@@ -210,12 +236,3 @@ def _left(record: RunRecord, done: int, total: int) -> str:
 def _styled(state: str) -> str:
     style = STYLES.get(state)
     return f"[{style}]{state}[/{style}]" if style else state
-
-
-def _table(*columns: str) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold", justify="right" if column in ("seed", "images", "time") else "left")
-    return table

@@ -63,6 +63,7 @@ IMPORTED: dict[str, tuple[str, str]] = {
     "n": ("Int64", "seeds behind it, where the source says"),
     "unit": ("string", "unit"),
     "seed": ("Int64", "run seed, for imported runs"),
+    "run": ("string", "which of several runs of one source it is, where the source has repeats"),
     "data": ("string", "data set, matched to the column groups of tables by data set"),
     "protocol": ("string", "evaluation protocol, as far as the source says"),
     "split": ("string", "split, as far as the source says"),

@@ -6,9 +6,11 @@ failed or damaged, and a metric that a run lacks, have a row without a value and
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,6 +25,8 @@ from pipeline.errors import UserError
 from pipeline.records import Arm, RunStore, StudyManifest, StudyMetric
 from pipeline.records.bulk import RawRecord, read_raw
 from pipeline.records.metric_specs import direction_of
+from pipeline.schema.evaluation import PROTOCOLS
+from pipeline.schema.measures import left_out
 
 VALUE_FIELDS = (
     "name",
@@ -119,7 +123,7 @@ def load_study(out: Path, study: str) -> Study:
 
     Raises UserError when there is no such study, its plan is damaged, or an arm has two runs at one seed.
     """
-    manifest = _load_manifest(out / study)
+    manifest = _labels_apart(_load_manifest(out / study))
     _refuse_duplicates(manifest)
     raw = {cell.run_id: read_raw(out / "runs", cell.run_id) for cell in manifest.cells}
     runs = _runs_frame(manifest, raw)
@@ -132,6 +136,18 @@ def _load_manifest(folder: Path) -> StudyManifest:
         return StudyManifest.load(folder)
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / 'plan.json'} is not a study plan of this version: {error}") from error
+
+
+def _labels_apart(manifest: StudyManifest) -> StudyManifest:
+    """The manifest with arms of one label (an older plan's) told apart by their names."""
+    counts = Counter(arm.label for arm in manifest.arms)
+    if max(counts.values(), default=1) == 1:
+        return manifest
+    arms = (
+        dataclasses.replace(arm, label=f"{arm.label} ({arm.name})") if counts[arm.label] > 1 else arm
+        for arm in manifest.arms
+    )
+    return dataclasses.replace(manifest, arms=tuple(arms))
 
 
 def _refuse_duplicates(manifest: StudyManifest) -> None:
@@ -210,7 +226,7 @@ def _metric_frame(manifest: StudyManifest, raw: dict[str, RawRecord], runs: pd.D
                 present.add(row["name"])
         for metric in manifest.metrics:
             if metric.name not in present:
-                reason = _absence(states[index], reasons[index], manifest)
+                reason = _absence(raw[cell.run_id], reasons[index], manifest, metric.name)
                 split = "" if metric.name in of_no_split else manifest.split
                 direction = better(metric.name, metric.direction)
                 filler = (metric.name, None, 0, "", direction, split, manifest.protocol, "", "trained")
@@ -240,13 +256,37 @@ def _checked(row: dict[str, Any]) -> tuple[float | None, str, str]:
     return float(value), status, reason
 
 
-def _absence(state: str, reason: str, manifest: StudyManifest) -> str:
-    if state == "finished":
-        return (
-            f"the run has no such metric under protocol {manifest.protocol} on split {manifest.split} "
-            f"(python -m pipeline evaluate RUN --protocol {manifest.protocol})"
-        )
-    return f"the run is {state}: {reason}" if reason else f"the run is {state}"
+def _absence(record: RawRecord, reason: str, manifest: StudyManifest, metric: str) -> str:
+    """Why a run has no row of a metric of the plan, and what would give it one."""
+    if record.state != "finished" or record.damage:
+        state = "damaged" if record.damage else record.state
+        return f"the run is {state}: {reason}" if reason else f"the run is {state}"
+    measured = record.provenance.get("protocols")
+    done = isinstance(measured, dict) and manifest.protocol in measured
+    return f"the run has no such metric {_advice(metric, manifest.protocol, manifest.split, done)}"
+
+
+@functools.lru_cache(maxsize=1024)
+def _advice(metric: str, protocol: str, split: str, done: bool) -> str:
+    """Where a metric is missing although the run is finished; `done`: it has been evaluated under the study's protocol."""
+    where = f"under protocol {protocol} on split {split}"
+    shipped = {name: PROTOCOLS.load(name) for name in PROTOCOLS.names()}
+    why = left_out(metric, shipped[protocol], split) if protocol in shipped else ""
+    if not done and not why:
+        return f"{where} (python -m pipeline evaluate RUN --protocol {protocol})"
+    others = [
+        (name, other.split)
+        for name, other in shipped.items()
+        if name != protocol and not left_out(metric, other, other.split)
+    ]
+    others.sort(key=lambda item: item[1] != split)
+    if not why or not others:
+        return f"{where}{f' ({why})' if why else ''}"
+    name, on = others[0]
+    return (
+        f"{where}: {why} (python -m pipeline evaluate RUN --protocol {name}, and in a table's specification "
+        f"{{metric: {metric}, protocol: {name}, split: {on}}})"
+    )
 
 
 def _number(value: Any) -> float | None:

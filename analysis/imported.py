@@ -30,6 +30,7 @@ def load_imported(folder: Path) -> pd.DataFrame:
         ):
             raise UserError(f"{path} is not an import of this version: import it again")
         rows += document["rows"]
+    # a column that an older import does not have is empty
     return columns.typed(pd.DataFrame(rows, columns=list(columns.IMPORTED)), columns.IMPORTED)
 
 

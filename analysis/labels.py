@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-import yaml
+from pipeline.schema.yaml12 import read_yaml
 
 CONF = Path(__file__).parent / "conf"
 
 
 @functools.lru_cache(maxsize=1)
 def _labels() -> dict[str, str]:
-    return {str(key): str(value) for key, value in yaml.safe_load((CONF / "labels.yaml").read_text()).items()}
+    labels: dict[str, str] = read_yaml(CONF / "labels.yaml", "labels", ((),)).values
+    return labels
 
 
 def metric_label(name: str) -> str:

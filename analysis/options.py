@@ -5,13 +5,21 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-DEFAULT_OUT = Path("out")
+from pipeline.cli import OUT
+from pipeline.schema.files import find_folder
+
+STUDY = "a study: its name, its file, or its folder OUT/NAME"
 
 
 def add_study(parser: argparse.ArgumentParser) -> None:
     """STUDY and --out (the folder that holds the study and its runs)."""
-    parser.add_argument("study", metavar="STUDY", help="name of the study, a folder below --out")
+    parser.add_argument("study", metavar="STUDY", help=STUDY)
     add_root(parser, "--out", "--root")
+
+
+def study_of(args: argparse.Namespace) -> tuple[Path, str]:
+    """(output folder, name) of the study that the command line means."""
+    return find_folder(args.study, args.root)
 
 
 def add_root(parser: argparse.ArgumentParser, *flags: str) -> None:
@@ -20,7 +28,7 @@ def add_root(parser: argparse.ArgumentParser, *flags: str) -> None:
         *flags,
         dest="root",
         type=Path,
-        default=DEFAULT_OUT,
+        default=OUT,
         metavar="DIR",
         help="folder of studies and runs (default: out)",
     )

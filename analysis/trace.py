@@ -59,9 +59,11 @@ def trace(study: Study, table: Table, row_name: str, column_name: str) -> Trace:
 
 
 def _find_row(table: Table, name: str) -> Row:
-    for row in table.rows:
-        if name in (row.key, row.label):
-            return row
+    found = [row for row in table.rows if row.key == name] or [row for row in table.rows if row.label == name]
+    if len(found) > 1:
+        raise UserError(f"table {table.name!r} has {len(found)} rows {name!r}: {', '.join(row.key for row in found)}")
+    if found:
+        return found[0]
     known = [word for row in table.rows for word in dict.fromkeys((row.key, row.label))]
     raise UserError(
         f"table {table.name!r} has no row {name!r}{nearest(name, known)}; rows: {', '.join(r.key for r in table.rows)}"
@@ -69,9 +71,15 @@ def _find_row(table: Table, name: str) -> Row:
 
 
 def _find_column(table: Table, name: str) -> int:
-    for index, column in enumerate(table.columns):
-        if name in (column.key, column.label, column.metric, heading(column)):
-            return index
+    numbered = list(enumerate(table.columns))
+    found = [index for index, column in numbered if column.key == name] or [
+        index for index, column in numbered if name in (column.label, column.metric, heading(column))
+    ]
+    if len(found) > 1:
+        keys = ", ".join(table.columns[index].key for index in found)
+        raise UserError(f"table {table.name!r} has {len(found)} columns {name!r}: {keys}")
+    if found:
+        return found[0]
     known = [column.key for column in table.columns]
     raise UserError(f"table {table.name!r} has no column {name!r}{nearest(name, known)}; columns: {', '.join(known)}")
 

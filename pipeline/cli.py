@@ -7,8 +7,16 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import RunFailed, UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+WORD = 16  # characters of a column's longest word that are kept on one line
+GAP = 2  # between columns
+OUT = Path("out")  # the output folder where none is named
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -58,7 +66,7 @@ def add_out(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         type=Path,
-        default=Path("out"),
+        default=OUT,
         metavar="DIR",
         help="folder of runs, studies and reports (default: out)",
     )
@@ -78,3 +86,44 @@ def _columns() -> int:
     import shutil
 
     return shutil.get_terminal_size((100, 24)).columns
+
+
+def text_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    width: int,
+    spare: Sequence[str] = (),
+    right: Sequence[str] = (),
+) -> Table:
+    """A plain table of texts (markup allowed) for a terminal of `width` characters; cells wrap between words.
+
+    Where the words of all columns do not fit side by side, columns in `spare` go, in this order, and the caption names them.
+    `right`: columns of numbers.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    longest = [
+        min(max(len(word) for text in texts for word in (*Text.from_markup(text).plain.split(), "")), WORD)
+        for texts in zip(columns, *rows, strict=True)
+    ]
+    shown = list(range(len(columns)))
+    left_out: list[str] = []
+
+    def fits() -> bool:
+        return sum(longest[index] for index in shown) + GAP * (len(shown) - 1) <= width
+
+    for name in spare:
+        if not fits() and name in columns:
+            shown = [index for index in shown if columns[index] != name]
+            left_out.append(name)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
+    for index in shown:
+        side: Literal["left", "right"] = "right" if columns[index] in right else "left"
+        table.add_column(columns[index], overflow="fold", justify=side, min_width=longest[index] if fits() else None)
+    for row in rows:
+        table.add_row(*(row[index] for index in shown))
+    if left_out:
+        table.caption = f"no room for {', '.join(left_out)}"
+    return table

@@ -15,16 +15,19 @@ from typing import Any
 
 import yaml
 
+from pipeline.cli import OUT
 from pipeline.errors import UserError, nearest
-from pipeline.identity import canonical_json, digest, identity_text
+from pipeline.identity import digest, identity_text
 from pipeline.records.store import SCHEMA_VERSION, RunRecord
 from pipeline.schema.base import flat
-from pipeline.schema.evaluation import ProtocolConfig
+from pipeline.schema.evaluation import PROTOCOLS, ProtocolConfig
 from pipeline.schema.families import family_of, family_spec
+from pipeline.schema.files import is_file_name
 from pipeline.schema.run import RunConfig, validate
+from pipeline.schema.yaml12 import read_yaml
 
 CONF = Path(__file__).parent / "conf"
-BEST = Path("out") / "sweeps"  # where `+best=SWEEP` looks, below the working directory
+BEST = "best.yaml"  # overrides that something found best
 
 
 @dataclass(frozen=True)
@@ -59,31 +62,47 @@ class ResolvedRun:
         return len(build_dataset(data.model_copy(update={"cache": "none"}), "train"))
 
 
-def compose(overrides: Sequence[str] = ()) -> RunConfig:
-    """Compose `conf/config.yaml` with Hydra overrides and validate it.
+def compose(overrides: Sequence[str] = (), out: Path = OUT) -> RunConfig:
+    """Compose `conf/config.yaml` with Hydra overrides and validate it; `out` as in `expand_best`.
 
     Raises UserError, one line: unknown key (with the nearest ones), unknown choice, wrong value.
     """
-    return validate(_plain(expand_best(overrides)))
+    return validate(_plain(expand_best(overrides, out)))
 
 
-def expand_best(overrides: Sequence[str]) -> tuple[str, ...]:
-    """Replace `+best=SWEEP` by the overrides that `python -m sweeps best SWEEP` wrote (a path to its file works too)."""
+def expand_best(overrides: Sequence[str], out: Path) -> tuple[str, ...]:
+    """Replace `+best=NAME` by the overrides in the one `best.yaml` of a folder of that name in a room of `out`.
+
+    A path works as well: of such a file, or of its folder. UserError when there is none, or more than one.
+    """
     expanded: list[str] = []
     for override in overrides:
         key, _, name = override.partition("=")
         if key not in ("+best", "best"):
             expanded.append(override)
             continue
-        path = Path(name) if name.endswith(".yaml") else BEST / name / "best.yaml"
-        try:
-            best = yaml.safe_load(path.read_text())
-        except OSError as error:
-            raise UserError(f"{override}: cannot read {path}; write it with: python -m sweeps best {name}") from error
-        if not isinstance(best, dict) or not isinstance(best.get("overrides"), list):
-            raise UserError(f"{override}: {path} is not what `python -m sweeps best` writes")
-        expanded += [str(item) for item in best["overrides"]]
+        document = read_yaml(_best_file(override, name, out), f"{override}:")
+        values = document.values.get("overrides") if isinstance(document.values, dict) else None
+        if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
+            raise UserError(f"{document.where} holds no list of overrides (overrides: [...])")
+        expanded += values
     return tuple(expanded)
+
+
+def _best_file(override: str, name: str, out: Path) -> Path:
+    if is_file_name(name):
+        return Path(name)
+    if Path(name).is_dir():
+        return Path(name) / BEST
+    found = sorted(out.glob(f"*/{name}/{BEST}")) if re.fullmatch(r"[\w.-]+", name) else []
+    if len(found) > 1:
+        raise UserError(f"{override}: several files are meant, give the path of one: {', '.join(map(str, found))}")
+    if not found:
+        raise UserError(
+            f"{override}: no {BEST} of {name or 'no name'} below {out}; `python -m sweeps best SWEEP` writes one "
+            "(--out names the output folder)"
+        )
+    return found[0]
 
 
 def last_wins(overrides: Sequence[str]) -> tuple[str, ...]:
@@ -92,9 +111,9 @@ def last_wins(overrides: Sequence[str]) -> tuple[str, ...]:
     return tuple(item for index, item in enumerate(overrides) if keys[index] not in keys[index + 1 :])
 
 
-def resolve(overrides: Sequence[str] = ()) -> ResolvedRun:
+def resolve(overrides: Sequence[str] = (), out: Path = OUT) -> ResolvedRun:
     """Compose, read the data fingerprint (the data must be there), and derive the run id."""
-    return identify(compose(overrides))
+    return identify(compose(overrides, out))
 
 
 def identify(config: RunConfig) -> ResolvedRun:
@@ -123,11 +142,10 @@ def choices(group: str) -> list[str]:
 
 def load_protocol(name: str) -> ProtocolConfig:
     """The protocol of that name; raises UserError naming the known ones."""
-    names = choices("protocol")
+    names = PROTOCOLS.names()
     if name not in names:
         raise UserError(f"unknown protocol {name!r}{nearest(name, names)}; there are: {', '.join(names)}")
-    values: dict[str, Any] = yaml.safe_load((CONF / "protocol" / f"{name}.yaml").read_text())
-    return ProtocolConfig.model_validate_json(canonical_json(values))
+    return PROTOCOLS.load(name)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -171,8 +189,38 @@ def _reject_misspelt(overrides: Iterable[str]) -> None:
                 )
 
 
+@functools.lru_cache(maxsize=4096)
+def unreadable(override: str) -> str:
+    """Why Hydra's grammar does not take an override, and how to write it; "" where it does."""
+    if _parses(override):
+        return ""
+    key, equals, value = override.partition("=")
+    mark = next((mark for mark in ("'", '"') if mark not in value), "'")
+    escaped = value.replace(mark, f"\\{mark}")
+    written = f"{key}={mark}{escaped}{mark}"
+    said = f"{override}: this value cannot be read" if equals else f"{override!r} is not an override"
+    if not equals or not _parses(written):
+        return f"{said}; write key=value, for instance train.batch_size=4"
+    around = "" if mark in value else {"'": '"', '"': "'"}[mark]  # for the shell, or for YAML
+    return f"{said}; where it is meant as text, quote it: {around}{written}{around}"
+
+
+def _parses(override: str) -> bool:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        return False
+    return True
+
+
 def _hydra_message(error: Exception, overrides: Sequence[str]) -> str:
-    """Hydra's multi-line message as one line that names the key and its nearest neighbours."""
+    """Hydra's multi-line message as one line that names the override, or the key and its nearest neighbours."""
+    for override in overrides:
+        if problem := unreadable(override):
+            return f"config: {problem}"
     text = " ".join(str(error).split())
     missing = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
     if missing:

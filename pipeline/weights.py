@@ -15,13 +15,14 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import UserError
 from pipeline.identity import file_digest
 from pipeline.records.atomic import reason
+
+if TYPE_CHECKING:
+    import torch
 
 TIMEOUT_S = 20.0  # of one network operation
 CHUNK_BYTES = 1 << 20
@@ -77,8 +78,9 @@ class WeightsMissing(Exception):
 
 
 def hub_folder() -> Path:
-    """Where torch keeps downloaded weights (`TORCH_HOME` moves it)."""
-    return Path(torch.hub.get_dir()) / "checkpoints"
+    """Where torch keeps downloaded weights, by torch's own rule (`TORCH_HOME` moves it)."""
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser() / "hub" / "checkpoints"
 
 
 def places(file: WeightFile, folder: str | None) -> list[Path]:
@@ -114,6 +116,8 @@ def verified(name: str, folder: str | None) -> tuple[Path, str]:
 
 def load_tensors(name: str, folder: str | None) -> tuple[dict[str, torch.Tensor], str]:
     """Tensors of a verified file and its sha256. Raises WeightsMissing when absent, wrong, unreadable or of other shapes."""
+    import torch  # here: plans ask which files are there, and must not wait for torch
+
     path, digest = verified(name, folder)
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
@@ -126,6 +130,16 @@ def load_tensors(name: str, folder: str | None) -> tuple[dict[str, torch.Tensor]
         if actual != shape:
             raise WeightsMissing(f"{path} is refused: tensor {key} has shape {actual}, expected {shape}")
     return state, digest
+
+
+def missing_for(metric: str, folder: str | None) -> str:
+    """Which weight files a metric row needs that are not there, and how to get them; "" where all are (unchecked)."""
+    absent = [
+        file
+        for file in FILES.values()
+        if any(metric == name or metric.startswith(f"{name}_") for name in file.used_by) and find(file, folder) is None
+    ]
+    return "; ".join(f"{file.filename} is missing ({how_to_get(file)})" for file in absent)
 
 
 def how_to_get(file: WeightFile) -> str:

@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.cli import Parser, add_out
+from pipeline.cli import OUT, Parser, add_out, text_table
 from pipeline.errors import UserError
+from pipeline.launch.job import TRAIN_ENTRY
 
 if TYPE_CHECKING:
     import optuna
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 EXIT_INCOMPLETE = 75  # stopped before the end: run again
 
+SWEEP = "a sweep: the name of a shipped one or of one that has run, its file, or its folder OUT/sweeps/NAME"
 DESCRIPTION = """\
 Sweeps: search a space of config keys for the best value of a metric on the validation split.
 
@@ -81,7 +83,7 @@ _STATUSES = (
 
 
 def _add_sweep(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sweep", metavar="SWEEP", help="name of a shipped sweep, or path of a sweep file")
+    parser.add_argument("sweep", metavar="SWEEP", help=SWEEP)
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="overrides added to the base"
     )
@@ -112,26 +114,25 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
         help="a worker elsewhere silent for so long is given up (default: 120)",
     )
     parser.add_argument(
-        "--trainer",
-        default="pipeline.runs.run:execute",
+        "--entry",
+        default=TRAIN_ENTRY,
         metavar="MODULE:FUNCTION",
-        help="what carries out a run (default: training)",
+        help="what carries out a run in its process (default: training)",
     )
+    parser.add_argument("--trainer", dest="entry", default=TRAIN_ENTRY, help=argparse.SUPPRESS)  # its older name
 
 
 def list_sweeps(args: argparse.Namespace) -> int:
     """`sweeps list`."""
-    from rich.table import Table
-
     from sweeps.sweep import load_sweep, shipped
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("sweep", "objectives", "sampler", "trials", "question"):
-        table.add_column(column, overflow="fold")
+    rows = []
     for sweep in (load_sweep(name) for name in shipped()):
         aims = ", ".join(f"{name} {direction}" for name, direction in sweep.objectives.items())
-        table.add_row(sweep.name, aims, sweep.sampler.kind, str(sweep.trials), " ".join(sweep.question.split()))
-    _console().print(table)
+        rows.append((sweep.name, aims, sweep.sampler.kind, str(sweep.trials), " ".join(sweep.question.split())))
+    console = _console()
+    columns = ("sweep", "objectives", "sampler", "trials", "question")
+    console.print(text_table(columns, rows, width=console.width, spare=("sampler", "trials", "objectives")))
     return 0
 
 
@@ -143,8 +144,7 @@ def run_sweep(args: argparse.Namespace) -> int:
     from pipeline.launch.resources import Resources
     from sweeps import report
     from sweeps.storage import import_trials, open_storage, open_study
-    from sweeps.sweep import check
-    from sweeps.trial import TRAINER
+    from sweeps.sweep import check, unavailable
     from sweeps.worker import Limits, Worker
 
     console = _console()
@@ -158,8 +158,10 @@ def run_sweep(args: argparse.Namespace) -> int:
         )
     sweep = _sweep(args)
     check(sweep)
+    for line in unavailable(sweep):
+        console.print(f"! {line}", style="yellow", highlight=False, markup=False, soft_wrap=True)
     resources = Resources.divide(args.jobs, per_gpu=args.per_gpu)
-    url = _url(args, sweep)
+    url = _url(args, sweep.name)
     storage = open_storage(url)
     study = open_study(storage, sweep, create=args.create)
     _say_revision(console, study)
@@ -168,7 +170,7 @@ def run_sweep(args: argparse.Namespace) -> int:
         console.print(f"imported {taken} trials of older revisions, left out {left}", highlight=False)
     if resources.limit:
         console.print(resources.limit, highlight=False)
-    executor = LocalExecutor(resources, preload=(*preload_for(args.trainer, TRAINER), "optuna", "sweeps.trial"))
+    executor = LocalExecutor(resources, preload=(*preload_for(args.entry, TRAIN_ENTRY), "optuna", "sweeps.trial"))
     limits = Limits(
         args.trials or sweep.trials,
         None if args.max_hours is None else args.max_hours * 3600.0,
@@ -180,10 +182,10 @@ def run_sweep(args: argparse.Namespace) -> int:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     try:
-        stopped = Worker(sweep, study, url, args.out, executor, limits, say, args.trainer).run()
+        stopped = Worker(sweep, study, url, args.out, executor, limits, say, args.entry).run()
     finally:
         executor.close()
-    console.print(report.status_table(study, sweep))
+    console.print(report.status_table(study, sweep, console.width))
     if stopped:
         return EXIT_INCOMPLETE
     return 0 if any(trial.state == TrialState.COMPLETE for trial in report.proper(study)) else 1
@@ -194,14 +196,15 @@ def show_status(args: argparse.Namespace) -> int:
     from sweeps import report
 
     sweep, study = _existing(args)
+    console = _console()
     if not args.watch:
-        _console().print(report.status_table(study, sweep))
+        console.print(report.status_table(study, sweep, console.width))
         return 0
     from rich.live import Live
 
-    with Live(console=_console(), refresh_per_second=2) as live:
+    with Live(console=console, refresh_per_second=2) as live:
         while True:
-            live.update(report.status_table(study, sweep))
+            live.update(report.status_table(study, sweep, console.width))
             if all(report.state_of(trial) != "running" for trial in report.proper(study)):
                 return 0
             time.sleep(2.0)
@@ -209,10 +212,12 @@ def show_status(args: argparse.Namespace) -> int:
 
 def show_best(args: argparse.Namespace) -> int:
     """`sweeps best`."""
+    from pipeline.config import BEST
     from sweeps import report
+    from sweeps.storage import folder_of
 
     sweep, study = _existing(args)
-    path = args.to or args.out / "sweeps" / sweep.name / "best.yaml"
+    path = args.to or folder_of(args.out, sweep.name) / BEST
     trial = report.write_best(study, sweep, path, args.trial)
     console = _console()
     if len(sweep.objectives) > 1:
@@ -222,8 +227,8 @@ def show_best(args: argparse.Namespace) -> int:
     values = ", ".join(f"{name} {value:.5g}" for name, value in zip(sweep.objectives, trial.values, strict=True))
     console.print(f"trial {trial.number}: {values} (validation split)", highlight=False)
     console.print(" ".join(trial.user_attrs["overrides"]), highlight=False, markup=False, soft_wrap=True)
-    here = path == Path("out") / "sweeps" / sweep.name / "best.yaml"
-    console.print(f"written: {path}; use it with +best={sweep.name if here else path}", highlight=False, soft_wrap=True)
+    use = str(path) if args.to else sweep.name if args.out == OUT else f"{sweep.name} --out {args.out}"
+    console.print(f"written: {path}; use it with +best={use}", highlight=False, soft_wrap=True)
     return 0
 
 
@@ -243,9 +248,10 @@ def show_importance(args: argparse.Namespace) -> int:
 def make_plots(args: argparse.Namespace) -> int:
     """`sweeps plots`."""
     from sweeps import report
+    from sweeps.storage import folder_of
 
     sweep, study = _existing(args)
-    written, left = report.write_plots(study, sweep, args.out / "sweeps" / sweep.name / "plots")
+    written, left = report.write_plots(study, sweep, folder_of(args.out, sweep.name) / "plots")
     console = _console()
     for path in written:
         console.print(str(path), highlight=False, soft_wrap=True)
@@ -258,14 +264,14 @@ def make_plots(args: argparse.Namespace) -> int:
 
 def _existing(args: argparse.Namespace) -> tuple[Sweep, optuna.Study]:
     """The newest revision in the storage; with `--set`, the revision that those overrides make."""
-    from sweeps.storage import open_storage, open_study, studies_of
+    from sweeps.storage import folder_of, open_storage, open_study, studies_of
     from sweeps.sweep import Sweep
 
     sweep = _sweep(args)
-    folder = args.out / "sweeps" / sweep.name
+    folder = folder_of(args.out, sweep.name)
     if args.storage is None and not (folder / "journal.log").exists():
         raise UserError(f"sweep {sweep.name}: nothing in {folder}; start it: python -m sweeps run {args.sweep}")
-    storage = open_storage(_url(args, sweep))
+    storage = open_storage(_url(args, sweep.name))
     revisions = studies_of(storage, sweep.name)
     if args.set or not revisions:
         return sweep, open_study(storage, sweep, create=False)
@@ -273,15 +279,32 @@ def _existing(args: argparse.Namespace) -> tuple[Sweep, optuna.Study]:
 
 
 def _sweep(args: argparse.Namespace) -> Sweep:
-    from sweeps.sweep import load_sweep
+    """The sweep of a word: a file, the name of a shipped one or of one that has run, or its folder. Sets `args.out`."""
+    from pipeline.errors import nearest
+    from pipeline.schema.files import find_folder, is_file_name
+    from sweeps.storage import ROOM, open_storage, studies_of
+    from sweeps.sweep import load_sweep, parse_sweep, shipped, with_extra
 
-    return load_sweep(args.sweep, tuple(args.set))
+    args.out, name = find_folder(args.sweep, args.out, ROOM)
+    extra = tuple(args.set)
+    if is_file_name(args.sweep) or name in shipped():
+        return load_sweep(args.sweep if is_file_name(args.sweep) else name, extra, args.out)
+    ran = sorted(path.parent.name for path in (args.out / ROOM).glob("*/journal.log"))
+    if args.storage is not None or name in ran:
+        revisions = studies_of(open_storage(_url(args, name)), name)
+        if revisions:
+            kept = parse_sweep(revisions[-1].user_attrs["sweep"], f"sweep {name}")
+            return with_extra(kept, extra, args.out)
+    known = [*shipped(), *ran]
+    raise UserError(
+        f"unknown sweep {args.sweep!r}{nearest(name, known)}; there are: {', '.join(known)}, or a .yaml file"
+    )
 
 
-def _url(args: argparse.Namespace, sweep: Sweep) -> str:
+def _url(args: argparse.Namespace, name: str) -> str:
     from sweeps.storage import default_storage
 
-    return args.storage if args.storage is not None else default_storage(args.out, sweep.name)
+    return args.storage if args.storage is not None else default_storage(args.out, name)
 
 
 def _say_revision(console: Console, study: optuna.Study) -> None:

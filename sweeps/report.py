@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
+from rich.markup import escape
 
+from pipeline.cli import text_table
 from pipeline.errors import UserError
 from pipeline.records import atomic
 from pipeline.records.store import SHORT_ID
@@ -93,13 +95,9 @@ def _outlives_the_sweep(override: str) -> bool:
     return re.split(r"[.@=]", override.lstrip("+~"))[0] != "protocol"
 
 
-def status_table(study: optuna.Study, sweep: Sweep) -> Table:
-    """All trials, the best ones marked, with counts by state below."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("trial", "state", "run", *sweep.objectives, "chosen", "reason"):
-        table.add_column(column, overflow="fold")
+def status_table(study: optuna.Study, sweep: Sweep, width: int) -> Table:
+    """All trials, the best ones marked, with counts by state below, on `width` characters."""
+    rows: list[tuple[str, ...]] = []
     marked: set[int] = set()
     if any(trial.state == TrialState.COMPLETE and feasible(trial) for trial in proper(study)):
         marked = {trial.number for trial in best_trials(study, sweep)}
@@ -115,9 +113,13 @@ def status_table(study: optuna.Study, sweep: Sweep) -> Table:
             reason = "breaks " + ", ".join(name for name, value in trial.constraints.items() if value > 0)
         number = f"{trial.number}{' best' if trial.number in marked else ''}"
         run = str(trial.user_attrs.get("run_id", ""))[:SHORT_ID]
-        table.add_row(number, state, run, *values, " ".join(trial.user_attrs.get("overrides", [])), reason)
+        chosen = escape(" ".join(trial.user_attrs.get("overrides", [])))
+        rows.append((number, state, run, *values, chosen, escape(reason)))
+    columns = ("trial", "state", "run", *sweep.objectives, "chosen", "reason")
+    table = text_table(columns, rows, width=width, spare=("run", "reason"))
     table.title = f"{sweep.name}, revision {study.user_attrs.get('revision')}"
-    table.caption = ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no trials yet"
+    told = ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no trials yet"
+    table.caption = f"{told}; {table.caption}" if table.caption else told
     return table
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+ROOM = "sweeps"  # folder of an output folder
 _CONNECT_RETRIES = 5  # several workers may create the tables at once; all but one are told to try again
 
 
@@ -80,9 +81,14 @@ def _disk_errors(verb: str, path: str | Path) -> Iterator[None]:
         raise UserError(f"cannot {verb} {path}: {atomic.reason(error)}") from error
 
 
+def folder_of(out: Path, name: str) -> Path:
+    """Where a sweep's journal, best trial and plots lie."""
+    return out / ROOM / name
+
+
 def default_storage(out: Path, name: str) -> str:
     """The journal file of a sweep."""
-    return f"journal:{out / 'sweeps' / name / 'journal.log'}"
+    return f"journal:{folder_of(out, name) / 'journal.log'}"
 
 
 def open_storage(url: str) -> BaseStorage:

@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from pipeline.cli import OUT
 from pipeline.config import compose, expand_best, last_wins
-from pipeline.errors import UserError, nearest
-from pipeline.records.metric_specs import refuse_unknown_metrics, spec_of
-from pipeline.schema.base import Section
+from pipeline.errors import UserError
+from pipeline.records.metric_specs import direction_of, find_spec, refuse_unknown_metrics
+from pipeline.schema.base import OVERRIDES, Section
+from pipeline.schema.files import NamedFiles
+from pipeline.schema.measures import advice, why_not
+from pipeline.schema.yaml12 import Document
+from pipeline.weights import missing_for
 from sweeps.space import Number, Parameter, Space, check_space, extremes, overrides
 
 CONF = Path(__file__).parent / "conf"
 Count = Annotated[int, Field(ge=1)]
 REPORTED = ("psnr", "ssim", "attention_miou")  # numbers of a validation during training
+PARAMETER = "a parameter, like {kind: float, low: 1e-4, high: 1e-2} or {kind: categorical, choices: [a, b]}"
+
+
+def _objectives(value: Any) -> Any:
+    """Names of metrics as `{name: direction}`; a direction that is said must be the metric's own, where it has one."""
+    names = [value] if isinstance(value, str) else value
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        undirected = [name for name in names if find_spec(name) is not None and direction_of(name, "") == "none"]
+        if undirected:
+            raise ValueError(
+                f"{undirected[0]} is neither good nor bad by itself; write {{{undirected[0]}: min}} or max"
+            )
+        return {name: direction_of(name, "max") for name in names}
+    for name, said in value.items() if isinstance(value, dict) else ():
+        own = direction_of(name, "none")
+        if own != "none" and said in ("max", "min", "none") and said != own:
+            raise ValueError(f"{name}: {said} contradicts the metric's own direction, {own}")
+    return value
 
 
 class Sampler(Section):
@@ -45,9 +68,13 @@ class Sweep(Section):
 
     name: str
     question: str
-    base: Annotated[tuple[str, ...], Field(strict=False)]
-    space: dict[str, Parameter]
-    objectives: dict[str, Literal["max", "min"]]
+    base: tuple[str, ...] = Field(strict=False, description=OVERRIDES)
+    space: dict[str, Annotated[Parameter, Field(description=PARAMETER)]] = Field(
+        description="a mapping of config keys to parameters, like {train.lr: {kind: float, low: 1e-4, high: 1e-2}}"
+    )
+    objectives: Annotated[dict[str, Literal["max", "min"]], BeforeValidator(_objectives)] = Field(
+        description="a list of metrics, like [psnr], or a mapping, like {psnr: max, flops_per_image: min}"
+    )
     protocol: str
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     trials: Count
@@ -85,43 +112,40 @@ class Sweep(Section):
         return ["maximize" if direction == "max" else "minimize" for direction in self.objectives.values()]
 
 
+SWEEPS = NamedFiles(
+    "sweep",
+    CONF / "sweep",
+    Sweep,
+    defaults=CONF / "defaults.yaml",
+    sections=("sampler", "pruner"),
+    text=(("name",),),
+)
+
+
 def shipped() -> list[str]:
     """Names of the sweeps in `sweeps/conf/sweep`."""
-    return sorted(path.stem for path in (CONF / "sweep").glob("*.yaml"))
+    return SWEEPS.names()
 
 
-def load_sweep(name: str, extra: tuple[str, ...] = ()) -> Sweep:
-    """A sweep by name, or by the path of its file, with `extra` overrides added to its base."""
-    path = Path(name) if name.endswith((".yaml", ".yml")) else CONF / "sweep" / f"{name}.yaml"
-    if not path.is_file():
-        if path.parent == CONF / "sweep":
-            raise UserError(f"unknown sweep {name!r}{nearest(name, shipped())}; there are: {', '.join(shipped())}")
-        raise UserError(f"sweep file {path} is missing")
-    try:
-        values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise UserError(f"sweep file {path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"sweep file {path} must be a mapping")
-    base = expand_best(
-        [*values.get("base", []), *extra]
-    )  # what a file says today must not change what the sweep is tomorrow
-    return parse_sweep({**values, "base": list(base)}, str(path))
+def load_sweep(name: str, extra: tuple[str, ...] = (), out: Path = OUT) -> Sweep:
+    """A sweep by name, or by the path of its file, with `extra` overrides added to its base; `out` as in `expand_best`."""
+    document = SWEEPS.read(name)
+    base = document.values.get("base", [])
+    if not isinstance(base, list) or not all(isinstance(item, str) for item in base):
+        return SWEEPS.parse(document)  # says what is wrong with it
+    # what a file says today must not change what the sweep is tomorrow
+    values = {**document.values, "base": list(expand_best([*base, *extra], out))}
+    return SWEEPS.parse(dataclasses.replace(document, values=values))
+
+
+def with_extra(sweep: Sweep, extra: tuple[str, ...], out: Path) -> Sweep:
+    """A sweep with overrides added to its base."""
+    return sweep.model_copy(update={"base": (*sweep.base, *expand_best(extra, out))}) if extra else sweep
 
 
 def parse_sweep(values: dict[str, Any], where: str) -> Sweep:
     """Validate plain values, with `sweeps/conf/defaults.yaml` filled in."""
-    defaults = yaml.safe_load((CONF / "defaults.yaml").read_text())
-    merged = {**defaults, **values}
-    for section in ("sampler", "pruner"):
-        if isinstance(values.get(section), dict):
-            merged[section] = {**defaults[section], **values[section]}
-    try:
-        return Sweep.model_validate(merged)
-    except ValidationError as error:
-        raise UserError(
-            f"{where}: {'; '.join(_explain(item) for item in error.errors(include_url=False)[:3])}"
-        ) from error
+    return SWEEPS.parse(Document(values, where))
 
 
 def check(sweep: Sweep) -> None:
@@ -145,19 +169,27 @@ def check(sweep: Sweep) -> None:
             f"sweep {sweep.name}: protocol {sweep.protocol} looks at split {config.protocol.split}; tuning sees the validation "
             "split alone (protocol quick)"
         )
-    for name in (*sweep.objectives, *sweep.constraints):
-        if spec_of(name).kind == "cost" and "cost" not in config.protocol.groups:
-            groups = ",".join((*config.protocol.groups, "cost"))
-            raise UserError(
-                f"sweep {sweep.name}: protocol {sweep.protocol} does not measure {name}; add protocol.groups=[{groups}] to base"
-            )
+    configs = [config]
     for key, parameter in sweep.space.items():
         for value in extremes(parameter):
             chosen = overrides({**_let_in(key, sweep.space), key: value})
             try:
-                compose(all_overrides(sweep, chosen))
+                configs.append(compose(all_overrides(sweep, chosen)))
             except UserError as error:
                 raise UserError(f"sweep {sweep.name}, {' '.join(chosen)}: {error}") from error
+    for name in (*sweep.objectives, *sweep.constraints):
+        reasons = [why_not(name, item, "val") for item in configs]
+        if all(reasons):
+            raise UserError(
+                f"sweep {sweep.name}: no trial would have a value of {name}: {reasons[0]}{advice([name], configs, 'val')}"
+            )
+
+
+def unavailable(sweep: Sweep) -> list[str]:
+    """What to know before starting: objectives and constraints that want weight files which are not there."""
+    folder = compose(all_overrides(sweep, ())).protocol.weights_dir
+    missing = {name: missing_for(name, folder) for name in (*sweep.objectives, *sweep.constraints)}
+    return [f"{name} will be unavailable: {reason}" for name, reason in missing.items() if reason]
 
 
 def _let_in(key: str, space: Space) -> dict[str, Number]:
@@ -171,13 +203,3 @@ def _let_in(key: str, space: Space) -> dict[str, Number]:
 def all_overrides(sweep: Sweep, chosen: tuple[str, ...]) -> tuple[str, ...]:
     """Base, protocol, seed and the trial's choice."""
     return last_wins((*sweep.base, f"protocol={sweep.protocol}", f"seed={sweep.seed}", *chosen))
-
-
-def _explain(item: Any) -> str:
-    path = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "missing":
-        return f"{path} is missing"
-    if item["type"] == "extra_forbidden":
-        return f"unknown key {path}{nearest(str(item['loc'][-1]), list(Sweep.model_fields))}"
-    message = str(item["msg"]).removeprefix("Value error, ")
-    return f"{path}: {message}" if path else message

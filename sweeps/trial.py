@@ -9,34 +9,46 @@ import optuna
 
 from pipeline.config import ResolvedRun
 from pipeline.launch.job import load_entry
-from pipeline.progress import Lines
+from pipeline.progress import Progress
 from pipeline.records.store import RunRecord, RunStore
 from sweeps.samplers import make_pruner
 from sweeps.storage import open_storage
 from sweeps.sweep import Pruner
 
 ENTRY = "sweeps.trial:execute"
-TRAINER = "pipeline.runs.run:execute"
 
 
-def execute(resolved: ResolvedRun, store: RunStore, options: dict[str, Any]) -> RunRecord:
-    """Run or resume one trial's run.
+def execute(
+    resolved: ResolvedRun,
+    store: RunStore,
+    *,
+    progress: Progress,
+    on_validation: None = None,  # a trial listens itself
+    entry: str,
+    metric: str | None,
+    storage: str,
+    study: str,
+    trial: int,
+    pruner: dict[str, Any],
+    iterations: int,
+) -> RunRecord:
+    """Run or resume one trial's run through `entry`, which carries out runs ("module:function").
 
-    `options`: storage (URL), study (name), trial (Optuna's id), metric (what is reported; None with several objectives), pruner
-    (settings), iterations (of the whole run), trainer ("module:function").
+    `metric` is what validations report (None with several objectives: nothing), `storage` a URL, `study` a name, `trial` Optuna's
+    id, `pruner` settings, `iterations` those of the whole run.
     """
-    train = load_entry(options["trainer"])
-    if options["metric"] is None:
-        return train(resolved, store, progress=Lines())
-    storage = open_storage(options["storage"])
-    pruner = make_pruner(Pruner.model_validate(options["pruner"]), options["iterations"])
-    study = optuna.load_study(study_name=options["study"], storage=storage, pruner=pruner)
+    carry_out = load_entry(entry)
+    if metric is None:
+        return carry_out(resolved, store, progress=progress)
+    opened = open_storage(storage)
+    judge = make_pruner(Pruner.model_validate(pruner), iterations)
+    told = optuna.load_study(study_name=study, storage=opened, pruner=judge)
 
-    def on_validation(iteration: int, numbers: dict[str, float]) -> bool:
-        value = numbers.get(options["metric"], math.nan)
+    def report(iteration: int, numbers: dict[str, float]) -> bool:
+        value = numbers.get(metric, math.nan)
         if not math.isfinite(value):
             return False
-        storage.set_trial_intermediate_value(options["trial"], iteration, value)
-        return pruner.prune(study, storage.get_trial(options["trial"]))
+        opened.set_trial_intermediate_value(trial, iteration, value)
+        return judge.prune(told, opened.get_trial(trial))
 
-    return train(resolved, store, progress=Lines(), on_validation=on_validation)
+    return carry_out(resolved, store, progress=progress, on_validation=report)

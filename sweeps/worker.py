@@ -19,7 +19,7 @@ from optuna.trial import Trial, TrialState
 from pipeline.config import ResolvedRun, resolve
 from pipeline.errors import UserError
 from pipeline.launch.executor import Executor
-from pipeline.launch.job import EXIT_BUSY, EXIT_FINISHED, Job, JobEnd
+from pipeline.launch.job import EXIT_BUSY, EXIT_FINISHED, TRAIN_ENTRY, Job, JobEnd
 from pipeline.launch.stopping import Stopper
 from pipeline.records.store import RunRecord, RunStore
 from sweeps.leases import Leases, worker_name
@@ -28,7 +28,7 @@ from sweeps.report import describe
 from sweeps.samplers import make_sampler
 from sweeps.space import overrides, suggest
 from sweeps.sweep import Sweep, all_overrides
-from sweeps.trial import ENTRY, TRAINER
+from sweeps.trial import ENTRY
 
 POLL_S = 0.25
 LOOK_S = 1.0  # between two looks at the other workers' trials
@@ -67,7 +67,7 @@ class Worker:
     executor: Executor
     limits: Limits
     say: Callable[[str], None]
-    trainer: str = TRAINER
+    entry: str = TRAIN_ENTRY  # what carries out a run
     running: dict[str, _Held] = field(default_factory=dict)  # run id -> trial
     waiting: list[_Held] = field(default_factory=list)
 
@@ -195,7 +195,7 @@ class Worker:
             "metric": next(iter(self.sweep.objectives)) if single else None,
             "pruner": self.sweep.pruner.model_dump(),
             "iterations": resolved.images_seen() // resolved.config.train.batch_size,
-            "trainer": self.trainer,
+            "entry": self.entry,
         }
 
     def _ended(self, end: JobEnd) -> None:

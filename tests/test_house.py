@@ -19,8 +19,8 @@ ROOMS = ("pipeline", "ablations", "sweeps", "analysis")
 EVERYBODY_SAYS = ("errors", "cli", "progress")
 ALLOWED = {
     "pipeline": (),
-    "ablations": ("config", "records", "launch", "schema", *EVERYBODY_SAYS),
-    "sweeps": ("config", "records", "launch", "schema", *EVERYBODY_SAYS),
+    "ablations": ("config", "records", "launch", "schema", "weights", *EVERYBODY_SAYS),
+    "sweeps": ("config", "records", "launch", "schema", "weights", *EVERYBODY_SAYS),
     "analysis": ("records", "schema", *EVERYBODY_SAYS),
 }
 # Floors of `pipeline/`, lowest first: a module imports its own room and lower floors. The page's table is this tuple.

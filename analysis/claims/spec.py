@@ -11,14 +11,21 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pipeline.errors import UserError, nearest
+from pipeline.errors import UserError
+from pipeline.schema.messages import explain
+from pipeline.schema.yaml12 import Document, read_yaml
 
 SHIPPED = Path(__file__).parent.parent / "conf" / "claims.yaml"
 Scalar = str | int | float | bool | None
 Selector = dict[str, Scalar | list[Scalar]]
+SELECTOR = "a mapping of config keys, like {model.family: ca2sis, loss.attention.weight: '>0'}"
+# arms, labels and levels are names: text as written
+NAMES = (
+    ("claims", "*", "id"),
+    *(("claims", "*", side, key) for side in ("better", "worse") for key in ("arm", "label", "factor:*")),
+)
 _ORDER: tuple[tuple[str, Callable[[Any, Any], bool]], ...] = (
     (">=", operator.ge),
     ("<=", operator.le),
@@ -32,14 +39,18 @@ class Claim(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
-    id: str = Field(min_length=1, pattern=r"^[\w.-]+$")
+    id: str = Field(min_length=1, pattern=r"^[\w.-]+$", description="a name of letters, digits, _ . and -")
     says: str
     source: str = ""
-    metric: str | list[str]  # names or patterns; every one that was recorded must bear the claim out
+    metric: str | list[str] = Field(
+        description="a metric, or a list of them, like [psnr, ssim]"
+    )  # names or patterns; every one that was recorded must bear the claim out
     kind: Literal["superiority", "equivalence"] = "superiority"
-    better: Selector  # keys of the resolved config, or arm, label, factor:NAME
-    worse: Selector
-    may_differ: list[str] = []  # patterns of further keys in which the two arms may differ
+    better: Selector = Field(description=SELECTOR)  # keys of the resolved config, or arm, label, factor:NAME
+    worse: Selector = Field(description=SELECTOR)
+    may_differ: list[str] = Field(
+        default=[], description="a list of patterns, like [loss.*]"
+    )  # patterns of further keys in which the two arms may differ
     at_least: float = 0.0  # superiority: advantage, in the metric's unit
     at_least_percent: float = 0.0  # superiority: advantage in percent of the worse arm's value
     within: float | None = Field(default=None, gt=0)  # equivalence: largest difference that does not matter
@@ -86,33 +97,26 @@ def _fits(wanted: Scalar | list[Scalar], value: Any) -> bool:
 
 def load_claims(path: Path | None = None) -> list[Claim]:
     """Read a claims file (None: the shipped one, the paper's claims). Raises UserError naming file, claim and key."""
-    path = path or SHIPPED
-    try:
-        document = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UserError(f"cannot read claims {path}: {(error.strerror or str(error)).lower()}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(document, dict) or list(document) != ["claims"] or not isinstance(document["claims"], list):
-        raise UserError(f"{path}: needs one key, claims, with a list of claims")
-    claims = [_parse(item, f"{path}: claim {index + 1}") for index, item in enumerate(document["claims"])]
+    document = read_yaml(path or SHIPPED, "claims file", NAMES)
+    values = document.values
+    if not isinstance(values, dict) or list(values) != ["claims"] or not isinstance(values["claims"], list):
+        raise UserError(f"{document.where}: needs one key, claims, with a list of claims")
+    claims = [_parse(index, item, document) for index, item in enumerate(values["claims"])]
     names = [claim.id for claim in claims]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise UserError(f"{path}: claim ids occur twice: {', '.join(twice)}")
+        raise UserError(f"{document.where}: claim ids occur twice: {', '.join(twice)}")
     return claims
 
 
-def _parse(item: Any, origin: str) -> Claim:
+def _parse(index: int, item: Any, document: Document) -> Claim:
+    origin = f"{document.where}: claim {index + 1}"
     named = f"{origin} ({item['id']})" if isinstance(item, dict) and isinstance(item.get("id"), str) else origin
     try:
         claim = Claim.model_validate(item)
     except ValidationError as error:
-        detail = error.errors()[0]
-        key = ".".join(map(str, detail["loc"]))
-        if detail["type"] == "extra_forbidden":
-            raise UserError(f"{named}: unknown key {key}{nearest(key, list(Claim.model_fields))}") from error
-        raise UserError(f"{named}: {key + ': ' if key else ''}{detail['msg'].removeprefix('Value error, ')}") from error
+        said = explain(error, Claim, item, lambda place: document.line(("claims", index, *place)))
+        raise UserError(f"{named}: {said}") from error
     for selector in (claim.better, claim.worse):
         for wanted in selector.values():
             _check_number(wanted, named)

@@ -12,7 +12,7 @@ from typing import Any
 from analysis.claims.judge import VERDICTS, Evidence, Judgement, judge
 from analysis.claims.spec import load_claims
 from analysis.frame import load_study
-from analysis.options import add_study
+from analysis.options import add_study, study_of
 from pipeline.errors import UserError
 
 
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0 < args.alpha < 1:
         raise UserError(f"--alpha {args.alpha}: must lie between 0 and 1")
     claims = load_claims(args.claims)
-    judgements = judge(load_study(args.root, args.study), claims, alpha=args.alpha)
+    judgements = judge(load_study(*study_of(args)), claims, alpha=args.alpha)
     sys.stdout.write(_as_json(judgements) if args.json else describe(judgements))
     refused = {"contradicted", "undecided"} if args.strict else {"contradicted"}
     return 1 if any(item.verdict in refused for item in judgements) else 0

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import argparse
 import io
+import shutil
 import sys
 from typing import Any
 
 from analysis.frame import load_study
-from analysis.options import add_study
+from analysis.options import add_study, study_of
 from analysis.overview import Line, Overview, overview
+from pipeline.cli import text_table
 from pipeline.errors import UserError
 
+WIDTH = 200  # where nobody looks
+SPARE = (
+    "IQM",
+    "median",
+    "g_z",
+    "detectable",
+    "std",
+    "partial eta²",
+    "error",
+    "d_z",
+    "n",
+    "interval",
+    "95% interval",
+    "mean",
+)
+TEXTS = ("metric", "level")
 HEAD = ["arm", "n", "mean", "std", "median", "IQM", "difference", "interval", "p (Holm)", "d_z", "g_z", "detectable"]
 
 
@@ -45,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--level {args.level}: must lie between 0 and 1")
     if args.equivalent_within is not None and args.equivalent_within <= 0:
         raise UserError(f"--equivalent-within {args.equivalent_within}: must be positive")
-    study = load_study(args.root, args.study)
+    study = load_study(*study_of(args))
     found = overview(study, args.metric, level=args.level, within=args.equivalent_within)
     sys.stdout.write(describe(found))
     return 0
@@ -98,18 +116,16 @@ def _cells(line: Line, with_equivalence: bool) -> list[str]:
 
 
 def _grid(head: list[str], rows: list[list[str]]) -> str:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from rich.markup import escape
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for index, name in enumerate(head):
-        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=index > 0)
-    for row in rows:
-        table.add_row(*(Text("".join(letter if letter.isprintable() else " " for letter in text)) for text in row))
+    width = shutil.get_terminal_size((WIDTH, 40)).columns if sys.stdout.isatty() else WIDTH
+    plain = [
+        [escape("".join(letter if letter.isprintable() else " " for letter in text)) for text in row] for row in rows
+    ]
     file = io.StringIO()
-    Console(file=file, width=200, force_terminal=False).print(table)
+    table = text_table(head, plain, width=width, spare=SPARE, right=[name for name in head[1:] if name not in TEXTS])
+    Console(file=file, width=width, force_terminal=False).print(table)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 

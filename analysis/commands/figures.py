@@ -7,7 +7,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from analysis.options import add_study
+from analysis.options import add_study, study_of
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from analysis.frame import load_study
 
     options = check_options(args)
-    study = load_study(args.root, args.study)
+    study = load_study(*study_of(args))
     figures = build_figures(figure_data(study), options)
     folder = study.folder / "figures"
     figures.save(folder)

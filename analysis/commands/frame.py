@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.columns import FRAME, RUNS
 from analysis.frame import load_study
-from analysis.options import add_root
+from analysis.options import STUDY, add_root, study_of
 from pipeline.errors import UserError
 from pipeline.records.atomic import write_bytes
 
@@ -26,7 +26,7 @@ def register(subparsers: Any) -> None:
         + "\n".join(f"  {name:<14} {text}" for name, (_, text) in FRAME.items())
         + "\n  factor:NAME    level of each factor of the study",
     )
-    parser.add_argument("study", metavar="STUDY", help="name of the study")
+    parser.add_argument("study", metavar="STUDY", help=STUDY)
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="file to write, ending in .parquet or .csv"
     )
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     for path in targets:
         if path.suffix not in (".parquet", ".csv"):
             raise UserError(f"--out {path}: the name must end in .parquet or .csv")
-    study = load_study(args.root, args.study)
+    study = load_study(*study_of(args))
     frames = [study.frame, study.runs]
     for path, frame in zip(targets, frames, strict=False):
         write_bytes(path, encode(frame, path.suffix))

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from analysis.imported import save_imported
-from analysis.options import add_study
+from analysis.options import add_study, study_of
 from pipeline.errors import UserError, nearest
 from pipeline.records import StudyManifest
 
 REQUIRED = ("label", "metric", "value", "source")
-OPTIONAL = ("std", "n", "unit", "data", "protocol", "split")
+OPTIONAL = ("std", "n", "run", "unit", "data", "protocol", "split")
 WORDS = {"published": "published", "imported": "imported"}
 
 
@@ -27,7 +27,9 @@ def register(subparsers: Any) -> None:
         "import-csv",
         help="add published numbers, with their source, to a study's tables",
         description="Add numbers from a CSV file to a study: rows of their own kind in every table, never ranked with or tested "
-        f"against\nthe study's runs.\n\ncolumns: {', '.join(REQUIRED)}; optional: {', '.join(OPTIONAL)}",
+        f"against\nthe study's runs.\n\ncolumns: {', '.join(REQUIRED)}; optional: {', '.join(OPTIONAL)}\n\n"
+        "One label's numbers for the same thing from two sources are two rows. A spread is shown where the file gives std\n"
+        "and n, or where a column run says which rows are repeats of one source.",
     )
     add_study(parser)
     parser.add_argument("file", type=Path, metavar="FILE", help="CSV file, UTF-8, one number a line")
@@ -37,10 +39,11 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check every line, then store them all; an import of the same file name is replaced."""
-    StudyManifest.load(args.root / args.study)
+    out, study = study_of(args)
+    StudyManifest.load(out / study)
     rows = read_csv(args.file, args.kind)
     name = re.sub(r"[^\w-]+", "-", args.file.stem).strip("-") or "numbers"
-    path = save_imported(args.root / args.study, name, args.file.name, rows)
+    path = save_imported(out / study, name, args.file.name, rows)
     sys.stdout.write(f"wrote {path} ({len(rows)} numbers of {len({row['label'] for row in rows})} rows)\n")
     return 0
 
@@ -65,7 +68,22 @@ def read_csv(path: Path, kind: str) -> list[dict[str, Any]]:
     rows = [_row(line, f"{path}, line {reader_line}", kind) for reader_line, line in enumerate(reader, start=2)]
     if not rows:
         raise UserError(f"{path} holds no numbers")
+    _refuse_twice(rows, path)
     return rows
+
+
+def _refuse_twice(rows: list[dict[str, Any]], path: Path) -> None:
+    """Two numbers of one source for one thing: which is meant is not ours to guess, nor that they are repeats."""
+    seen: dict[tuple[Any, ...], int] = {}
+    for line, row in enumerate(rows, start=2):
+        key = tuple(row[name] for name in ("label", "metric", "source", "data", "protocol", "split", "run"))
+        if key in seen:
+            again = " again" if row["run"] else "; a column run tells repeats apart"
+            run = f" run {row['run']}" if row["run"] else ""
+            raise UserError(
+                f"{path}, lines {seen[key]} and {line}: {row['metric']} of {row['label']!r} from {row['source']!r}{run}{again}"
+            )
+        seen[key] = line
 
 
 def _row(line: dict[str, str | None], origin: str, kind: str) -> dict[str, Any]:
@@ -85,6 +103,7 @@ def _row(line: dict[str, str | None], origin: str, kind: str) -> dict[str, Any]:
         "n": int(count) if count is not None else None,
         "unit": filled.get("unit", ""),
         "seed": None,
+        "run": filled.get("run", ""),
         "data": filled.get("data", ""),
         "protocol": filled.get("protocol", ""),
         "split": filled.get("split", ""),

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from analysis.imported import load_document, save_imported
-from analysis.options import add_study
+from analysis.options import add_study, study_of
 from pipeline.errors import UserError
 from pipeline.records import StudyManifest
 
@@ -49,7 +49,8 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Import, or say what is cached."""
-    folder = args.root / args.study
+    out, study = study_of(args)
+    folder = out / study
     StudyManifest.load(folder)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", args.project):
         raise UserError(f"{args.project!r} is not ENTITY/PROJECT")
@@ -99,8 +100,13 @@ def read_project(
         label = str(_lookup(config, label_key)) if label_key else str(run_.name)
         seed = _lookup(config, seed_key)
         seed = seed if isinstance(seed, int) and not isinstance(seed, bool) else None
-        if seed is not None and (label, seed) in seen:
-            raise UserError(f"{project}: runs {seen[label, seed]} and {run_.id} are both {label!r} at seed {seed}")
+        if (label, seed) in seen:
+            at = (
+                f"at seed {seed}"
+                if seed is not None
+                else f"and name no seed ({seed_key}); --seed and --label name other keys"
+            )
+            raise UserError(f"{project}: runs {seen[label, seed]} and {run_.id} are both {label!r} {at}")
         seen[label, seed] = str(run_.id)
         for metric, key in metrics.items():
             value = _lookup(dict(run_.summary), key)
@@ -124,6 +130,7 @@ def _row(project: str, run_id: str, label: str, seed: int | None, metric: str, v
         "n": None,
         "unit": "",
         "seed": seed,
+        "run": "",
         "data": "",
         "protocol": "",
         "split": "",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.commands.figures import add_options, check_options
-from analysis.options import add_study
+from analysis.options import add_study, study_of
 
 TABLE_FILES = ("md", "tex", "csv")
 
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
     options = check_options(args)
     name, spec = load_spec(args.spec)
-    study = load_study(args.root, args.study)
+    study = load_study(*study_of(args))
     table = build_table(study, spec, name)
     data = figure_data(study)
     figures = build_figures(data, options)

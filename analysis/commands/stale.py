@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from analysis.frame import load_study
-from analysis.options import add_study
+from analysis.options import add_study, study_of
 from analysis.stale import find_stale
 
 
@@ -25,7 +25,7 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print one line a reason; equal reasons of an arm are told once, with the seeds."""
-    study = load_study(args.root, args.study)
+    study = load_study(*study_of(args))
     found = find_stale(study)
     finished = int((study.runs["run_state"] == "finished").sum())
     if not found:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from analysis.frame import load_study
-from analysis.options import add_study
+from analysis.options import add_study, study_of
 from analysis.tables.build import build_table
 from analysis.tables.model import Table
 from analysis.tables.render import FORMATS, render
@@ -47,7 +47,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Print or write the table; 1 when --strict finds problems."""
     name, spec = load_spec(args.spec)
-    table = build_table(load_study(args.root, args.study), spec, name)
+    table = build_table(load_study(*study_of(args)), spec, name)
     on_terminal = sys.stdout.isatty() and args.write is None
     form = args.format or (args.write.suffix.lstrip(".") if args.write and args.write.suffix[1:] in FORMATS else None)
     form = form or ("terminal" if on_terminal else "md")

@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from analysis.frame import load_study
-from analysis.options import add_study
+from analysis.options import add_study, study_of
 from analysis.tables.build import build_table
 from analysis.tables.spec import load_spec
 from analysis.trace import describe, trace
@@ -34,7 +34,7 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the trace."""
     name, spec = load_spec(args.spec)
-    study = load_study(args.root, args.study)
+    study = load_study(*study_of(args))
     found = trace(study, build_table(study, spec, name), args.row, args.column)
     if args.json:
         value = {

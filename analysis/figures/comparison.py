@@ -110,7 +110,7 @@ def _beside(axes: Axes, row: int, text: str) -> None:
 
 def _arm_rows(axes: Axes, data: StudyData, arms: list[str]) -> None:
     """Label the rows, first arm on top."""
-    axes.set_yticks(range(len(arms)), [shorten(data.labels[arm]) for arm in arms])
+    axes.set_yticks(range(len(arms)), [data.short_label(arm) for arm in arms])
     for tick, arm in zip(axes.get_yticklabels(), arms, strict=True):
         tick.set_fontweight("bold" if arm == data.reference else "normal")
     axes.set_ylim(len(arms) - 0.45, -0.55)

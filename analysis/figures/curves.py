@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from analysis.figures.model import Drawing, NotDrawable
 from analysis.figures.study_data import MetricInfo, StudyData, seeds_in_words
-from analysis.figures.style import axis_label, number, shorten
+from analysis.figures.style import axis_label, number
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,13 @@ def draw_learning(data: StudyData, metric: MetricInfo) -> Drawing:
             marker=look.marker,
             markersize=4,
             markevery=max(1, len(curve.iterations) // 8),
-            label=shorten(data.labels[arm], 30),
+            label=data.short_label(arm, 30),
         )
     for arm in sorted(data.trivial & set(data.arms)):  # a level to beat, not a curve
         level = data.mean(metric.name, arm)
         if level is not None:
             look = data.looks[arm]
-            axes.axhline(level, color=look.colour, linestyle=look.dash, label=shorten(data.labels[arm], 30))
+            axes.axhline(level, color=look.colour, linestyle=look.dash, label=data.short_label(arm, 30))
     axes.set_xlabel("iteration")
     axes.set_ylabel(axis_label(metric.label, metric.unit, metric.direction))
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02))

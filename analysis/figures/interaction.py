@@ -6,7 +6,7 @@ import itertools
 
 from analysis.figures.model import Drawing, NotDrawable
 from analysis.figures.study_data import MetricInfo, StudyData, estimate
-from analysis.figures.style import DASHES, MARKERS, PALETTE, axis_label, shorten, wrap
+from analysis.figures.style import DASHES, MARKERS, PALETTE, axis_label, shorten, shorten_apart, wrap
 
 MAX_PANELS = 6
 
@@ -75,7 +75,7 @@ def draw_interaction(data: StudyData, metric: MetricInfo) -> Drawing:
                 color=colour,
                 linestyle=DASHES[index % len(DASHES)],
                 marker=MARKERS[index % len(MARKERS)],
-                label=shorten(line, 24),
+                label=shorten_apart(lines, 24)[index],
             )
             words.append(
                 f"{second} {line}: " + ", ".join(f"{first} {along[place]} {point.mean:.4g}" for place, point in points)

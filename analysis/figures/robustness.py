@@ -95,7 +95,7 @@ def _panel(axes: Axes, data: StudyData, panel: CorruptedMetric, words: list[str]
             linestyle=look.dash,
             marker=look.marker,
             markersize=4,
-            label=shorten(data.labels[arm], 30),
+            label=data.short_label(arm, 30),
         )
         ends = f"{number(means[0])} at {levels[0]:g}, {number(means[-1])} at {levels[-1]:g}"
         words.append(f"{panel.kind}, {data.labels[arm]}: {ends}")

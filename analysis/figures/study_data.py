@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from analysis.figures.style import ArmLook, arm_looks
+from analysis.figures.style import ArmLook, arm_looks, shorten_apart
 from pipeline.records import RunRecord, StudyManifest
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ class StudyData:
     def labels(self) -> dict[str, str]:
         """Arm name -> what readers see."""
         return {arm.name: arm.label for arm in self.manifest.arms}
+
+    def short_label(self, arm: str, width: int = 34) -> str:
+        """An arm's label in at most `width` characters, different from every other arm's."""
+        return dict(zip(self.labels, shorten_apart(list(self.labels.values()), width), strict=True))[arm]
 
     @cached_property
     def reference(self) -> str | None:

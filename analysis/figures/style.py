@@ -110,6 +110,26 @@ def shorten(text: str, width: int = 34) -> str:
     return text if len(text) <= width else text[: width - 1].rstrip() + "…"
 
 
+def shorten_apart(texts: Sequence[str], width: int = 34) -> list[str]:
+    """`shorten` each; texts that differ stay different: where their beginnings agree, the end is kept instead, else a number."""
+    flat = [" ".join(text.split()) for text in texts]
+    short = [shorten(text, width) for text in flat]
+    ends = [
+        f"…{full[1 - width :].lstrip()}" if len(full) > width and _ambiguous(index, short, flat) else cut
+        for index, (full, cut) in enumerate(zip(flat, short, strict=True))
+    ]
+    return [
+        f"{shorten(cut, width - 4)} ({index + 1})" if _ambiguous(index, ends, flat) else cut
+        for index, cut in enumerate(ends)
+    ]
+
+
+def _ambiguous(index: int, shown: Sequence[str], meant: Sequence[str]) -> bool:
+    """Whether something else is shown by the same words."""
+    others = zip(shown, meant, strict=True)
+    return any(text == shown[index] and full != meant[index] for text, full in others)
+
+
 def wrap(text: str, width: int = 18, lines: int = 3) -> str:
     """Break a label into at most `lines` lines of about `width` characters."""
     import textwrap

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from analysis.figures.model import Drawing, NotDrawable
 from analysis.figures.study_data import MetricInfo, StudyData, estimate, interval_in_words, seeds_in_words
-from analysis.figures.style import MUTED, axis_label, shorten, wrap
+from analysis.figures.style import MUTED, axis_label, wrap
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]], cost: str, quality: str) -> list[str]:
@@ -69,7 +69,7 @@ def draw_pareto(data: StudyData) -> Drawing:
             axes.plot([x, x], [bar.low, bar.high], color=look.colour, linewidth=1.8, zorder=2)
         face = look.colour if arm in front else "white"
         axes.plot([x], [y], look.marker, color=look.colour, mfc=face, markersize=8, mew=1.5, zorder=3, linestyle="none",
-                  label=shorten(data.labels[arm], 30))  # fmt: skip
+                  label=data.short_label(arm, 30))  # fmt: skip
     xs = [point[0] for point in points.values()]
     if min(xs) > 0 and max(xs) / min(xs) > 20:
         axes.set_xscale("log")

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass, field
-
-import pandas as pd
 
 from analysis.comparisons import Comparison, compare, correct
 from analysis.frame import Study
 from analysis.statistics.summary import Summary, summarise
 from analysis.tables import notes
+from analysis.tables.elsewhere import rows_from_elsewhere
 from analysis.tables.gather import Gathered, Gatherer, describe_defects
 from analysis.tables.layout import ColumnPlan, RowPlan, plan_columns, plan_rows
-from analysis.tables.model import DEFECTS, MARKS, Column, Rank, Row, RowKind, Table, TableCell, letter
+from analysis.tables.model import DEFECTS, MARKS, Column, Rank, Row, Table, TableCell, letter
 from analysis.tables.numbers import decimals_of, number, scale_of
 from analysis.tables.ranking import rank, ties_with_best
 from analysis.tables.spec import TableSpec
@@ -68,7 +66,8 @@ def build_table(study: Study, spec: TableSpec, name: str = "main") -> Table:
             for part in filled
         )
         built.append(Row(row.key, row.label, row.kind, row.group, row.reference, cells, marks))
-    built += _imported_rows(study, filled, spec, footnotes)
+    if spec.published:
+        built += rows_from_elsewhere(study.imported, [(part.column, part.plan) for part in filled], footnotes.add)
     warnings = notes.warnings(study, rows, seeds_of_table)
     problems = _problems(filled, rows, built) + notes.defects_of_provenance(study, rows)
     return Table(
@@ -84,7 +83,19 @@ def build_table(study: Study, spec: TableSpec, name: str = "main") -> Table:
         ),
         warnings=tuple(warnings),
         problems=tuple(problems),
+        alarms=_alarms(study, filled),
     )
+
+
+def _alarms(study: Study, filled: list[_Filled]) -> tuple[str, ...]:
+    """Metrics of the plan that nothing in the table has a value of."""
+    planned = {metric.name for metric in study.manifest.metrics}
+    empty = [
+        f"{part.column.label} ({', '.join(sorted({item.status.replace('_', ' ') for item in part.gathered.values()}))})"
+        for part in filled
+        if part.plan.metric in planned and part.plan.kind != "gain" and not part.summaries
+    ]
+    return (f"No value in any cell: {', '.join(empty)}.",) if empty else ()
 
 
 def _problems(filled: list[_Filled], rows: list[RowPlan], built: list[Row]) -> list[str]:
@@ -300,39 +311,3 @@ def _row_notes(row: RowPlan, study: Study, footnotes: _Footnotes) -> tuple[str, 
     if budget and row.kind == "arm":
         marks.append(footnotes.add(budget))
     return tuple(marks)
-
-
-def _imported_rows(study: Study, filled: list[_Filled], spec: TableSpec, footnotes: _Footnotes) -> list[Row]:
-    """Published and imported numbers: rows of their own kind, neither ranked nor tested."""
-    if not spec.published or study.imported.empty:
-        return []
-    rows = []
-    for (label, kind), of_label in study.imported.groupby(["label", "kind"], sort=False):
-        cells = tuple(_imported_cell(of_label, part.column, part.plan.level) for part in filled)
-        if all(cell.status == "blank" for cell in cells):
-            continue
-        sources = "; ".join(dict.fromkeys(of_label["source"].dropna()))
-        word = (
-            "published number, not measured here" if kind == "published" else "logged by other code, not measured here"
-        )
-        row_kind: RowKind = "published" if kind == "published" else "imported"
-        mark = footnotes.add(f"{word}: {sources}" if sources else word)
-        rows.append(Row(f"{kind}:{label}", str(label), row_kind, "", False, cells, (mark,)))
-    return rows
-
-
-def _imported_cell(of_label: pd.DataFrame, column: Column, level: str) -> TableCell:
-    chosen = of_label[of_label["metric"] == column.metric]
-    if level:
-        chosen = chosen[chosen["data"].fillna("") == level]
-    values = [float(value) for value in chosen["value"].dropna() if math.isfinite(value)]
-    if not values or column.kind == "gain":
-        return TableCell("blank", MARKS["blank"])
-    summary = summarise(values)
-    std, n = summary.std, summary.n
-    if summary.n == 1:
-        given = chosen[["std", "n"]].iloc[0].dropna()
-        std, n = given.get("std"), int(given.get("n", 1))
-    spread = number(std / column.scale, column.decimals) if std is not None else ""
-    main = number(summary.mean / column.scale, column.decimals)
-    return TableCell("ok", main, spread, value=summary.mean, std=std, n=n)

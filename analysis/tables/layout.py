@@ -52,6 +52,9 @@ def plan_rows(study: Study, spec: TableSpec) -> list[RowPlan]:
     Raises UserError for unknown arms and factors.
     """
     by_name = {arm.name: arm for arm in study.manifest.arms}
+    _refuse_twice("groups", [group.label for group in spec.groups])
+    _refuse_twice("groups", [name for group in spec.groups for name in group.arms])
+    _refuse_twice("arms", spec.arms or [])
     grouped = {name: group.label for group in spec.groups for name in group.arms}
     wanted = spec.arms if spec.arms is not None else list(grouped) or list(by_name)
     for name in [*wanted, *grouped, *([spec.reference] if spec.reference else [])]:
@@ -77,6 +80,12 @@ def plan_rows(study: Study, spec: TableSpec) -> list[RowPlan]:
         is_reference = name == reference or (old is not None and old.reference)
         rows[key] = RowPlan(key, label, kinds[name], group, is_reference, arms)
     return _with_baselines(list(rows.values()), spec)
+
+
+def _refuse_twice(key: str, names: list[str]) -> None:
+    twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
+    if twice is not None:
+        raise UserError(f"the table's specification names {twice!r} twice ({key})")
 
 
 def _row_of(arm: Arm, pivot: str | None) -> tuple[str, str, str]:
@@ -128,6 +137,11 @@ def plan_columns(study: Study, spec: TableSpec, rows: list[RowPlan]) -> tuple[li
             if not matches:
                 absent.append(column.metric)
             columns += [_column(study, column, level, *match, several=len(matches) > 1) for match in matches]
+    columns = list(dict.fromkeys(columns))  # asked for twice in the same way
+    keys = [column.key for column in columns]
+    twice = next((key for index, key in enumerate(keys) if key in keys[:index]), None)
+    if twice is not None:
+        raise UserError(f"the table's specification gives column {twice} twice, in different ways")
     if spec.show.gain:
         untrained = set(known.loc[known["state"] == "untrained", "metric"])
         gains = [_gain_of(column) for column in columns if column.kind == "metric" and column.metric in untrained]

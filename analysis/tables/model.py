@@ -103,6 +103,7 @@ class Table:
     notes: tuple[str, ...]  # protocol, data, n, code, legend
     warnings: tuple[str, ...]  # few seeds, unequal budgets, mixed code: also printed below the table
     problems: tuple[str, ...]
+    alarms: tuple[str, ...] = ()  # what makes the table useless: printed above everything else
 
     def row(self, key: str) -> Row:
         """The row with this key or label; KeyError when there is none."""

@@ -6,14 +6,16 @@ The shipped ones lie in `analysis/conf/tables/`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.errors import UserError, nearest
+from pipeline.schema.files import NamedFiles, check
+from pipeline.schema.yaml12 import Document
 
-SHIPPED = Path(__file__).parent.parent / "conf" / "tables"
+METRICS = "a list of metrics, like [psnr, ssim] or [study]"
+ARMS = "a list of arms, like [reference, model=spade]"
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class _Part(BaseModel):
@@ -37,7 +39,7 @@ class GroupSpec(_Part):
     """Rows that stand together under a heading."""
 
     label: str
-    arms: list[str]
+    arms: list[str] = Field(description=ARMS)
 
 
 class ShowSpec(_Part):
@@ -55,9 +57,9 @@ class TableSpec(_Part):
     """A table. Metric names: "study" stands for the metrics of the study's plan."""
 
     title: str = ""
-    metrics: list[str | ColumnSpec] = ["study"]
-    cost: list[str] = []  # cost metrics, appended as columns
-    arms: list[str] | None = None  # None: all arms of the plan
+    metrics: list[str | ColumnSpec] = Field(default=["study"], description=METRICS)
+    cost: list[str] = Field(default=[], description=METRICS)  # cost metrics, appended as columns
+    arms: list[str] | None = Field(default=None, description=ARMS)  # None: all arms of the plan
     groups: list[GroupSpec] = []
     group_by: str | None = None  # a factor: rows grouped by its level
     pivot: str | None = None  # a factor: its levels become groups of columns, e.g. data
@@ -66,48 +68,33 @@ class TableSpec(_Part):
     published: bool = True  # rows of imported numbers
     mark_best: bool = True
     show: ShowSpec = ShowSpec()
-    level: float = Field(default=0.95, gt=0, lt=1)
-    alpha: float = Field(default=0.05, gt=0, lt=1)
+    level: Share = 0.95
+    alpha: Share = 0.05
     test: Literal["auto", "t", "permutation", "wilcoxon"] = "auto"
     family: Literal["table", "metric"] = "table"  # comparisons that Holm's correction counts as one family
 
 
+SPECS = NamedFiles(
+    "table",
+    Path(__file__).parent.parent / "conf" / "tables",
+    TableSpec,
+    text=(("title",), ("arms",), ("groups", "*"), ("group_by",), ("pivot",), ("reference",), ("metrics", "*", "label")),
+)
+
+
 def shipped_specs() -> list[str]:
     """Names of the shipped specifications."""
-    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+    return SPECS.names()
 
 
 def load_spec(name: str) -> tuple[str, TableSpec]:
     """A shipped specification by name, or one from a YAML file. Returns (name, spec).
 
-    Raises UserError naming file and key.
+    Raises UserError naming file, line and key.
     """
-    path = SHIPPED / f"{name}.yaml" if name in shipped_specs() else Path(name)
-    if path.suffix not in (".yaml", ".yml"):
-        names = shipped_specs()
-        raise UserError(f"unknown table {name!r}{nearest(name, names)}; there are: {', '.join(names)}, or a .yaml file")
-    try:
-        value = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UserError(f"cannot read table specification {path}: {(error.strerror or str(error)).lower()}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    return path.stem, parse_spec(value if value is not None else {}, str(path))
+    return SPECS.path(name).stem, SPECS.load(name)
 
 
 def parse_spec(value: Any, origin: str) -> TableSpec:
     """Validate a specification; raises UserError naming `origin`, the key and what is wrong."""
-    try:
-        return TableSpec.model_validate(value)
-    except ValidationError as error:
-        raise UserError(f"{origin}: {_first(error)}") from error
-
-
-def _first(error: ValidationError) -> str:
-    details = [item for item in error.errors() if item["type"] != "string_type"] or error.errors()
-    detail = details[0]
-    key = ".".join(str(part) for part in detail["loc"] if part not in ("ColumnSpec", "str")) or "the file"
-    if detail["type"] == "extra_forbidden":
-        known = list(TableSpec.model_fields) + list(ShowSpec.model_fields) + list(ColumnSpec.model_fields)
-        return f"unknown key {key}{nearest(key.split('.')[-1], known)}"
-    return f"{key}: {detail['msg'].lower()} (got {detail['input']!r})"
+    return check(TableSpec, value, Document(value, origin))

@@ -9,7 +9,7 @@ from pipeline.config import ResolvedRun, to_yaml
 from pipeline.records import MetricRow, RunRecord, RunStore
 
 
-def train(resolved: ResolvedRun, store: RunStore, options: dict[str, Any]) -> RunRecord:
+def train(resolved: ResolvedRun, store: RunStore, **_: Any) -> RunRecord:
     """Write the finished record of a run whose only number is made up."""
     record = store.record(resolved.run_id)
     with record.writing():

@@ -43,6 +43,7 @@ def register(subparsers: Any) -> None:
 
     model = subparsers.add_parser("model", help="print the assembled network: parts, shapes, parameters, FLOPs")
     add_overrides(model)
+    add_out(model)
     model.add_argument("--depth", type=int, default=2, metavar="N", help="levels of parts to list (default: 2)")
     model.set_defaults(func=run_model)
 
@@ -64,7 +65,9 @@ def run_train(args: argparse.Namespace) -> int:
     from pipeline.config import resolve
 
     store = RunStore(args.out / "runs")
-    resolved = resolve(with_full_ids(args.overrides, store))  # before torch: a mistake in a key costs no start-up
+    resolved = resolve(
+        with_full_ids(args.overrides, store), args.out
+    )  # before torch: a mistake in a key costs no start-up
     from pipeline.progress import shown
     from pipeline.runs.run import execute
 
@@ -83,7 +86,7 @@ def run_config(args: argparse.Namespace) -> int:
         sides = [_config_of(side, args.overrides, RunStore(args.out / "runs")) for side in args.diff]
         sys.stdout.write(_side_by_side(*sides))
         return 0
-    config = compose(args.overrides)
+    config = compose(args.overrides, args.out)
     sys.stdout.write(to_yaml(config))
     print(f"# run id: {_id_of(config)}")
     return 0
@@ -134,7 +137,7 @@ def run_model(args: argparse.Namespace) -> int:
     from pipeline.models.build import build_generator
     from pipeline.models.summary import as_text, summarise
 
-    config = compose(args.overrides)
+    config = compose(args.overrides, args.out)
     generator = build_generator(config.model, space_of(config.data).num_classes, config.data.hw)
     print(as_text(summarise(generator, config.data.hw, depth=args.depth)))
     return 0

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from pipeline.data.adapters import guess_data_set
 from pipeline.data.adapters.prepared import MANIFEST, read_manifest
 from pipeline.errors import UserError, nearest
 from pipeline.schema.data import SPACES_OF, DataConfig
+from pipeline.schema.yaml12 import read_yaml
 
 _DEFAULTS = Path(__file__).parent.parent / "conf" / "data"
 
@@ -28,7 +27,7 @@ def quick_config(root: str, *, data: str | None, space_name: str | None, size: i
         name = data if data is not None else guess_data_set(folder)
     if name not in ("procfaces", *SPACES_OF):
         raise UserError(f"--data {name}: unknown{nearest(name, list(SPACES_OF))}; known: {', '.join(SPACES_OF)}")
-    values = yaml.safe_load((_DEFAULTS / f"{name}.yaml").read_text(encoding="utf-8"))
+    values = read_yaml(_DEFAULTS / f"{name}.yaml", "defaults").values
     values |= {"root": None if folder is None else str(folder), "size": size, "cache": "none", "workers": 0}
     values["augment"] = {"mirror": False, "load_scale": 1.0}
     if name == "procfaces":

@@ -10,21 +10,12 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
 
-from pipeline.config import ResolvedRun
 from pipeline.errors import RunFailed, UserError
 from pipeline.launch.job import EXIT_BUSY, EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, EXIT_USER_ERROR, Job, load_entry
+from pipeline.progress import Lines
 from pipeline.records.atomic import Locked
 from pipeline.records.store import RunRecord, RunStore
-
-
-def train(resolved: ResolvedRun, store: RunStore, options: dict[str, Any]) -> RunRecord:
-    """The ordinary entry: run or resume one training run; `options` is empty."""
-    from pipeline.progress import Lines
-    from pipeline.runs.run import execute
-
-    return execute(resolved, store, progress=Lines())
 
 
 def run_job(job: Job) -> tuple[int, str]:
@@ -33,7 +24,8 @@ def run_job(job: Job) -> tuple[int, str]:
     try:
         if job.threads:
             limit_threads(job.threads)
-        record = load_entry(job.entry)(job.resolved(), RunStore(Path(job.out) / "runs"), job.options)
+        carry_out = load_entry(job.entry)
+        record = carry_out(job.resolved(), RunStore(Path(job.out) / "runs"), progress=Lines(), **job.options)
     except Locked as error:
         return EXIT_BUSY, str(error)
     except UserError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import json
 import signal
 from collections.abc import Callable
@@ -26,7 +27,7 @@ EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_BUSY = 76  # another process holds the run
 
-TRAIN_ENTRY = "pipeline.launch.entry:train"
+TRAIN_ENTRY = "pipeline.runs.run:execute"
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class Job:
     out: str  # output folder; records lie in OUT/runs
     threads: int  # CPU threads of the process
     env: dict[str, str]  # set before the run starts, for instance CUDA_VISIBLE_DEVICES
-    entry: str  # "module:function" called as function(resolved, store, options)
-    options: dict[str, Any]  # JSON values for the entry, not part of the run's identity
+    entry: str  # "module:function", see `load_entry`
+    options: dict[str, Any]  # JSON values, keywords of the entry, not part of the run's identity
 
     @classmethod
     def of(
@@ -109,8 +110,13 @@ class JobEnd:
         return f"exit status {self.status}"
 
 
-def load_entry(entry: str) -> Callable[..., Any]:
-    """Import "module:function"; raises UserError when there is none."""
+def load_entry(entry: str) -> Callable[..., RunRecord]:
+    """Import "module:function", which carries out a run: training, a trial of a sweep around it, or a plug-in.
+
+    It is called as `function(resolved, store, progress=..., on_validation=..., **options)` and returns the run's record; a run that
+    did not end well it raises, as `pipeline.runs.run.execute` does. `on_validation` (see there) is left out where nobody listens,
+    `options` are the job's. Raises UserError when there is no such function, or it does not take these arguments.
+    """
     module, _, name = entry.partition(":")
     try:
         function = vars(importlib.import_module(module)).get(name)
@@ -118,4 +124,9 @@ def load_entry(entry: str) -> Callable[..., Any]:
         raise UserError(f"entry {entry!r} cannot be imported: {error}") from error
     if not callable(function):
         raise UserError(f"entry {entry!r}: {module} has no function {name!r}")
+    try:
+        inspect.signature(function).bind_partial(None, None, progress=None, on_validation=None)
+    except TypeError as error:
+        takes = "(resolved, store, *, progress, on_validation=None, **options)"
+        raise UserError(f"entry {entry!r}: must take {takes}: {error}") from error
     return function

@@ -19,11 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline.errors import UserError, nearest
 from pipeline.launch.job import EXIT_FAILED, EXIT_PREEMPTED, Job, JobEnd
 from pipeline.records import atomic
+from pipeline.schema.yaml12 import read_yaml, scalar
 
 DEFAULTS = Path(__file__).with_name("slurm.yaml")
 LOOK_S = 3.0  # between two calls of squeue
@@ -116,14 +115,14 @@ class SlurmExecutor:
     @classmethod
     def from_settings(cls, items: Sequence[str], *, folder: Path, jobs: int | None) -> SlurmExecutor:
         """`items` are `KEY=VALUE` changes of `slurm.yaml`; further `slurm_*` keys go to sbatch."""
-        settings: dict[str, Any] = yaml.safe_load(DEFAULTS.read_text())
+        settings: dict[str, Any] = read_yaml(DEFAULTS, "settings").values
         for item in items:
             key, equals, value = item.partition("=")
             if not equals or (key not in settings and not key.startswith("slurm_")):
                 raise UserError(
                     f"--slurm {item}: unknown setting{nearest(key, list(settings))}; there are: {', '.join(settings)}"
                 )
-            settings[key] = yaml.safe_load(value)
+            settings[key] = scalar(value)
         gpus = settings["gpus_per_node"]
         if isinstance(gpus, int) and gpus > 1:  # a job starts one process, which uses one GPU: the others would idle
             raise UserError(

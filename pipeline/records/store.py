@@ -264,7 +264,12 @@ class RunStore:
         return sorted(names)
 
     def find(self, prefix: str) -> RunRecord:
-        """The one record whose id starts with `prefix`; raises UserError when none or several do."""
+        """The one record whose id starts with `prefix`, or the record with this folder; raises UserError when none or several."""
+        folder = Path(prefix)
+        if len(folder.parts) > 1:
+            if folder.parent.resolve() != self.root.resolve():
+                raise UserError(f"{prefix} is not in {self.root} (--out names the output folder)")
+            prefix = folder.name
         matches = [run_id for run_id in self.ids() if run_id.startswith(prefix)] if prefix else []
         if len(matches) != 1:
             found = "no run" if not matches else f"{len(matches)} runs"

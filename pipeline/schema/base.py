@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 ABSENT = "(absent)"
+OVERRIDES = "a list of overrides, like [model=sean, train.iterations=100]"  # what a field of overrides wants
 LATER = "later"  # marks a field in `json_schema_extra`
 
 
@@ -80,3 +81,17 @@ class Section(BaseModel):
             elif isinstance(kind, type) and issubclass(kind, Section) and isinstance(found.get(name), Mapping):
                 found[name] = kind.completed(found[name])
         return found
+
+
+class ModelSection(Section):
+    """A family's section: also says what plans must know of the network before it is built, as its capabilities will."""
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether the network yields attention maps."""
+        return False
+
+    @property
+    def samples(self) -> bool:
+        """Whether styles can be drawn from noise."""
+        return False

@@ -6,6 +6,7 @@ can change a number enters that number's fingerprint (`pipeline.evaluation.rows`
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -13,6 +14,7 @@ from pydantic import Field, model_validator
 from pipeline.identity import canonical_digest
 from pipeline.schema.base import Section, later
 from pipeline.schema.data import NoiseKind
+from pipeline.schema.files import NamedFiles
 
 MetricGroup = Literal[
     "reconstruction",  # PSNR, SSIM, RMSE
@@ -128,7 +130,7 @@ class InversionConfig(Section):
 class ProtocolConfig(Section):
     """One named protocol, whole."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="lower-case letters, digits and _")]
     split: Literal["val", "test"]
     images: Count | None  # first so many images of the split; null: all
     batch_size: Count
@@ -159,3 +161,6 @@ class ProtocolConfig(Section):
         if self.ssim_range2 and self.name != "sean_compat":
             raise ValueError("ssim_range2 belongs to the protocol sean_compat alone: it inflates SSIM")
         return self
+
+
+PROTOCOLS = NamedFiles("protocol", Path(__file__).parents[1] / "conf" / "protocol", ProtocolConfig)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.schema.base import Section, later
+from pipeline.schema.base import ModelSection, Section, later
 
 Conditioning = Literal["cross_attention", "spade", "sean", "clade", "none"]
 NormKind = Literal["batch", "instance", "group", "layer"]
@@ -110,7 +110,7 @@ class MappingSection(Section):
     head_layers: Annotated[int, Field(ge=0)]  # hidden layers a class, before its last linear layer
 
 
-class Ca2sisModel(Section):
+class Ca2sisModel(ModelSection):
     """The (CA)²-SIS generator."""
 
     family: Literal["ca2sis"]
@@ -175,3 +175,11 @@ class Ca2sisModel(Section):
     def stage_widths(self) -> tuple[int, ...]:
         """Output channels of every stage, coarsest first: 8, 4, 2, 1, 1 times the base width in the release."""
         return tuple(self.base_width * 2 ** max(self.stages - 2 - stage, 0) for stage in range(self.stages))
+
+    @property
+    def has_attention(self) -> bool:
+        return "cross_attention" in self.stage_conditioning
+
+    @property
+    def samples(self) -> bool:
+        return self.mapping.enabled

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.schema.base import Section
+from pipeline.schema.base import ModelSection, Section
 from pipeline.schema.model_spade import NoiseDraw, NormName, SpadeEncoder, refuse_noise_beside_z
 
 
@@ -19,7 +19,7 @@ class IcpeSection(Section):
     start: Literal["fixed", "as_released"]  # fixed: starts as CLADE without positions; as_released: at init_gain
 
 
-class CladeModel(Section):
+class CladeModel(ModelSection):
     """CLADE: SPADE's block schedule, with scale and shift of every norm looked up by class."""
 
     family: Literal["clade"]
@@ -41,3 +41,8 @@ class CladeModel(Section):
     def _noise_takes_the_place_of_z(self) -> CladeModel:
         refuse_noise_beside_z(self.noise_channels, self.style)
         return self
+
+    @property
+    def samples(self) -> bool:
+        """Whether styles, or noise in their place, can be drawn."""
+        return self.style == "vae" or self.noise_channels > 0

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.schema.base import Section
+from pipeline.schema.base import ModelSection, Section
 from pipeline.schema.model_spade import NormName
 
 
@@ -17,7 +17,7 @@ class InstanceEncoderSection(Section):
     layers: int = Field(ge=2, le=8)
 
 
-class InadeModel(Section):
+class InadeModel(ModelSection):
     """INADE: SPADE's block schedule, started from noise, with class-wise modulation scaled by instance-wise noise."""
 
     family: Literal["inade"]
@@ -33,3 +33,7 @@ class InadeModel(Section):
     encoder: InstanceEncoderSection  # vae only
     init_gain: float = Field(gt=0)  # Xavier-normal gain of the trunk's convs and of the start
     style_gain: float = Field(gt=0)  # the same of the instance encoder
+
+    @property
+    def samples(self) -> bool:
+        return True

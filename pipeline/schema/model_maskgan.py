@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.schema.base import Section
+from pipeline.schema.base import ModelSection, Section
 
 
 class SpatialEncoderSection(Section):
@@ -16,7 +16,7 @@ class SpatialEncoderSection(Section):
     middle: int = Field(ge=1, le=6)  # stride-2 convs after the first two, before the mean over all pixels
 
 
-class MaskganModel(Section):
+class MaskganModel(ModelSection):
     """MaskGAN: an encoder-decoder from the mask, whose residual blocks take scale and shift from one style vector."""
 
     family: Literal["maskgan"]

@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.schema.base import Section
+from pipeline.schema.base import ModelSection
 from pipeline.schema.model_spade import NoiseDraw, NormName
 
 
-class OasisModel(Section):
+class OasisModel(ModelSection):
     """OASIS: SPADE's generator with one middle block instead of two, and 3D noise beside the label map everywhere."""
 
     family: Literal["oasis"]
@@ -22,3 +22,8 @@ class OasisModel(Section):
     noise_channels: int = Field(ge=0)  # 3D noise beside the label map, wherever it enters; 0: none
     noise: NoiseDraw  # when it is drawn
     init_gain: float = Field(gt=0)  # Xavier-normal gain of convs
+
+    @property
+    def samples(self) -> bool:
+        """Whether noise is drawn, from which pictures of one map differ."""
+        return self.noise_channels > 0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pipeline.schema.base import Section
+from pipeline.schema.base import ModelSection
 
 
-class PainterModel(Section):
+class PainterModel(ModelSection):
     """Paints each region with the reference's mean colour of that class; the row every table is held against."""
 
     family: Literal["painter"]

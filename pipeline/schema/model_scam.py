@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.schema.base import Section
+from pipeline.schema.base import ModelSection, Section
 
 
 class LatentEncoderSection(Section):
@@ -29,7 +29,7 @@ class LatentEncoderSection(Section):
         return self
 
 
-class ScamModel(Section):
+class ScamModel(ModelSection):
     """SCAM: several latents a label, which exchange with the pixels of that label at every size of the decoder."""
 
     family: Literal["scam"]

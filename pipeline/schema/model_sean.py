@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.schema.base import Section
+from pipeline.schema.base import ModelSection
 from pipeline.schema.model_spade import NormName
 
 
-class SeanModel(Section):
+class SeanModel(ModelSection):
     """SEAN: SPADE's block schedule with SEAN blocks for norms, and a per-region style encoder."""
 
     family: Literal["sean"]

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.schema.base import Section
+from pipeline.schema.base import ModelSection, Section
 
 # Class tables: entry i is the network's class of the data's label i, and the network's classes that are painted transparently.
 # celebamask_13: the release's 13 classes out of the 19 of CelebAMask-HQ (left and right, and the mouth's parts, are one class).
@@ -47,7 +47,7 @@ class CodeEncoder(Section):
     mask_weight: float = Field(ge=0)  # of the cross-entropy of its layout to the true one
 
 
-class SemanticStyleganModel(Section):
+class SemanticStyleganModel(ModelSection):
     """SemanticStyleGAN: local generators a class, fused by their depths into features and a mask, rendered to picture and mask."""
 
     family: Literal["semanticstylegan"]
@@ -71,6 +71,11 @@ class SemanticStyleganModel(Section):
     discriminator: StyleganDiscriminator
     objective: StyleganObjective
     encoder: CodeEncoder
+
+    @property
+    def samples(self) -> bool:
+        """Whether codes can be drawn from noise: always."""
+        return True
 
     @model_validator(mode="after")
     def _layers_fit(self) -> SemanticStyleganModel:

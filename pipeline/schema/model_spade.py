@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.schema.base import Section, later
+from pipeline.schema.base import ModelSection, Section, later
 
 NoiseDraw = Literal["always", "train"]  # in every call that gives no style | in training alone, and 0 otherwise
 NormName = Literal["batch", "sync_batch", "instance", "group", "layer"]
@@ -29,7 +29,7 @@ class SpadeEncoder(Section):
         return self
 
 
-class SpadeModel(Section):
+class SpadeModel(ModelSection):
     """SPADE: up_blocks + 3 residual blocks of widths base_width * 2**up_blocks ... base_width, from 1/2**(up_blocks + 1)."""
 
     family: Literal["spade"]
@@ -50,6 +50,11 @@ class SpadeModel(Section):
     def _noise_takes_the_place_of_z(self) -> SpadeModel:
         refuse_noise_beside_z(self.noise_channels, self.style)
         return self
+
+    @property
+    def samples(self) -> bool:
+        """Whether styles, or noise in their place, can be drawn."""
+        return self.style == "vae" or self.noise_channels > 0
 
 
 def refuse_noise_beside_z(noise_channels: int, style: str) -> None:

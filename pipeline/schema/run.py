@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
+import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
 from pipeline.errors import UserError
 from pipeline.schema.base import Section
@@ -14,7 +14,10 @@ from pipeline.schema.discriminator import DiscriminatorConfig
 from pipeline.schema.evaluation import ProtocolConfig
 from pipeline.schema.families import FAMILIES, schema_for
 from pipeline.schema.losses import LossConfig
+from pipeline.schema.messages import SectionOf, explain
 from pipeline.schema.training import TrackingConfig, TrainConfig
+
+RUN = "the id of a finished run (64 hexadecimal digits)"
 
 
 def _model_section(value: Any) -> Any:
@@ -23,13 +26,12 @@ def _model_section(value: Any) -> Any:
         return value
     if not isinstance(value, dict) or not isinstance(value.get("family"), str):
         raise ValueError("needs a family, for instance model=ca2sis")
-    return schema_for(value["family"]).model_validate_json(_json(value))
+    return schema_for(value["family"]).model_validate_json(json.dumps(value))
 
 
-def _json(value: Any) -> str:
-    import json
-
-    return json.dumps(value)
+def _schema_of(value: Any) -> type[BaseModel] | None:
+    family = value.get("family") if isinstance(value, dict) else None
+    return schema_for(family) if isinstance(family, str) and family in FAMILIES else None
 
 
 class RunConfig(Section):
@@ -38,14 +40,16 @@ class RunConfig(Section):
     preset: str  # display name of the row the sizes came from
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     size: Annotated[int, Field(ge=8)]  # short side of the images, pixels
-    model: Annotated[SerializeAsAny[Section], BeforeValidator(_model_section)]
+    model: Annotated[SerializeAsAny[Section], BeforeValidator(_model_section), SectionOf(_schema_of)]
     data: DataConfig
     discriminator: DiscriminatorConfig
     loss: LossConfig
     train: TrainConfig
     protocol: ProtocolConfig
     tracking: TrackingConfig
-    init_from: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None  # run that stage "mapping" starts from
+    init_from: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
+        description=RUN
+    )  # where train=mapping starts
     device: Literal["auto", "cpu", "cuda"]  # cuda:N is chosen by CUDA_VISIBLE_DEVICES
     threads: Annotated[int, Field(ge=0)]  # CPU threads of torch; 0 leaves torch's choice
     notes: str
@@ -75,27 +79,6 @@ def completed(identity_config: dict[str, Any]) -> dict[str, Any]:
 def validate(values: dict[str, Any]) -> RunConfig:
     """Turn composed plain values into a `RunConfig`; raises UserError with one line for the first mistakes."""
     try:
-        return RunConfig.model_validate_json(_json(values))
+        return RunConfig.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        problems: dict[str, list[str]] = {}
-        for item in error.errors(include_url=False):
-            path, text = _explain(item)
-            problems.setdefault(path, []).append(text)  # a union reports once for each of its members
-        lines = [f"{path}{', or '.join(dict.fromkeys(texts))}" for path, texts in problems.items()]
-        raise UserError("config: " + "; ".join(lines[:3])) from error
-
-
-def _explain(item: Any) -> tuple[str, str]:
-    """The key's path, and what is wrong with its value."""
-    # Members of a union stand in the path as "literal[...]", "constrained-int" and the like: not keys.
-    path = ".".join(
-        str(part) for part in item["loc"] if not re.search(r"[\[\]()\-]|^(int|float|str|bool|tuple)$", str(part))
-    )
-    message = str(item["msg"]).removeprefix("Value error, ")
-    if item["type"] == "missing":
-        return path, " is missing"
-    if item["type"] == "extra_forbidden":
-        return path, " is not a known key"
-    shown = item["input"]
-    value = "" if isinstance(shown, (dict, list)) else f" = {_json(shown)}"
-    return f"{path}{value}: ", f"{message[0].lower()}{message[1:]}"
+        raise UserError(f"config: {explain(error, RunConfig, values)}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,10 +103,23 @@ def test_conditional_level_exists_only_with_its_condition() -> None:
     assert names(study("factorial", factors={"a": factor(2), "b": second})) == ["reference", "a=l1,b=l0", "a=l1,b=l1"]
 
 
-def test_level_names_that_yaml_reads_as_numbers_are_text() -> None:
-    levels = {0: ["loss.attention.weight=0"], 0.1: ["loss.attention.weight=0.1"], True: []}
-    made = study("one_at_a_time", factors={"w": {"reference": True, "levels": levels}})
-    assert names(made) == ["reference", "w=0", "w=0.1"]
+def test_names_are_text_as_written(tmp_path: Path) -> None:
+    levels = (
+        "{0: [loss.attention.weight=0], 0.10: [loss.attention.weight=0.1], 1e-3: [seed=2], off: [seed=3], true: []}"
+    )
+    file = tmp_path / "w.yaml"
+    file.write_text(f"""
+name: 2024
+question: Are names text?
+design: factorial
+factors:
+  w: {{reference: true, levels: {levels}}}
+  v: {{reference: no, levels: {{no: [], on: {{overrides: [seed=4], when: {{w: [0.10, off]}}}}}}}}
+exclusions: [{{w: 1e-3}}]
+""")
+    made = load_study(str(file))
+    assert made.name == "2024"
+    assert names(made) == ["reference", "w=0,v=no", "w=0.10,v=no", "w=0.10,v=on", "w=off,v=no", "w=off,v=on"]
 
 
 def test_list_names_its_arms_and_puts_the_reference_first() -> None:
@@ -144,7 +158,7 @@ def test_list_names_its_arms_and_puts_the_reference_first() -> None:
         ({"design": "factorial", "factors": {"a": factor(2)}, "name": "../x"}, "names a folder"),
         (
             {"design": "factorial", "factors": {"a": factor(2)}, "metrics": {"primary": {"psnr": "up"}}},
-            "metrics.primary.psnr",
+            "metrics.primary: psnr: up contradicts",
         ),
     ],
 )

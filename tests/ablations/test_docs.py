@@ -46,7 +46,7 @@ def test_sweeps_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     for _, command, *rest in found:
         extra = [] if command == "list" else ["--out", str(tmp_path)]
         if command == "run":
-            extra += ["--trainer", "tests.sweeps.fakes:train"]
+            extra += ["--entry", "tests.sweeps.fakes:train"]
         assert run_main(sweeps_parser(), [command, *rest, *extra]) == 0, (command, capsys.readouterr())
     assert (tmp_path / "sweeps" / "attention_loss" / "best.yaml").exists()
     assert {path.stem for path in (tmp_path / "sweeps" / "attention_loss" / "plots").iterdir()} >= {"history", "slice"}

@@ -94,7 +94,7 @@ def test_a_mistake_is_one_line_and_status_2(out: Path) -> None:
         (["trace", "synthetic", "spade", "psnrr"], "has no column 'psnrr' (did you mean psnr"),
         (["diff", "zzz", "0"], "no run in"),
         (["claims", "synthetic", "--alpha", "2"], "--alpha 2.0: must lie between 0 and 1"),
-        (["claims", "synthetic", "--claims", "absent.yaml"], "cannot read claims absent.yaml"),
+        (["claims", "synthetic", "--claims", "absent.yaml"], "claims file absent.yaml is missing"),
         (["import-csv", "synthetic", "absent.csv"], "cannot read absent.csv"),
         (["import-wandb", "synthetic", "project", "--metric", "a=b"], "'project' is not ENTITY/PROJECT"),
         (["import-wandb", "synthetic", "a/b", "--metric", "psnr"], "write NAME=KEY"),

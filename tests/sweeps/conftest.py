@@ -13,7 +13,7 @@ from pipeline.launch.resources import Resources
 from sweeps.storage import open_storage, open_study
 from sweeps.sweep import Sweep
 from sweeps.worker import Limits, Worker
-from tests.sweeps.fakes import TRAINER
+from tests.sweeps.fakes import ENTRY
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def work(executor: LocalExecutor, tmp_path: Path) -> Callable[..., tuple[optuna.
         study = open_study(open_storage(url), made)
         said: list[str] = []
         limits = Limits(trials or made.trials, max_seconds, 0.5, 3.0)
-        Worker(made, study, url, tmp_path, executor, limits, said.append, TRAINER).run()
+        Worker(made, study, url, tmp_path, executor, limits, said.append, ENTRY).run()
         return study, said
 
     return go

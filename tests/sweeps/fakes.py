@@ -12,12 +12,12 @@ from typing import Any
 
 from pipeline.config import ResolvedRun, to_yaml
 from pipeline.errors import RunFailed
-from pipeline.progress import Lines, Progress
+from pipeline.progress import Progress
 from pipeline.records import MetricRow, RunRecord, RunStore
 from sweeps.sweep import Sweep, parse_sweep
 
 ITERATIONS = 6
-TRAINER = "tests.sweeps.fakes:train"
+ENTRY = "tests.sweeps.fakes:train"
 WEIGHT = {"loss.attention.weight": {"kind": "float", "low": 0.01, "high": 10.0, "log": True}}
 
 
@@ -92,8 +92,3 @@ def train(
         record.add_metrics(rows)
         record.end_attempt("finished")
     return record
-
-
-def train_for_a_study(resolved: ResolvedRun, store: RunStore, options: dict[str, Any]) -> RunRecord:
-    """The same trainer as the entry of a study's job."""
-    return train(resolved, store, progress=Lines())

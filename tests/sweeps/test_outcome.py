@@ -18,7 +18,7 @@ from sweeps.outcome import values_of
 from sweeps.storage import open_storage, open_study
 from sweeps.sweep import all_overrides
 from sweeps.worker import Limits, Worker
-from tests.sweeps.fakes import TRAINER, psnr_at, sweep
+from tests.sweeps.fakes import ENTRY, psnr_at, sweep
 
 PSNR = MetricRow("psnr", 30.0, 8, "dB", "max", "val", "quick", "good")
 SPEED = MetricRow("train_images_per_s", 5.0, 6, "images/s", "max", "", "quick", "clock")
@@ -72,7 +72,7 @@ def test_a_run_of_a_study_is_not_trained_again(work: Any, executor: Any, tmp_pat
     made = sweep(space=weights(0.5, 2.0), trials=4)
     task = Task("arm, seed 0", resolve(["preset=tiny", "protocol=quick", "loss.attention.weight=0.5", "seed=0"]))
     (outcome,) = run_tasks([task], tmp_path, executor, Policy.parse("continue"), NoWatch(),
-                           entry="tests.sweeps.fakes:train_for_a_study")  # fmt: skip
+                           entry="tests.sweeps.fakes:train")  # fmt: skip
     assert outcome.how == "finished"
     study, _ = work(made)
     same = [trial for trial in study.trials if trial.params["loss.attention.weight"] == "0.5"]
@@ -142,6 +142,6 @@ def test_the_pruner_is_told_the_length_of_a_run(tmp_path: Path, budget: list[str
     made = sweep(base=["preset=tiny", "data=procfaces", "data.train_images=100", *budget], trials=1)
     url = f"journal:{tmp_path / 'journal.log'}"
     study, executor = open_study(open_storage(url), made), Refusing()
-    Worker(made, study, url, tmp_path, executor, Limits(1, None, 0.5, 3.0), lambda text: None, TRAINER).run()
+    Worker(made, study, url, tmp_path, executor, Limits(1, None, 0.5, 3.0), lambda text: None, ENTRY).run()
     assert [job.options["iterations"] for job in executor.jobs] == [iterations]
     assert study.trials[0].user_attrs["reason"] == "refused"

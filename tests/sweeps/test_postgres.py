@@ -22,7 +22,7 @@ from sweeps import report
 from sweeps.storage import open_storage, open_study
 from sweeps.sweep import load_sweep
 
-TRAINER = "tests.sweeps.fakes:train"
+ENTRY = "tests.sweeps.fakes:train"
 TRIALS = 8
 
 
@@ -84,7 +84,7 @@ def test_four_workers_one_killed(postgres: str, tmp_path: Path) -> None:
     sweep = load_sweep(str(file))
     study = open_study(open_storage(postgres), sweep)
     command = [sys.executable, "-m", "sweeps", "worker", str(file), "--storage", postgres, "--out", str(tmp_path),
-               "--trainer", TRAINER, "--beat", "0.5", "--silence", "20"]  # fmt: skip
+               "--entry", ENTRY, "--beat", "0.5", "--silence", "20"]  # fmt: skip
     workers = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(4)]
     deadline = time.monotonic() + 90
     victim = None

@@ -16,7 +16,7 @@ from optuna.storages.journal import JournalFileSymlinkLock
 from pipeline.errors import UserError
 from sweeps import report
 from sweeps.storage import import_trials, open_storage, open_study, studies_of
-from tests.sweeps.fakes import TRAINER, WEIGHT, sweep
+from tests.sweeps.fakes import ENTRY, WEIGHT, sweep
 
 
 def test_torn_journal_is_mended(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_full_disk_is_one_line_and_the_sweep_goes_on_when_there_is_room(tmp_pa
     """Files end at so many KiB: while the study is made (1), while trials are written (3)."""
     file = tmp_path / "w.yaml"
     file.write_text(yaml.safe_dump(sweep(trials=2).model_dump(mode="json")))
-    command = [sys.executable, "-m", "sweeps", "run", str(file), "--out", str(tmp_path), "--trainer", TRAINER]
+    command = [sys.executable, "-m", "sweeps", "run", str(file), "--out", str(tmp_path), "--entry", ENTRY]
     full = subprocess.run(
         ["bash", "-c", f'ulimit -f {blocks}; exec "$@"', "-", *command],
         capture_output=True,

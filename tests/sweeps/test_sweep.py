@@ -75,7 +75,10 @@ def test_a_conditional_value_is_tried_under_its_parents() -> None:
 )
 def test_costs_that_the_protocol_does_not_measure(more: dict[str, Any]) -> None:
     name = next(item for item in (*more.get("constraints", {}), "flops_per_image"))
-    wanted = rf"quick does not measure {name}; add protocol.groups=\[reconstruction,attention,cost\] to base"
+    wanted = (
+        f"no trial would have a value of {name}: protocol quick does not measure the group cost; "
+        r"add protocol.groups=\[reconstruction,attention,cost\] to base"
+    )
     with pytest.raises(UserError, match=wanted):
         check(sweep(**more))
     check(sweep(**more, base=["preset=tiny", COST_GROUPS]))

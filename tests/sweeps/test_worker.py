@@ -24,7 +24,7 @@ from pipeline.launch.resources import Resources
 from sweeps import report
 from sweeps.storage import open_storage, open_study
 from sweeps.worker import Limits, Worker
-from tests.sweeps.fakes import TRAINER, WEIGHT, sweep
+from tests.sweeps.fakes import ENTRY, WEIGHT, sweep
 
 
 def test_a_sweep_has_its_trials_and_continues_where_it_was(work: Any, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_workers_share_a_sweep_exactly(tmp_path: Path) -> None:
         executor = LocalExecutor(Resources(2, 1, (), 1, ""), preload=("optuna", "sweeps.trial", "tests.sweeps.fakes"))
         try:
             study = open_study(open_storage(url), made)
-            Worker(made, study, url, tmp_path, executor, Limits(7, None, 0.5, 10.0), lambda text: None, TRAINER).run()
+            Worker(made, study, url, tmp_path, executor, Limits(7, None, 0.5, 10.0), lambda text: None, ENTRY).run()
         finally:
             executor.close()
 
@@ -215,8 +215,8 @@ def test_killed_worker(tmp_path: Path) -> None:
         str(file),
         "--out",
         out,
-        "--trainer",
-        TRAINER,
+        "--entry",
+        ENTRY,
         "--beat",
         "0.5",
         "--silence",

@@ -31,7 +31,8 @@ def html_fragment(table: Table) -> str:
 
     Rows `data-row` and `data-kind`.
     """
-    lines = ['<div class="study-table">', "<table>", f"<caption>{escape(table.title)}</caption>", "<thead>"]
+    alarms = [f'<p class="warning">⚠ {escape(text)}</p>' for text in table.alarms]
+    lines = ['<div class="study-table">', *alarms, "<table>", f"<caption>{escape(table.title)}</caption>", "<thead>"]
     if any(group for group, _ in table.column_groups):
         groups = "".join(
             f'<th colspan="{width}" scope="colgroup">{escape(group)}</th>' for group, width in table.column_groups

@@ -52,6 +52,7 @@ def _character(character: str) -> str:
 def to_latex(table: Table) -> str:
     """The table as a floating `table` with its footnotes below."""
     lines = [
+        *(f"% {_comment(text, ' .,():')}" for text in table.alarms),
         f"% Study {_comment(table.study)}, table {_comment(table.name)}; made by `python -m analysis table`.",
         "% Packages: booktabs, [T1]{fontenc}, textcomp.",
         r"\begin{table}[t]",
@@ -71,10 +72,11 @@ def to_latex(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _comment(text: str) -> str:
-    """Text that cannot end a comment or break a label."""
+def _comment(text: str, more: str = "") -> str:
+    """Text that cannot end a comment or break a label; characters in `more` are kept too."""
     return "".join(
-        character if character.isascii() and (character.isalnum() or character in "-.") else "-" for character in text
+        character if character.isascii() and (character.isalnum() or character in f"-.{more}") else "-"
+        for character in text
     )
 
 
@@ -147,7 +149,7 @@ def _sup(marks: tuple[str, ...]) -> str:
 def _foot(table: Table) -> list[str]:
     texts = [rf"\textsuperscript{{{mark}}} {escape(text)}" for mark, text in table.footnotes]
     texts += [escape(text) for text in table.notes]
-    texts += [rf"\textbf{{Note:}} {escape(text)}" for text in table.warnings]
+    texts += [rf"\textbf{{Note:}} {escape(text)}" for text in (*table.alarms, *table.warnings)]
     if not texts:
         return []
     body = [rf"    {text}\par" for text in texts]

@@ -18,7 +18,8 @@ def escape(text: str) -> str:
 
 def to_markdown(table: Table) -> str:
     """The table as Markdown."""
-    lines = [f"**{escape(table.title)}**", ""]
+    lines = [line for text in table.alarms for line in (f"⚠ {escape(text)}", "")]
+    lines += [f"**{escape(table.title)}**", ""]
     lines.append(_line(["", *(escape(_head(column)) for column in table.columns)]))
     lines.append("|".join(["", " :--- ", *(" ---: " for _ in table.columns), ""]))
     last_side = ""

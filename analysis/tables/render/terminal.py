@@ -23,6 +23,8 @@ def to_terminal(table: Table, *, width: int = WIDTH, colour: bool = False) -> st
 
     file = io.StringIO()
     console = Console(file=file, width=width, force_terminal=colour, color_system="standard" if colour else None)
+    for text in table.alarms:
+        console.print(Text(f"! {_printable(text)}", style="bold yellow"))
     for index, block in enumerate(_blocks(table, width)):
         if index:
             console.print()

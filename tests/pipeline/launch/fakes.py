@@ -23,10 +23,10 @@ class Stopped(RunFailed):
     exit_status = 75
 
 
-def train(resolved: ResolvedRun, store: RunStore, options: dict[str, Any]) -> RunRecord:
+def train(resolved: ResolvedRun, store: RunStore, **options: Any) -> RunRecord:
     """Count to `options["iterations"]`, one file line an iteration, with checkpoints; obey `options["plan"]` by seed.
 
-    plan: {"<seed>": "fail" | "user_error" | "crash" | "kill" | "diverge" | "fail_once" | "full_once" | "deaf" | "orphan"}. Every
+    `plan`: {"<seed>": "fail" | "user_error" | "crash" | "kill" | "diverge" | "fail_once" | "full_once" | "deaf" | "orphan"}. Every
     iteration appends its number to `trained.txt`, so tests see what was done twice.
     """
     record = store.record(resolved.run_id)
@@ -80,12 +80,12 @@ def train(resolved: ResolvedRun, store: RunStore, options: dict[str, Any]) -> Ru
     return record
 
 
-def misbehave(resolved: ResolvedRun, store: RunStore, options: dict[str, Any]) -> RunRecord:
+def misbehave(resolved: ResolvedRun, store: RunStore, **options: Any) -> RunRecord:
     """`train`, where the painter fails and SPADE diverges: for commands, which hand over no options."""
     what = {"painter": "fail", "spade": "diverge"}.get(family_of(resolved.config.model), "")
-    return train(resolved, store, {**options, "plan": {str(resolved.config.seed): what}})
+    return train(resolved, store, **{**options, "plan": {str(resolved.config.seed): what}})
 
 
-def slowly(resolved: ResolvedRun, store: RunStore, options: dict[str, Any]) -> RunRecord:
+def slowly(resolved: ResolvedRun, store: RunStore, **options: Any) -> RunRecord:
     """`train`, for half a minute."""
-    return train(resolved, store, {**options, "iterations": 1500, "pause": 0.02})
+    return train(resolved, store, **{**options, "iterations": 1500, "pause": 0.02})

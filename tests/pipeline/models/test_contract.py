@@ -16,6 +16,7 @@ from pipeline.errors import UserError
 from pipeline.models.build import build_generator
 from pipeline.models.contract import ComposingGenerator, Generator, InstanceGenerator, Synthesis
 from pipeline.models.kernels import naive_kernels
+from pipeline.schema.base import ModelSection
 from pipeline.schema.families import FAMILIES, family_spec
 from pipeline.training.objective import REGULARISERS
 from tests.pipeline.models.small_models import one_hot, random_inputs
@@ -76,6 +77,13 @@ def test_the_style_has_the_declared_shape_and_encoding_is_deterministic(case: tu
     assert isinstance(generator, ComposingGenerator) == composing == (generator.capabilities.layout == "own")
     assert family_spec(case[0]).inverts == composing
     assert isinstance(generator, InstanceGenerator) or generator.capabilities.style != "per_instance"
+
+
+def test_the_config_section_says_what_plans_must_know_of_the_network(case: tuple[str, ...]) -> None:
+    generator = made(case)
+    assert isinstance(generator.config, ModelSection)
+    assert generator.config.has_attention == generator.capabilities.attention
+    assert generator.config.samples == generator.capabilities.sampling
 
 
 def test_the_image_has_the_layout_s_size_and_stays_in_range(case: tuple[str, ...]) -> None:
