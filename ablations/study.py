@@ -5,6 +5,7 @@ Files lie in `ablations/conf/study/`; what they leave out stands in `ablations/c
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from pipeline.errors import UserError, nearest
-from pipeline.records.atomic import read_json, write_json
+from pipeline.records.atomic import read_json, write_text
 from pipeline.records.manifest import StudyMetric
 from pipeline.records.metric_specs import find_spec
 from pipeline.records.rows import Direction
@@ -250,7 +251,8 @@ def find_study(word: str, out: Path) -> tuple[Path, Study]:
 
 def keep_study(study: Study, folder: Path) -> None:
     """Keep what was asked beside the study's plan, so that its name is enough from then on."""
-    write_json(folder / KEPT, study.model_dump(mode="json"))
+    # the order of factors and levels is that of the arms: `write_json` would sort them
+    write_text(folder / KEPT, json.dumps(study.model_dump(mode="json"), indent=1, ensure_ascii=False))
 
 
 def parse_study(values: dict[str, Any], where: str) -> Study:

@@ -28,6 +28,7 @@ from pipeline.records.metric_specs import direction_of
 from pipeline.schema.evaluation import PROTOCOLS
 from pipeline.schema.measures import left_out
 
+USUAL = "standard"  # the protocol that `python -m pipeline evaluate` takes by itself
 VALUE_FIELDS = (
     "name",
     "value",
@@ -279,7 +280,7 @@ def _advice(metric: str, protocol: str, split: str, done: bool) -> str:
         for name, other in shipped.items()
         if name != protocol and not left_out(metric, other, other.split)
     ]
-    others.sort(key=lambda item: item[1] != split)
+    others.sort(key=lambda item: (item[1] != split, item[0] != USUAL))
     if not why or not others:
         return f"{where}{f' ({why})' if why else ''}"
     name, on = others[0]
