@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli import add_out, add_overrides
@@ -83,7 +84,7 @@ def run_config(args: argparse.Namespace) -> int:
     from pipeline.config import compose, to_yaml
 
     if args.diff is not None:
-        sides = [_config_of(side, args.overrides, RunStore(args.out / "runs")) for side in args.diff]
+        sides = [_config_of(side, args.overrides, args.out) for side in args.diff]
         sys.stdout.write(_side_by_side(*sides))
         return 0
     config = compose(args.overrides, args.out)
@@ -92,13 +93,13 @@ def run_config(args: argparse.Namespace) -> int:
     return 0
 
 
-def _config_of(side: str, overrides: list[str], store: RunStore) -> RunConfig:
+def _config_of(side: str, overrides: list[str], out: Path) -> RunConfig:
     """What one side of `--diff` names: a recorded run, or overrides after the common ones."""
     from pipeline.config import compose, from_yaml, last_wins
 
     if side and "=" not in side:
-        return from_yaml(store.find(side).config_yaml)
-    return compose(last_wins((*overrides, *shlex.split(side))))
+        return from_yaml(RunStore(out / "runs").find(side).config_yaml)
+    return compose(last_wins((*overrides, *shlex.split(side))), out)
 
 
 def _id_of(config: RunConfig) -> str:
