@@ -24,11 +24,13 @@ from torch.autograd.function import once_differentiable
 
 from pipeline.errors import UserError
 from pipeline.models.kernels import folds
-from pipeline.models.precision import full_precision, wide
+from pipeline.models.precision import wide
 
 NormKind = Literal["batch", "sync_batch", "instance", "group", "layer"]
 
 BLOCK = 2**18  # elements a block, 1 MiB in float32, that a core's cache holds with its scratch; smaller maps are turned
+FEW = 2**6  # pixels that torch may add up one by one, as it does in channels-last maps
+MANY = 2**10  # pixels whose gradients it may add up one by one into those of scale and shift
 SAMPLE = 4  # one pixel in so many counts in the rough mean, of one row in so many
 SAMPLE_CHANNELS = SAMPLE**2  # one channel of a token in so many
 
@@ -110,10 +112,9 @@ def layer_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     """
     if not centres(x):
         return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
-    with full_precision(x):
-        away = wide(x) - wide(x.detach()[..., ::SAMPLE_CHANNELS]).mean(dim=-1, keepdim=True)
-        normed = F.layer_norm(away, norm.normalized_shape, eps=norm.eps)
-        return torch.addcmul(norm.bias, normed, norm.weight).to(x.dtype)
+    away = wide(x) - wide(x.detach()[..., ::SAMPLE_CHANNELS]).mean(dim=-1, keepdim=True)
+    normed = F.layer_norm(away, norm.normalized_shape, eps=norm.eps)
+    return torch.addcmul(norm.bias, normed, norm.weight).to(x.dtype)
 
 
 def param_free_norm(kind: NormKind, channels: int) -> nn.Module:
@@ -143,20 +144,30 @@ def centres(x: Tensor) -> bool:
 
 def normalise(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """x (N,C,h,w) to mean 0 and variance 1 in each of `groups` of channels, times `weight` (C,), plus `bias` (C,)."""
-    turned = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
-    if x.numel() > BLOCK and (turned or weight is not None):
-        large: Tensor = _Normalise.apply(x, Moments.of(x, groups), groups, weight, bias, eps)
-        return large
-    away = x - _maps(rough_mean(x.detach(), groups))
-    out = torch.group_norm(away.contiguous(), groups, eps=eps)
-    if weight is not None and bias is not None:  # after torch's kernel, which adds up their gradients one by one
-        out = torch.addcmul(_maps(bias), out, _maps(weight)).to(x.dtype)
+    pixels = x.shape[2] * x.shape[3]
+    large = pixels > FEW and x.numel() > BLOCK
+    turned = pixels > FEW and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    if large and (turned or weight is not None):
+        out: Tensor = _Normalise.apply(x, Moments.of(x, groups), groups, weight, bias, eps)
+        return out
+    grouped = x.unflatten(1, (groups, -1))  # (N,G,C/G,h,w)
+    away = (grouped - _sample(grouped.detach()).mean(dim=(2, 3, 4), keepdim=True)).flatten(1, 2)
+    away = away.contiguous() if turned else away
+    if weight is None or bias is None or pixels <= MANY:
+        out = torch.group_norm(away, groups, weight, bias, eps)
+    else:
+        out = torch.addcmul(_maps(bias), torch.group_norm(away, groups, eps=eps), _maps(weight)).to(x.dtype)
     return out.contiguous(memory_format=torch.channels_last) if turned else out
+
+
+def _sample(x: Tensor) -> Tensor:
+    """One pixel in sixteen of x (...,h,w), or all where they are few."""
+    return x if x.shape[-2] * x.shape[-1] <= FEW else x[..., ::SAMPLE, ::SAMPLE]
 
 
 def rough_mean(x: Tensor, groups: int | None) -> Tensor:
     """(N,C) mean of a sixteenth of x (N,C,h,w) in each group of channels; None: of each channel over the batch."""
-    return _pooled(x[..., ::SAMPLE, ::SAMPLE].mean(dim=(2, 3)), groups)
+    return _pooled(_sample(x).mean(dim=(2, 3)), groups)
 
 
 class Moments:

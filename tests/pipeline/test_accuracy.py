@@ -51,7 +51,7 @@ def test_maps_normalised_in_blocks_are_as_exact(kernel: Kernel, monkeypatch: pyt
     """Blocks of two rows of a map, and of two maps of several."""
     monkeypatch.setattr(norms, "BLOCK", 16 * 40)
     axes = dataclasses.replace(kernel.axes, layouts=("channels-last",), batches=(4,))
-    assert misses(dataclasses.replace(kernel, axes=axes), (4, 16)) == []
+    assert misses(dataclasses.replace(kernel, axes=axes), (16,)) == []
 
 
 @pytest.mark.slow
@@ -91,7 +91,7 @@ def with_gradient(norm: Callable[[Tensor], Tensor], x: Tensor, cotangent: Tensor
 
 @pytest.mark.parametrize("form", FORMATS, ids=["contiguous", "channels-last"])
 @pytest.mark.parametrize("block", [8, 2**18])
-@pytest.mark.parametrize("shape", [(1, 4, 6, 5), (3, 4, 2, 7), (2, 4, 1, 1)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 4, 9, 8), (3, 4, 2, 35), (3, 4, 4, 4), (2, 4, 1, 1)], ids=str)
 def test_block_by_block_is_the_formula_and_its_gradient(
     form: torch.memory_format, block: int, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,7 +104,7 @@ def test_block_by_block_is_the_formula_and_its_gradient(
     for norm in (layer, lambda x: instance_norm(x)):
         out = norm(x)
         assert out.stride() == x.stride()
-        assert torch.autograd.gradcheck(norm, (x,))
+        assert torch.autograd.gradcheck(norm, (x,), fast_mode=True)
     expected = F.group_norm(x.contiguous(), 2, layer.weight, layer.bias)
     torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
     theirs = torch.autograd.grad(expected.pow(3).sum(), list(layer.parameters()))
@@ -112,14 +112,14 @@ def test_block_by_block_is_the_formula_and_its_gradient(
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 63), st.floats(-1e4, 1e4), st.floats(1.0, 1e6))
+@given(st.integers(0, 143), st.floats(-1e4, 1e4), st.floats(1.0, 1e6))
 def test_a_lone_value_costs_no_digits_wherever_it_stands(pixel: int, mean: float, height: float) -> None:
     """The rough mean of a sixteenth of the pixels is then at its worst."""
-    x = torch.full((1, 2, 64), mean)
+    x = torch.full((1, 2, 144), mean)
     x[:, :, pixel] += height
     for form in FORMATS:
-        found = instance_norm(x.view(1, 2, 8, 8).contiguous(memory_format=form))
-        exact = F.instance_norm(x.view(1, 2, 8, 8).double())
+        found = instance_norm(x.view(1, 2, 12, 12).contiguous(memory_format=form))
+        exact = F.instance_norm(x.view(1, 2, 12, 12).double())
         torch.testing.assert_close(found.double(), exact, rtol=0, atol=1e-5)
 
 
@@ -167,7 +167,7 @@ def test_running_statistics_are_those_of_torch(kind: type[BatchNorm2d], form: to
 
 def test_a_second_derivative_is_refused_and_not_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(norms, "BLOCK", 8)
-    x = torch.randn(1, 2, 4, 4).contiguous(memory_format=torch.channels_last).requires_grad_()
+    x = torch.randn(1, 2, 9, 9).contiguous(memory_format=torch.channels_last).requires_grad_()
     (gradient,) = torch.autograd.grad(instance_norm(x).pow(3).sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
