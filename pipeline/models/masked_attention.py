@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pipeline.models.conditioning import resize_nearest
 from pipeline.models.kernels import is_naive
+from pipeline.models.norms import LayerNorm
 from pipeline.models.trunk import LEAK
 
 AbsentAttention = Literal["as_released", "none"]
@@ -97,9 +98,9 @@ class LatentBlock(nn.Module):
         """`tokens`: number of latents, all labels together; the rest as `MaskedAttention`."""
         super().__init__()
         self.attention = MaskedAttention(to_width, from_width, width, heads, absent)
-        self.norm_0 = nn.LayerNorm((tokens, to_width))
+        self.norm_0 = LayerNorm((tokens, to_width))
         self.change = LatentChange(to_width)
-        self.norm_1 = nn.LayerNorm((tokens, to_width))
+        self.norm_1 = LayerNorm((tokens, to_width))
 
     def forward(self, latents: Tensor, source: Tensor, allowed: Tensor | None) -> Tensor:
         """latents (N,T,D), source (N,P,E), allowed (N,T,P) bool -> (N,T,D)."""

@@ -105,14 +105,23 @@ def batch_norm(norm: BatchNorm2d | SyncBatchNorm, x: Tensor) -> Tensor:
     return out
 
 
+class LayerNorm(nn.LayerNorm):
+    """Layer norm over the last dimensions of tokens."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(...,D) -> (...,D)."""
+        return layer_norm(input, self)
+
+
 def layer_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
-    """Layer norm of tokens (N,P,D) as `norm` has it.
+    """Layer norm of x (...,D) as `norm` has it, over its last dimension or several.
 
     Scale and shift come after torch's kernel, which adds up their gradients token after token.
     """
     if not centres(x):
         return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
-    away = wide(x) - wide(x.detach()[..., ::SAMPLE_CHANNELS]).mean(dim=-1, keepdim=True)
+    last = tuple(range(-len(norm.normalized_shape), 0))
+    away = wide(x) - wide(x.detach()[..., ::SAMPLE_CHANNELS]).mean(dim=last, keepdim=True)
     normed = F.layer_norm(away, norm.normalized_shape, eps=norm.eps)
     return torch.addcmul(norm.bias, normed, norm.weight).to(x.dtype)
 

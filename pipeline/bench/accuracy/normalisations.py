@@ -28,8 +28,10 @@ from pipeline.metrics.distribution import Moments
 from pipeline.metrics.images import ImageBatch
 from pipeline.metrics.reconstruction import SSIM_K1, SSIM_K2, SSIM_SIGMA, SSIM_WINDOW, ssim
 from pipeline.metrics.segmenter import standardised, standards
-from pipeline.models.norms import BatchNorm2d, GroupNorm, InstanceNorm2d
+from pipeline.models.norms import BatchNorm2d, GroupNorm, InstanceNorm2d, LayerNorm
 from pipeline.models.spectral import SpectralNorm
+
+LATENTS = 8  # of an image, normalised together
 
 
 def _grouped(groups: int) -> Form:
@@ -73,6 +75,26 @@ def _settled(setting: Setting) -> nn.Module:
 
 def _norm_of_maps(name: str, build: Callable[[Setting], nn.Module], best: tuple[Form, ...], before: Form) -> Kernel:
     return Kernel(name, build, feature_map, called, best, before, MAPS)
+
+
+def _latent_norm(setting: Setting) -> nn.Module:
+    norm = LayerNorm((LATENTS, setting.side))
+    nn.init.uniform_(norm.weight, 0.5, 1.5)
+    nn.init.normal_(norm.bias)
+    return norm
+
+
+def _all_latents(norm: nn.Module, x: Tensor) -> Tensor:
+    assert isinstance(norm, LayerNorm)
+    rows = x.flatten(1) if x.dtype == torch.float64 else x.flatten(1).float()
+    away = rows - rows.mean(dim=-1, keepdim=True)
+    normed = away * torch.rsqrt(away.square().mean(dim=-1, keepdim=True) + norm.eps)
+    return (normed.view(x.shape) * norm.weight + norm.bias).to(x.dtype)
+
+
+def _torch_latents(norm: nn.Module, x: Tensor) -> Tensor:
+    assert isinstance(norm, LayerNorm)
+    return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias)
 
 
 class _Weight(nn.Module):
@@ -177,6 +199,15 @@ NORMALISATIONS: tuple[Kernel, ...] = (
         (by_token, lambda norm, x: F.layer_norm(x, (WIDTH,), norm.weight, norm.bias)),
         lambda norm, x: F.layer_norm(x, (WIDTH,), norm.weight, norm.bias),
         axes=Axes(RATIOS),
+    ),
+    Kernel(
+        "layer norm of latents together",
+        _latent_norm,
+        lambda setting: [setting.noisy(setting.batch, LATENTS, setting.side)],
+        called,
+        (_all_latents, _torch_latents),
+        _torch_latents,
+        axes=Axes(RATIOS, sides=(4, 64, 256)),
     ),
     Kernel(
         "spectral norm",
