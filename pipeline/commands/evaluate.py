@@ -22,7 +22,8 @@ def register(subparsers: Any) -> None:
         "evaluate",
         help="measure finished runs under a protocol, adding rows to their records",
         description="Measure finished runs under a protocol. Rows of other protocols stay as they are; an interrupted\n"
-        "evaluation goes on where it stopped when started again.",
+        "evaluation goes on where it stopped when started again. Under torchrun, several processes share the images:\n"
+        "the numbers are those of one process, bit for bit.",
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="ids of finished runs, or their beginnings")
     parser.add_argument(
@@ -61,13 +62,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _evaluate(out: Path, run_id: str, protocol: ProtocolConfig) -> None:
-    from pipeline.progress import shown
+    from pipeline.progress import Quiet, shown
     from pipeline.runs.evaluation import evaluate_record
+    from pipeline.training.distributed import join
 
     record, generator, config, device = finished_run(out, run_id)
+    world = join(device)
+    if not world.main:
+        evaluate_record(record, config, generator, protocol, device, Quiet(), world=world)
+        world.barrier()
+        return
     with record.writing(), shown() as progress:
         progress.say(f"run {run_id[:10]}: protocol {protocol.name}")
-        rows = evaluate_record(record, config, generator, protocol, device, progress)
+        rows = evaluate_record(record, config, generator, protocol, device, progress, world=world)
+    world.barrier()
     heads = [row for row in rows if row.name.startswith("attention_") and "_head" in row.name]
     for row in rows:
         if row in heads:  # dozens; whoever asks finds them in the record

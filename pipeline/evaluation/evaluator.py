@@ -2,6 +2,7 @@
 
 The stream of images is gone through once, batch by batch, in bounded memory; what each batch contributes is kept on disk while
 the evaluation runs, so a killed one goes on where it stopped. Edits, robustness and diversity follow as stages of their own.
+Several processes share the batches of stream and stages; rows, pictures and times are the main process's.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ import torch
 from pipeline.data.batch import Batch
 from pipeline.data.types import Dataset
 from pipeline.errors import RunFailed
-from pipeline.evaluation.context import Context, Splits
+from pipeline.evaluation.context import Context, Splits, batch_seed
 from pipeline.evaluation.groups import build_parts, run_stages
 from pipeline.evaluation.inversion import Inverted, inverting
 from pipeline.evaluation.parts.part import Part
 from pipeline.evaluation.resume import Resume, resume_folder
 from pipeline.evaluation.rows import RowMaker
-from pipeline.evaluation.samples import EDIT_COUNT, SampleWriter, edit_pictures
+from pipeline.evaluation.samples import EDIT_COUNT, SAMPLE_COUNT, SampleWriter, edit_pictures
 from pipeline.evaluation.view import reconstruct
 from pipeline.identity import digest
 from pipeline.metrics.accumulate import Contribution, Totals
@@ -34,6 +35,7 @@ from pipeline.progress import Progress, Quiet
 from pipeline.records.rows import MetricRow
 from pipeline.records.store import PER_IMAGE_COLUMNS
 from pipeline.schema.evaluation import ProtocolConfig
+from pipeline.training.distributed import World
 
 State = Literal["trained", "untrained"]
 # An untrained state is measured to show that training moved it: the groups that cost one pass.
@@ -62,6 +64,7 @@ def evaluate(
     progress: Progress | None = None,
     splits: Splits | None = None,
     owner: str = "",
+    world: World | None = None,
 ) -> Evaluation:
     """Measure `generator` on the first `protocol.images` samples of `dataset`, which is the split `protocol.split`.
 
@@ -69,7 +72,8 @@ def evaluate(
     the pictures of the first images. `splits`: gives the data set of another split, for what needs one; without it such
     metrics are unavailable. `owner`: whose evaluation this is; runs of one seed start from equal weights, and two that are
     measured at the same time must not share the state of their evaluation. With state "untrained" only `UNTRAINED_GROUPS`
-    are measured.
+    are measured. `world`: the processes that share the work, each of which calls this with the same arguments; the generator is
+    the main one's, and all return the same evaluation.
 
     The protocol's batch size is an upper bound: where memory does not hold a batch, the evaluation begins anew with half of it.
 
@@ -77,6 +81,8 @@ def evaluate(
     a single image. torch's and numpy's global random states are left as they were.
     """
     reporter = progress or Quiet()
+    world = world or World()
+    world.copy_main(generator)
     was_training = generator.training
     groups = tuple(g for g in protocol.groups if state == "trained" or g in UNTRAINED_GROUPS)
     generator.eval()
@@ -86,13 +92,16 @@ def evaluate(
             while True:
                 resume = Resume(resume_folder(cache, generator, dataset, protocol, groups, total, owner))
                 measured = inverting(generator, protocol, device)
-                context = Context(measured, dataset, protocol, groups, total, device, cache, splits, reporter, resume)
+                context = Context(
+                    measured, dataset, protocol, groups, total, device, cache, splits, reporter, resume, world
+                )
                 try:
                     return _evaluate(context, state, samples)
                 except (RuntimeError, MemoryError) as error:
                     if not is_out_of_memory(error):
                         raise
-                    resume.clear()
+                    if world.main:
+                        resume.clear()
                     protocol = _smaller_batches(protocol, total, reporter, error)
                     if device.type == "cuda":
                         torch.cuda.empty_cache()
@@ -117,37 +126,41 @@ def _smaller_batches(protocol: ProtocolConfig, total: int, reporter: Progress, e
 
 
 def _evaluate(context: Context, state: State, samples: Path | None) -> Evaluation:
-    dataset, protocol, total = context.dataset, context.protocol, context.total
+    dataset, protocol, total, world = context.dataset, context.protocol, context.total, context.world
     parts = build_parts(context)
-    writer = SampleWriter(samples, dataset.label_space) if samples is not None else None
+    writer = SampleWriter(samples, dataset.label_space) if samples is not None and world.main else None
     note = ""
     if isinstance(context.generator, Inverted):
         _invert(context, context.generator)
         note = context.generator.note
-    totals = _stream(context, parts, writer)
+    totals = _stream(context, parts, writer, pictures=0 if samples is None else SAMPLE_COUNT)
     data = {
         "images": digest("".join(str(value) for value in totals.stacked("each/content"))),
         "label_space": dataset.label_space.name,
         "size": [dataset.height, dataset.width],
     }
     make = RowMaker(protocol.name, protocol.split, state, data, note)
-    rows: list[MetricRow] = []
-    for part in parts:
-        rows += part.rows(totals, make)
-    keys = list(dataset.keys[:total])
-    frames = [per_image_frame(keys, totals.each(), make)]
+
+    def of_stream() -> tuple[list[MetricRow], pd.DataFrame]:
+        found = [row for part in parts for row in part.rows(totals, make)]
+        return found, per_image_frame(list(dataset.keys[:total]), totals.each(), make)
+
+    rows, frame = world.of_main(of_stream)
     stage_rows, stage_frames = run_stages(context, make)
-    rows += stage_rows
-    frames += stage_frames
-    if writer is not None:
-        if "editing" in context.groups:
-            for picture in edit_pictures(context, range(min(EDIT_COUNT, total))):
-                writer.add_edit(picture)
-        writer.finish()
-    context.resume.clear()
-    kept = [frame for frame in frames if len(frame)]
+
+    def finish() -> None:
+        if writer is not None:
+            if "editing" in context.groups:
+                torch.manual_seed(batch_seed("pictures", 0))
+                for picture in edit_pictures(context, range(min(EDIT_COUNT, total))):
+                    writer.add_edit(picture)
+            writer.finish()
+        context.resume.clear()
+
+    world.of_main(finish)
+    kept = [each for each in (frame, *stage_frames) if len(each)]
     per_image = pd.concat(kept, ignore_index=True) if kept else pd.DataFrame(columns=list(PER_IMAGE_COLUMNS))
-    return Evaluation(rows, per_image)
+    return Evaluation(rows + stage_rows, per_image)
 
 
 def _invert(context: Context, generator: Inverted) -> None:
@@ -162,8 +175,8 @@ def _invert(context: Context, generator: Inverted) -> None:
     generator.seconds = found["inversion_s"].tolist()
 
 
-def _stream(context: Context, parts: list[Part], writer: SampleWriter | None) -> Totals:
-    """One pass over the images: every part's contributions, in order, and pictures of the first images."""
+def _stream(context: Context, parts: list[Part], writer: SampleWriter | None, *, pictures: int) -> Totals:
+    """One pass over the images: every part's contributions, in order, and what `writer` shows of the first `pictures`."""
 
     def measure(start: int, stop: int) -> Contribution:
         batch = context.batch(start, stop)
@@ -175,7 +188,6 @@ def _stream(context: Context, parts: list[Part], writer: SampleWriter | None) ->
             found.update(part.measure(view))
         return found
 
-    pictures = 0 if writer is None else writer.count
     return context.collect(
         "stream", context.total, context.protocol.batch_size, measure, title="evaluate", anew=pictures
     )

@@ -15,6 +15,7 @@ from pipeline.records import MetricRow, RunRecord
 from pipeline.records.metric_specs import OF_THE_TRAINING_PROCESS
 from pipeline.schema.evaluation import ProtocolConfig
 from pipeline.schema.run import RunConfig
+from pipeline.training.distributed import World
 
 
 def evaluate_record(
@@ -26,11 +27,14 @@ def evaluate_record(
     progress: Progress,
     *,
     state: Literal["trained", "untrained"] = "trained",
+    world: World | None = None,
 ) -> list[MetricRow]:
     """Measure `generator` on the data of `config` and add the rows to `record`, leaving all others; returns the new rows.
 
-    Reference features, true edits and the segmenter are cached beside the run store, where all runs of a study share them.
+    Reference features, true edits and the segmenter are cached beside the run store, where all runs of a study share them. The
+    processes of `world` share the work; the main one writes.
     """
+    world = world or World()
     evaluation = evaluate(
         generator,
         build_dataset(config.data, protocol.split, record.cache),
@@ -42,7 +46,10 @@ def evaluate_record(
         progress=progress,
         splits=split_source(lambda split: build_dataset(config.data, split, record.cache)),
         owner=record.id,
+        world=world,
     )
+    if not world.main:
+        return evaluation.rows
     recorded = {row.name for row in record.metrics if row.state == state}
     rows = [row for row in evaluation.rows if not (row.name in OF_THE_TRAINING_PROCESS and row.name in recorded)]
     digest = protocol.digest_for(inverts=generator.capabilities.layout == "own")

@@ -19,6 +19,7 @@ from pipeline.data import Dataset, Split, build_dataset
 from pipeline.data.batch import Batch
 from pipeline.data.loader import batches, batches_per_epoch
 from pipeline.errors import RunFailed, UserError
+from pipeline.evaluation.evaluator import State
 from pipeline.evaluation.rows import RowMaker
 from pipeline.evaluation.validation import quick_validation
 from pipeline.metrics.cost import hardware, peak_memory_gib
@@ -52,6 +53,8 @@ def execute(
     """
     device = choose_device(resolved.config.device)
     world = join(device)
+    if not world.main:
+        progress = Quiet()
     record = store.record(resolved.run_id)
     protocol = resolved.config.protocol
     if resolved.is_complete(record):
@@ -62,9 +65,8 @@ def execute(
         splits[split] = build_dataset(resolved.config.data, split, record.cache)
     with record.writing() if world.main else nullcontext():
         if record.state == "finished":
-            if world.main:
-                generator, config = checkpoint.load_generator(record, device)
-                evaluate_record(record, config, generator, protocol, device, progress)
+            generator, config = checkpoint.load_generator(record, device)
+            evaluate_record(record, config, generator, protocol, device, progress, world=world)
             world.barrier()
             return record
         if world.main:
@@ -73,7 +75,7 @@ def execute(
             try:
                 kind = TrainedRun if family_spec(family_of(resolved.config.model)).learned else Run
                 attempt = kind(resolved, record, splits, progress, on_validation, stop, device, world)
-                with in_charge(attempt.measuring if world.main else Quiet()):
+                with in_charge(attempt.measuring):
                     attempt.go()
             except BaseException as error:
                 if world.main:
@@ -121,8 +123,8 @@ class Run:
         self.progress = progress
         self.on_validation = on_validation
         self.stop = stop
-        self.measuring = Stoppable(progress, stop, lambda doing: record.beat(self.iteration, self.iterations, doing))
         self.device, self.world = device, world
+        self.measuring = Stoppable(progress, stop, self._beat)
         set_numerics(cfg, self.device)
         self.train_data, self.val_data = splits["train"], splits["val"]
         space = self.train_data.label_space
@@ -139,7 +141,8 @@ class Run:
         """The whole attempt; leaves the record finished (or pruned). Of several processes, only the main one writes."""
         if not self.world.main:
             self._begin_or_resume()
-            self._train()
+            if not self._train():
+                self._measure()
             self.world.barrier()
             return
         record, cfg = self.record, self.cfg
@@ -153,7 +156,7 @@ class Run:
         try:
             pruned = self._train()
             if not pruned:
-                evaluate_record(record, cfg, self.evaluated, cfg.protocol, self.device, self.measuring)
+                self._measure()
                 record.add_metrics(self._cost_rows())
             self.mirror.summarise(record.metrics)
         finally:
@@ -191,6 +194,17 @@ class Run:
     def _train(self) -> bool:
         """Advance to the end of the budget; True when the run is to be pruned."""
         return False
+
+    def _measure(self, state: State = "trained") -> None:
+        """Evaluate, shared by all processes; the rows go into the record."""
+        evaluate_record(
+            self.record, self.cfg, self.evaluated, self.cfg.protocol, self.device, self.measuring, state=state,
+            world=self.world,
+        )  # fmt: skip
+
+    def _beat(self, doing: str) -> None:
+        if self.world.main:
+            self.record.beat(self.iteration, self.iterations, doing)
 
     def _keep_networks(self) -> None:
         """Save what was trained."""
@@ -270,14 +284,14 @@ class TrainedRun(Run):
 
     def _begin_or_resume(self) -> None:
         """Continue from the newest sound checkpoint, or measure the untrained network and start."""
-        record, cfg, say = self.record, self.cfg, self.progress.say
+        record, say = self.record, self.progress.say
         state = checkpoint.newest(record, say)
         if state is not None:
             self.trainer.load_state(state)
             self.step_seconds = state["step_seconds"]
             say(f"resuming run {record.id[:SHORT_ID]} at iteration {self.iteration} of {self.iterations}")
-        elif self.world.main:
-            evaluate_record(record, cfg, self.evaluated, cfg.protocol, self.device, self.measuring, state="untrained")
+        else:
+            self._measure("untrained")
         if self.world.main:
             record.truncate_history(self.iteration)
 

@@ -1,23 +1,27 @@
-"""Several processes training one run (torchrun): who writes, who gets which images, and the mean of their gradients.
+"""Several processes at one run (torchrun): who writes, who gets which images, the mean of gradients, and what all are told.
 
 `train.batch_size` is the batch of all processes together, so the same config is the same training on one device or eight.
-Gradients are averaged explicitly, which serves two optimisers and custom passes alike. Process 0 owns the record.
+Gradients are averaged explicitly, which serves two optimisers and custom passes alike. Process 0 owns the record. An evaluation
+is shared batch by batch (`evaluation.context`): what one process finds, or fails at, all of them learn.
 """
 
 from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.errors import UserError
 
-# The others wait at a barrier while process 0 evaluates, which on the published protocols takes hours rather than minutes.
+# The others wait while process 0 does what only one can: a segmenter trained for the published protocols takes hours.
 BARRIER_TIMEOUT = datetime.timedelta(hours=12)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,42 @@ class World:
         total = torch.tensor(float(flag), device=device)
         torch.distributed.all_reduce(total)
         return bool(total.item() > 0)
+
+    def gather(self, work: Callable[[], T]) -> list[T]:
+        """What `work` gives in every process, in the order of the processes.
+
+        An Exception that it raises in one of them is raised in all: nobody waits for a process that has given up.
+        """
+        if self.size == 1:
+            return [work()]
+        own: T | Exception
+        try:
+            own = work()
+        except Exception as error:  # noqa: BLE001  raised below, in every process
+            own = error
+        found: list[Any] = [None] * self.size
+        torch.distributed.all_gather_object(found, own)
+        for one in found:
+            if isinstance(one, Exception):
+                raise one from (own if isinstance(own, Exception) else None)
+        return found
+
+    def of_main(self, work: Callable[[], T]) -> T:
+        """What `work` gives in the main process, told to all others, which wait meanwhile; its Exception is raised in all."""
+        if self.size == 1:
+            return work()
+        found: list[T | None] = self.gather(lambda: work() if self.main else None)
+        return found[0]  # type: ignore[return-value]
+
+    @torch.no_grad()
+    def copy_main(self, network: nn.Module) -> None:
+        """Give `network` the main process's parameters and buffers: running statistics follow each process's own images."""
+        if self.size == 1:
+            return
+        for tensor in network.state_dict().values():
+            whole = tensor.contiguous()
+            torch.distributed.broadcast(whole.view(-1).view(torch.uint8), src=0)  # any type, in any memory format
+            tensor.copy_(whole)
 
 
 def join(device: torch.device) -> World:

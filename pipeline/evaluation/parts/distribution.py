@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation.context import Context
@@ -32,6 +33,16 @@ class DistributionPart:
                 self.extractors[kind] = self._extractor(kind)
             except WeightsMissing as error:
                 self.missing[kind] = str(error)
+        # Before the stream, in all processes: rows are made by the main one alone.
+        self.real = {kind: self._real(extractor) for kind, extractor in self.extractors.items()}
+
+    def _real(self, extractor: FeatureExtractor) -> tuple[NDArray[np.float32], str]:
+        """Features of the real images compared with, and their digest."""
+        assert self.context.splits is not None, "extractors exist only with splits"
+        reference = self.context.splits(self.cfg.reference_split)
+        wanted = self.cfg.reference_images
+        total = len(reference) if wanted is None else min(wanted, len(reference))
+        return reference_features(extractor, reference, total, self.context)
 
     def _extractor(self, kind: str) -> FeatureExtractor:
         if self.context.splits is None:
@@ -52,15 +63,13 @@ class DistributionPart:
         """Distance, interval, kernel distance, and the floor between two halves of the real images."""
         rows = [make.unavailable(name, reason) for kind, reason in self.missing.items() for name in NAMES[kind]]
         for kind, extractor in self.extractors.items():
-            rows += self._distances(extractor, totals.stacked(f"feat/{kind}"), make)
+            rows += self._distances(extractor, totals.stacked(f"feat/{kind}"), *self.real[kind], make)
         return rows
 
-    def _distances(self, extractor: FeatureExtractor, features: NDArray, make: RowMaker) -> list[MetricRow]:
-        assert self.context.splits is not None, "extractors exist only with splits"
-        cfg = self.cfg
-        reference = self.context.splits(cfg.reference_split)
-        total = len(reference) if cfg.reference_images is None else min(cfg.reference_images, len(reference))
-        real, content = reference_features(extractor, reference, total, self.context.cache, self.context.progress)
+    def _distances(
+        self, extractor: FeatureExtractor, features: NDArray, real: NDArray, content: str, make: RowMaker
+    ) -> list[MetricRow]:
+        cfg, total = self.cfg, len(real)
         settings: dict[str, Any] = {
             "features": extractor.identity,
             "reference": content,

@@ -31,10 +31,11 @@ class SemanticPart:
         self.segmenter, self.reason = context.segmenter
         self.stored: Path | None = None  # what the segmenter makes of the real images: the same for every run
         if self.segmenter is not None and context.cache is not None:
-            content = content_digest(context.dataset, context.total, context.cache)
+            content = context.world.of_main(lambda: content_digest(context.dataset, context.total, context.cache))
             depends_on = ["real confusion", self.segmenter.digest, self.space.unknown, content]
             self.stored = kept_at(context.cache / "reference", depends_on)
-        self.real = read_array(self.stored, (self.space.num_classes, self.space.num_classes))
+        shape = (self.space.num_classes, self.space.num_classes)
+        self.real = context.world.of_main(lambda: read_array(self.stored, shape))  # read or measured by all alike
 
     def measure(self, view: View) -> Contribution:
         """Confusion counts on outputs and on targets."""

@@ -48,7 +48,7 @@ _BLOCK = {"norm": "norm", "project_in": "proj_in", "project_out": "proj_out"}
 
 
 def import_state(generator: Mapping[str, Tensor]) -> Ca2sisGenerator:
-    """The generator of a released state dict, float32, in eval mode, with its mapping network.
+    """The generator of a released state dict, float32 on the CPU, in eval mode, with its mapping network.
 
     Raises UserError, naming the key, for a missing, an extra or a misshapen tensor.
     """
@@ -230,13 +230,13 @@ def _require(state: Mapping[str, Tensor], keys: Iterable[str]) -> None:
 
 
 def _fitted(key: str, tensor: Tensor, expected: tuple[int, ...], *, flattened: bool) -> Tensor:
-    """`tensor` as float32 in our shape. The code projections are stored flat, (K*S, c, 1) for our (K, S, c)."""
+    """`tensor` as float32 on the CPU, in our shape. The code projections are stored flat, (K*S, c, 1) for our (K, S, c)."""
     stored = expected
     if flattened:
         stored = (expected[0] * expected[1], *expected[2:], 1) if len(expected) == 3 else (expected[0] * expected[1],)
     if tuple(tensor.shape) != stored:
         raise UserError(f"ca2sis generator state: {key!r} has shape {tuple(tensor.shape)}; this network takes {stored}")
-    return tensor.detach().to(torch.float32).reshape(expected)
+    return tensor.detach().to(device="cpu", dtype=torch.float32).reshape(expected)
 
 
 def _sources(name: str, cfg: Ca2sisModel, num_classes: int) -> list[str]:

@@ -10,9 +10,10 @@ import torch
 
 from pipeline.data.content import content_digest
 from pipeline.errors import UserError
-from pipeline.evaluation.context import split_source
+from pipeline.evaluation.context import Context, split_source
 from pipeline.evaluation.evaluator import evaluate
 from pipeline.evaluation.reference import reference_features
+from pipeline.evaluation.resume import Resume
 from pipeline.metrics.images import ImageBatch, from_uint8
 from pipeline.metrics.segmentation import Confusion
 from pipeline.metrics.segmenter import Segmenter, UNet, build_network, external_segmenter, trained_segmenter
@@ -119,13 +120,14 @@ class Means:
 def test_reference_features_are_cached_by_content(tmp_path: Path) -> None:
     extractor = Means()
     data = faces(6, 16, "train")
-    first, digest = reference_features(extractor, data, 6, tmp_path, Quiet())  # type: ignore[arg-type]
-    again, same = reference_features(extractor, faces(6, 16, "train"), 6, tmp_path, Quiet())  # type: ignore[arg-type]
+    context = Context(painter(), data, protocol(), (), 6, CPU, tmp_path, None, Quiet(), Resume(None))
+    first, digest = reference_features(extractor, data, 6, context)  # type: ignore[arg-type]
+    again, same = reference_features(extractor, faces(6, 16, "train"), 6, context)  # type: ignore[arg-type]
     assert extractor.calls == 1 and np.array_equal(first, again) and digest == same == content_digest(data, 6)
-    _, other = reference_features(extractor, data, 5, tmp_path, Quiet())  # type: ignore[arg-type]
+    _, other = reference_features(extractor, data, 5, context)  # type: ignore[arg-type]
     assert extractor.calls == 2 and other != digest
     extractor.identity = "means 2"
-    reference_features(extractor, data, 6, tmp_path, Quiet())  # type: ignore[arg-type]
+    reference_features(extractor, data, 6, context)  # type: ignore[arg-type]
     assert extractor.calls == 3
 
 
