@@ -59,7 +59,9 @@ class Positions(nn.Module):
 
     def forward(self) -> Tensor:
         """(P,width), pixels row by row; the same for every class."""
-        rows, columns = (torch.linspace(-1, 1, side, device=self.weight.device) for side in self.size)
+        rows, columns = (
+            torch.linspace(-1, 1, side, device=self.weight.device, dtype=self.weight.dtype) for side in self.size
+        )
         grid = torch.cartesian_prod(rows, columns).flip(1)  # (P,2): x, y
         waves = [wave(2.0**i * grid) for i in range(self.frequencies) for wave in (torch.sin, torch.cos)]
         features = torch.cat([grid, *waves], dim=1)
