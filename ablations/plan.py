@@ -20,7 +20,7 @@ from pipeline.launch.scheduler import Task
 from pipeline.records.manifest import Arm, Cell, StudyManifest
 from pipeline.records.metric_specs import refuse_unknown_metrics
 from pipeline.schema.base import flat
-from pipeline.schema.measures import advice, why_not
+from pipeline.schema.measures import advice, cannot_start, why_not
 from pipeline.schema.run import RunConfig
 from pipeline.weights import missing_for
 
@@ -72,6 +72,7 @@ def make_plan(study: Study, *, extra: Sequence[str] = (), seeds: Sequence[int] |
             owner[resolved.run_id] = cell
             runs[resolved.run_id] = resolved
             cells.append(cell)
+    _refuse_hopeless(study, {cell.arm: runs[cell.run_id].config for cell in cells})
     _refuse_unmeasured(study, {cell.arm: runs[cell.run_id].config for cell in cells})
     _refuse_unequal_budgets(study, arms, cells)
     manifest = StudyManifest(
@@ -156,6 +157,12 @@ def _refuse_equal_labels(study: Study, arms: Sequence[Arm]) -> None:
                 f"study {study.name}: arms {first[arm.label]} and {arm.name} have one label, {arm.label!r}; tables could not tell "
                 "them apart"
             )
+
+
+def _refuse_hopeless(study: Study, configs: dict[str, RunConfig]) -> None:
+    for arm, config in configs.items():
+        if problem := cannot_start(config):
+            raise UserError(f"study {study.name}, arm {arm}: {problem}")
 
 
 def _refuse_unmeasured(study: Study, configs: dict[str, RunConfig]) -> None:

@@ -17,7 +17,7 @@ from pipeline.errors import UserError
 from pipeline.records.metric_specs import direction_of, find_spec, refuse_unknown_metrics
 from pipeline.schema.base import OVERRIDES, Section
 from pipeline.schema.files import NamedFiles
-from pipeline.schema.measures import advice, why_not
+from pipeline.schema.measures import advice, cannot_start, why_not
 from pipeline.schema.yaml12 import Document
 from pipeline.weights import missing_for
 from sweeps.space import Number, Parameter, Space, check_space, extremes, overrides
@@ -175,6 +175,8 @@ def check(sweep: Sweep) -> None:
             chosen = overrides({**_let_in(key, sweep.space), key: value})
             try:
                 configs.append(compose(all_overrides(sweep, chosen)))
+                if problem := cannot_start(configs[-1]):
+                    raise UserError(problem)
             except UserError as error:
                 raise UserError(f"sweep {sweep.name}, {' '.join(chosen)}: {error}") from error
     for name in (*sweep.objectives, *sweep.constraints):

@@ -71,6 +71,13 @@ def why_not(row_name: str, config: RunConfig, split: str) -> str:
     return left_out(row_name, config.protocol, split) or _of_run(_measuring(row_name)[1], config)
 
 
+def cannot_start(config: RunConfig) -> str:
+    """Why every run of `config` would end before its first update, as far as can be known without building it; "" where none."""
+    if isinstance(config.model, ModelSection) and config.loss.attention.enabled and not config.model.has_attention:
+        return "loss.attention is on, but this model has no attention maps; add loss.attention.kind=off"
+    return ""
+
+
 def left_out(row_name: str, protocol: ProtocolConfig, split: str) -> str:
     """Why an evaluation under `protocol` gives no metric row of this name on `split`; "" where it may."""
     group, name = _measuring(row_name)

@@ -82,6 +82,10 @@ REFUSED: dict[str, tuple[str, str]] = {  # what a study says -> (what it says in
         "[notes=a=b]",
         "arm conditioning=on: notes=a=b: this value cannot be read; where it is meant as text, quote it: \"notes='a=b'\"",
     ),
+    "no: [model.conditioning=none, loss.attention.kind=off]": (
+        "no: [model.conditioning=none]",
+        "study levels, arm conditioning=no: loss.attention is on, but this model has no attention maps",
+    ),
     "data=procfaces]": ("data=procfaces, notes=a=b]", "study levels, base: notes=a=b: this value cannot be read"),
     "on: [loss.attention.weight=2]": (
         "on: {label: reference, overrides: [seed=3]}",
