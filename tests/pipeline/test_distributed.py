@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,7 @@ def test_two_gloo_processes_give_the_losses_of_one(tmp_path: Path) -> None:
 
 
 def average(rank: int, port: int, results: Any) -> None:
-    os.environ.update(
-        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE="2", RANK=str(rank), LOCAL_RANK=str(rank)
-    )
-    world = join(torch.device("cpu"))
+    world = joined(rank, port)
     parameters = [torch.zeros(3, requires_grad=True), torch.zeros(2, 2, requires_grad=True), torch.zeros(1)]
     parameters[0].grad = torch.tensor([1.0, 2.0, 3.0]) * (rank + 1)
     parameters[1].grad = torch.full((2, 2), float(rank))
@@ -63,19 +61,66 @@ def average(rank: int, port: int, results: Any) -> None:
     torch.distributed.destroy_process_group()
 
 
-def test_gradients_terms_and_flags_are_shared() -> None:
+def joined(rank: int, port: int) -> World:
+    os.environ.update(
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE="2", RANK=str(rank), LOCAL_RANK=str(rank)
+    )
+    return join(torch.device("cpu"))
+
+
+def share(rank: int, port: int, results: Any) -> None:
+    world = joined(rank, port)
+
+    def failing() -> int:
+        if world.rank == 1:
+            raise UserError("the second process fails")
+        return 1
+
+    said = []
+    for attempt in (lambda: world.gather(failing), lambda: world.of_main(lambda: 1 / 0)):
+        try:
+            attempt()
+        except (UserError, ZeroDivisionError) as error:
+            said.append(str(error))
+    network = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3)).to(
+        memory_format=torch.channels_last
+    )
+    with torch.no_grad():
+        for tensor in network.state_dict().values():
+            tensor.fill_(rank + 5)
+    world.copy_main(network)
+    values = {float(value) for tensor in network.state_dict().values() for value in tensor.flatten()}
+    results.put((rank, world.gather(lambda: rank * 10), world.of_main(lambda: rank), said, values))
+    world.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def in_two_processes(worker: Callable[[int, int, Any], None]) -> list[Any]:
+    """What `worker` puts into its queue, in the order of the processes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
-    processes = [context.Process(target=average, args=(rank, port, results)) for rank in (0, 1)]
+    processes = [context.Process(target=worker, args=(rank, port, results)) for rank in (0, 1)]
     for process in processes:
         process.start()
     found = sorted(results.get(timeout=120) for _ in processes)
     for process in processes:
         process.join(timeout=60)
         assert process.exitcode == 0
+    return found
+
+
+def test_what_one_process_finds_or_fails_at_all_learn() -> None:
+    for rank, (which, gathered, of_main, said, values) in enumerate(in_two_processes(share)):
+        assert which == rank and gathered == [0, 10] and of_main == 0
+        assert said == ["the second process fails", "division by zero"]
+        assert values == {5.0}, "weights, statistics and counters of the main process"
+
+
+def test_gradients_terms_and_flags_are_shared() -> None:
+    found = in_two_processes(average)
     for rank, (which, gradients, terms, flag) in enumerate(found):
         assert which == rank
         assert gradients == [[1.5, 3.0, 4.5], [[0.5, 0.5], [0.5, 0.5]]]
