@@ -109,7 +109,7 @@ class RegionAttention(nn.Module):
     def forward(self, features: Tensor, mask: Tensor, groups: int) -> Tensor:
         """features (N,groups*c,h,w); mask (N,K,h,w) one-hot -> (N,K,n,c), float32 also under autocast."""
         with full_precision(features):
-            x = features.unflatten(1, (groups, -1)).flatten(3)  # (N,G,c,P)
+            x = wide(features).unflatten(1, (groups, -1)).flatten(3)  # (N,G,c,P)
             m = mask.flatten(2)  # (N,K,P)
             queries = self.queries * x.shape[2] ** -0.5
             if is_naive():

@@ -128,7 +128,7 @@ def test_config_diff_shows_what_differs_side_by_side(capsys: pytest.CaptureFixtu
     recorded = StudyManifest.load(kept / "kept").cells[0]
     changed = shlex.join([*recorded.overrides, "loss.attention.weight=0.5"])
     assert main(["config", "--diff", recorded.run_id[:6], changed, "--out", str(kept)]) == 0
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if " * " not in line]
     assert lines[0] == ["loss.attention.weight", "1.0", "0.5"] and lines[1][2] == recorded.run_id[:10]
 
     assert main(["config", "--diff", "", ""]) == 0

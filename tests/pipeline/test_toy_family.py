@@ -17,14 +17,14 @@ from pipeline import config
 from pipeline.models.contract import Capabilities, Generator, Synthesis
 from pipeline.models.sean import region_means
 from pipeline.schema import families as registry
-from pipeline.schema.base import Section
+from pipeline.schema.base import ModelSection
 from tests.pipeline.models import test_contract
 from tests.pipeline.tiny import TINY
 
 # --- the family: schema, generator, one line of registration, YAML rows ------------------------------------------------
 
 
-class ToyModel(Section):
+class ToyModel(ModelSection):
     """One colour-like code a class, spread over its region and smoothed."""
 
     family: Literal["toy"]
