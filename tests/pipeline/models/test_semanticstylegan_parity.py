@@ -240,6 +240,6 @@ def test_path_lengths(generator: SemanticStyleGan, expected: dict[str, NDArray[A
         image = double.compose(expanded, fixed_noise=True).image
         (gradient,) = torch.autograd.grad((image * noise[number]).sum() / 256, expanded, retain_graph=True)
         found = gradient.flatten(1, 2).norm(dim=2)[0]
-        close(found, expected["path_grad_norm_by_code"][number], rtol=1e-5, atol=1e-6)
+        close(found, expected["path_grad_norm_by_code"][number], rtol=1e-3, atol=1e-4)
         length = path_lengths(image, expanded, noise[number : number + 1])
-        close(length, expected["path_lengths"][number : number + 1], rtol=1e-5, atol=1e-6)
+        close(length, expected["path_lengths"][number : number + 1], rtol=1e-4, atol=1e-6)
