@@ -69,7 +69,9 @@ def networks(family: str) -> tuple[Generator, Judge | None]:
     """Generator and discriminator on the simulated GPU; to be called within `simulated_cuda`."""
     cfg = config(family)
     with torch.device(CUDA):
-        generator = build_generator(cfg.model, CLASSES, SIZE)
+        generator = build_generator(cfg.model, CLASSES, SIZE).to(
+            CUDA
+        )  # with what is made on the CPU wherever it is built
         return generator, build_discriminator(cfg.discriminator, CLASSES) if FAMILIES[family].learned else None
 
 
