@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.launch.job import EXIT_PREEMPTED, Job
+from pipeline.launch.job import EXIT_PREEMPTED, TRAIN_ENTRY, Job
 from pipeline.launch.local import LocalExecutor
 from pipeline.launch.resources import Resources
 from pipeline.launch.scheduler import Policy, run_tasks
@@ -137,7 +137,7 @@ def test_real_training_after_kills_is_bit_for_bit_the_undisturbed_one(tmp_path: 
              "train.log_every=10", "tracking.mode=disabled"]  # fmt: skip
     settings: dict[str, object] = {
         "overrides": small, "seeds": [0, 1], "preload": ["pipeline.launch.preload", "pipeline.launch.entry"],
-        "entry": "pipeline.launch.entry:train", "options": {},
+        "entry": TRAIN_ENTRY, "options": {},
     }  # fmt: skip
     kills, began = 6, time.monotonic()
     complete({**settings, "out": str(tmp_path / "calm")})
