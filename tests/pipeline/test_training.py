@@ -21,7 +21,7 @@ from pipeline.progress import Quiet
 from pipeline.records import RunRecord, RunStore, atomic
 from pipeline.records.metric_specs import OF_THE_TRAINING_PROCESS
 from pipeline.runs import checkpoint
-from pipeline.runs import run as training
+from pipeline.runs import trained as training
 from pipeline.runs.preemption import Preempted
 from pipeline.runs.run import execute
 from pipeline.training.trainer import Trainer
@@ -163,16 +163,16 @@ def test_a_stop_while_evaluating_repeats_no_training(
     tmp_path: Path, steps: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = run(tmp_path / "a")
-    train = training.TrainedRun._train
+    train = training.TrainedAttempt._train
 
-    def stopped(self: training.TrainedRun) -> bool:
+    def stopped(self: training.TrainedAttempt) -> bool:
         pruned = train(self)
         self.stop(signal.SIGTERM, None)
         return pruned
 
     steps.clear()
     with monkeypatch.context() as patched, pytest.raises(Preempted, match="SIGTERM while evaluating"):
-        patched.setattr(training.TrainedRun, "_train", stopped)
+        patched.setattr(training.TrainedAttempt, "_train", stopped)
         run(tmp_path / "b")
     record = RunStore(tmp_path / "b" / "runs").record(undisturbed.id)
     assert record.state == "preempted" and len(steps) == 8
@@ -406,7 +406,7 @@ def test_the_second_stage_needs_a_finished_run_of_the_same_network(tmp_path: Pat
 
 def test_the_norm_that_acts_is_recorded() -> None:
     from pipeline.models.build import build_generator
-    from pipeline.runs.run import norms_in_effect
+    from pipeline.training.devices import norms_in_effect
     from pipeline.training.distributed import World
 
     config = compose([*TINY, "model=spade", "model.norm=sync_batch"])
