@@ -2,7 +2,8 @@
 
 `one_at_a_time` changes one factor of the reference at a time; `factorial` crosses all (or a declared fraction);
 `leave_one_out` takes one component away at a time; `cumulative` starts with no component changed and changes one more each
-step; `list` names its arms.
+step; `list` names its arms. Arms named beside factors (a baseline, another family) stand below those of the design, have no levels,
+and enter neither its analysis of variance nor its interactions.
 """
 
 from __future__ import annotations
@@ -35,7 +36,13 @@ def arms_of(study: Study) -> tuple[Arm, ...]:
     if len(seen) < 2:
         raise UserError(f"study {study.name}: exclusions and conditions leave only the reference arm")
     ordered = sorted(seen.values(), key=lambda levels: levels != reference)  # stable: the reference first
-    return tuple(_arm(study, levels, reference) for levels in ordered)
+    arms = tuple(_arm(study, levels, reference) for levels in ordered)
+    for arm in arms:
+        if arm.name in study.arms:
+            raise UserError(
+                f"study {study.name}: an arm beside the design is named {arm.name!r}, as one of the design is"
+            )
+    return (*arms, *_listed(study))
 
 
 def _one_at_a_time(study: Study) -> Iterator[Levels]:

@@ -174,9 +174,9 @@ class Study(Section):
                     else f"reference {self.reference!r} is not an arm"
                 )
                 raise ValueError(f"{what}; there are: {', '.join(self.arms)}")
-        elif not self.factors or self.arms or self.reference is not None:
+        elif not self.factors or self.reference is not None:
             raise ValueError(
-                f"design {self.design} takes factors (each with its reference), and no arms or reference arm"
+                f"design {self.design} takes factors (each with its reference), and arms only beside them: no reference arm"
             )
         if self.fraction and self.design != "factorial":
             raise ValueError(f"fraction belongs to design factorial, not to {self.design}")

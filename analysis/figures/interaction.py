@@ -6,7 +6,7 @@ import itertools
 
 from analysis.figures.model import Drawing, NotDrawable
 from analysis.figures.study_data import MetricInfo, StudyData, estimate
-from analysis.figures.style import DASHES, MARKERS, PALETTE, axis_label, shorten, shorten_apart, wrap
+from analysis.figures.style import DASHES, MARKERS, MUTED, PALETTE, axis_label, shorten, shorten_apart, wrap
 
 MAX_PANELS = 6
 
@@ -40,6 +40,11 @@ def draw_interaction(data: StudyData, metric: MetricInfo) -> Drawing:
     values = data.by_arm(metric.name)
     if not values:
         raise NotDrawable(f"no arm has a value of {metric.label}")
+    beside = {
+        arm.name: estimate(values[arm.name]).mean
+        for arm in data.manifest.arms
+        if not arm.levels and not arm.reference and arm.name in values
+    }
     shown = pairs[:MAX_PANELS]
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
@@ -82,20 +87,28 @@ def draw_interaction(data: StudyData, metric: MetricInfo) -> Drawing:
             )
         axes.set_xticks(range(len(along)), [wrap(level, 12) for level in along])
         axes.margins(x=0.15)
+        for index, (arm, mean) in enumerate(beside.items()):
+            axes.axhline(mean, color=MUTED, linewidth=0.9, linestyle=DASHES[index % len(DASHES)], zorder=0)
+            axes.annotate(
+                shorten(data.labels[arm], 24), (0.99, mean), xycoords=("axes fraction", "data"), ha="right", va="bottom",
+                fontsize=6.5, color=MUTED,
+            )  # fmt: skip
         axes.set_xlabel(shorten(first, 30))
         axes.legend(title=shorten(second, 26), fontsize=7.5, title_fontsize=7.5)
+    words += [f"beside the design, {data.labels[arm]}: {mean:.4g}" for arm, mean in beside.items()]
     for axes in grid.flat[len(shown) :]:
         axes.set_visible(False)
     for row in grid:
         row[0].set_ylabel(axis_label(metric.label, metric.unit, metric.direction))
     more = f" The first {MAX_PANELS} of {len(pairs)} pairs of factors are drawn." if len(pairs) > MAX_PANELS else ""
+    lines_beside = " Horizontal lines: means of the arms beside the design." if beside else ""
     return Drawing(
         figure,
         title=f"Interaction of factors in {metric.label}",
         caption=(
             "Parallel lines mean that the factors add up; crossing or fanning lines mean that they interact. "
             f"Marks are means over seeds and over the other factors' levels, bars 95 % intervals of the mean; "
-            f"{min(counts)} to {max(counts)} runs behind a mark.{more}"
+            f"{min(counts)} to {max(counts)} runs behind a mark.{lines_beside}{more}"
         ),
         alt="; ".join(words) + ".",
     )

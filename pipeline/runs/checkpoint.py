@@ -22,7 +22,7 @@ from pipeline.models.contract import Generator
 from pipeline.records import RunRecord, RunStore, atomic
 from pipeline.records.store import SHORT_ID
 from pipeline.schema.run import RunConfig
-from pipeline.training.devices import choose_device
+from pipeline.training.devices import choose_device, set_numerics
 
 FINAL = "final.pt"
 
@@ -77,10 +77,14 @@ def tidy(record: RunRecord) -> None:
 
 
 def load_generator(record: RunRecord, device: torch.device) -> tuple[Generator, RunConfig]:
-    """The evaluated generator of a finished run, in eval mode on `device`, with the run's config."""
+    """The evaluated generator of a finished run, in eval mode on `device`, with the run's config.
+
+    Threads, TF32 and determinism of this process are set as that config says: what is measured later is measured as in the run.
+    """
     if not record.exists:
         raise UserError(f"no run at {record.path}")
     config = from_yaml(record.config_yaml)
+    set_numerics(config, device)
     # From the record, not the data set: a run can be loaded where its photos are not.
     num_classes = len(record.provenance["data"]["class_names"])
     generator = build_generator(config.model, num_classes, config.data.hw)

@@ -130,6 +130,15 @@ def test_list_names_its_arms_and_puts_the_reference_first() -> None:
     ]
 
 
+def test_arms_beside_a_design_stand_below_it_and_have_no_levels() -> None:
+    made = study("factorial", factors={"a": factor(2)}, arms={"spade": ["model=spade"]})
+    *design, beside = arms_of(made)
+    assert [arm.levels for arm in design] == [{"a": "l0"}, {"a": "l1"}]
+    assert (beside.name, beside.levels, beside.overrides, beside.reference) == ("spade", {}, ("model=spade",), False)
+    with pytest.raises(UserError, match="an arm beside the design is named 'a=l1'"):
+        arms_of(study("factorial", factors={"a": factor(2)}, arms={"a=l1": ["model=spade"]}))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -20,7 +20,7 @@ from analysis.figures.access import draw_access
 from analysis.figures.build import Options, _plan, build_figures
 from analysis.figures.comparison import draw_arms, draw_forest
 from analysis.figures.curves import learning_curve
-from analysis.figures.interaction import crossed_factors
+from analysis.figures.interaction import crossed_factors, draw_interaction
 from analysis.figures.load import figure_data
 from analysis.figures.model import FigureSet, LeftOut, NotDrawable, Picture, render
 from analysis.figures.robustness import corrupted_metrics, draw_robustness
@@ -319,9 +319,15 @@ def test_a_factorial_study_has_interaction_panels(tmp_path: Path) -> None:
         for a in ("x", "y")
         for b in ("1", "2")
     ]
+    arms.append(SyntheticArm("scam", "SCAM", {"psnr": -1.0}))  # beside the design
     data = study(tmp_path, arms=arms, metrics=(PSNR,), design="factorial")
     assert crossed_factors(data) == [("kind", "weight")]
     assert "interaction" in drawn_and_left_out(data)[0]
+    drawing = draw_interaction(data, data.metrics[0])
+    assert f"beside the design, SCAM: {data.mean('psnr', 'scam'):.4g}" in drawing.alt
+    assert [line.get_ydata()[0] for line in drawing.figure.axes[0].lines if line.get_xdata() == [0, 1]][-1] == (
+        data.mean("psnr", "scam")
+    )
 
 
 def test_robustness_rows_become_curves(tmp_path: Path) -> None:

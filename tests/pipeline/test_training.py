@@ -115,6 +115,21 @@ def test_another_protocol_adds_rows_to_a_finished_run_without_training(tmp_path:
     assert all(row in again.metrics for row in rows)
 
 
+def test_a_finished_run_is_measured_again_as_it_was_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`evaluate` and `edit` set threads and TF32 as the run did: torch's own default lets a GPU's convolutions round to TF32."""
+    record = run(tmp_path)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        checkpoint.finished_run(tmp_path, record.id[:10])
+        assert torch.get_num_threads() == 1  # preset tiny's
+    finally:
+        torch.set_num_threads(before)
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+
+
 @pytest.mark.parametrize(("lines", "overrides"), [(1, ()), (4, ()), (2, ("model=scam",))])  # scam: noise, two gradients
 def test_kill_9_and_again_gives_the_undisturbed_result(tmp_path: Path, lines: int, overrides: tuple[str, ...]) -> None:
     undisturbed = run(tmp_path / "a", *overrides)
