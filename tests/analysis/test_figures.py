@@ -325,7 +325,7 @@ def test_a_factorial_study_has_interaction_panels(tmp_path: Path) -> None:
     assert "interaction" in drawn_and_left_out(data)[0]
     drawing = draw_interaction(data, data.metrics[0])
     assert f"beside the design, SCAM: {data.mean('psnr', 'scam'):.4g}" in drawing.alt
-    assert [line.get_ydata()[0] for line in drawing.figure.axes[0].lines if line.get_xdata() == [0, 1]][-1] == (
+    assert [line.get_ydata()[0] for line in drawing.figure.axes[0].lines if list(line.get_xdata()) == [0, 1]][-1] == (
         data.mean("psnr", "scam")
     )
 

@@ -119,7 +119,7 @@ def test_a_finished_run_is_measured_again_as_it_was_trained(tmp_path: Path, monk
     """`evaluate` and `edit` set threads and TF32 as the run did: torch's own default lets a GPU's convolutions round to TF32."""
     record = run(tmp_path)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    torch.backends.cuda.matmul.allow_tf32 = True  # its getter and setter are all it has: nothing to patch
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -207,7 +207,7 @@ def test_a_kill_at_the_very_end_repeats_no_training(
     with monkeypatch.context() as patched, pytest.raises(SystemExit):
         if moment == "before tidying":
             patched.setattr(checkpoint, "tidy", dead)
-            patched.setattr(training, "_ending", dead)
+            patched.setattr("pipeline.runs.run._ending", dead)
         else:
             patched.setattr(RunRecord, "end_attempt", dead)
         run(tmp_path / "b")
