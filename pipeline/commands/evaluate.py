@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli import add_out
+from pipeline.commands.rows import print_rows
 from pipeline.config import choices, load_protocol
 from pipeline.errors import UserError
 from pipeline.records import RunStore
@@ -76,11 +77,4 @@ def _evaluate(out: Path, run_id: str, protocol: ProtocolConfig) -> None:
         progress.say(f"run {run_id[:10]}: protocol {protocol.name}")
         rows = evaluate_record(record, config, generator, protocol, device, progress, world=world)
     world.barrier()
-    heads = [row for row in rows if row.name.startswith("attention_") and "_head" in row.name]
-    for row in rows:
-        if row in heads:  # dozens; whoever asks finds them in the record
-            continue
-        value = f"{row.value:.6g} {row.unit}".rstrip() if row.value is not None else f"{row.status}: {row.reason}"
-        print(f"  {row.name:<44} {value}")
-    if heads:
-        print(f"  and {len(heads)} rows of single attention heads: {heads[0].name}, ...")
+    print_rows(rows)

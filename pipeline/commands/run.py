@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli import add_out, add_overrides
-from pipeline.records import RunRecord, RunStore
+from pipeline.records import RunStore
 from pipeline.records.store import SHORT_ID
 
 if TYPE_CHECKING:
@@ -69,12 +69,14 @@ def run_train(args: argparse.Namespace) -> int:
     resolved = resolve(
         with_full_ids(args.overrides, store), args.out
     )  # before torch: a mistake in a key costs no start-up
+    from pipeline.commands.rows import print_rows
     from pipeline.progress import shown
     from pipeline.runs.run import execute
 
     with shown() as progress:
         record = execute(resolved, store, progress=progress)
-    print(metrics_text(record))
+    trained, untrained = ([row for row in record.metrics if row.state == state] for state in ("trained", "untrained"))
+    print_rows(trained, untrained)
     print(f"record: {record.path}")
     return 0
 
@@ -174,19 +176,3 @@ def with_full_ids(overrides: list[str], store: RunStore) -> list[str]:
     """Overrides with `init_from=PREFIX` completed to the full id: identities hold no prefixes."""
     key = "init_from="
     return [key + store.find(item.removeprefix(key)).id if item.startswith(key) else item for item in overrides]
-
-
-def metrics_text(record: RunRecord) -> str:
-    """The final numbers of a record, one a line, with the untrained state beside."""
-    rows = record.metrics
-    untrained = {(row.name, row.split, row.fingerprint): row.value for row in rows if row.state == "untrained"}
-    lines = [f"{'metric':<24} {'value':>12}  {'untrained':>12}  unit"]
-    for row in rows:
-        if row.state != "trained":
-            continue
-        before = untrained.get((row.name, row.split, row.fingerprint))
-        shown = f"{row.value:12.4g}" if row.value is not None else f"{row.status:>12}"
-        lines.append(
-            f"{row.name:<24} {shown}  {f'{before:12.4g}' if before is not None else '':>12}  {row.unit or row.reason}"
-        )
-    return "\n".join(lines)

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from pipeline.__main__ import main
-from pipeline.records import RunStore, StudyManifest
+from pipeline.commands.rows import print_rows
+from pipeline.records import MetricRow, RunStore, StudyManifest
 from tests.pipeline.tiny import TINY, command
 
 
@@ -151,3 +152,30 @@ def test_every_command_has_help_that_reads(tmp_path: Path) -> None:
 def test_a_word_too_many_is_one_line(tmp_path: Path) -> None:
     assert "--nonsense" in the_line(command("pipeline", "train", "--nonsense"))
     assert "invalid choice" in the_line(command("pipeline", "trian"))
+
+
+def test_the_numbers_of_a_run_are_a_table_and_what_has_none_is_told_once_a_reason(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def row(name: str, value: float | None, unit: str = "", state: str = "trained") -> MetricRow:
+        lost = {} if value is not None else {"status": "unavailable", "reason": "no weights"}
+        return MetricRow(name, value, 4, unit, "max", "test", "quick", "f", state, **lost)  # type: ignore[arg-type]
+
+    rows = [
+        row("psnr", 19.12345, "dB"), row("lpips_recon_alex", None), row("dists", None),
+        row("attention_miou_8_head0", 0.5), row("attention_miou_8_head1", 0.25),
+    ]  # fmt: skip
+    print_rows(rows, [row("psnr", 8.5, "dB", "untrained")])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[:2] == [["metric", "value", "untrained", "unit"], ["psnr", "19.123", "8.5", "dB"]]
+    assert " ".join(lines[2]) == "lpips_recon_alex, dists: unavailable: no weights"
+    assert " ".join(lines[3]) == "and 2 rows of single attention heads: attention_miou_8_head0, ..."
+    assert len(lines) == 4
+    monkeypatch.setenv("COLUMNS", "24")
+    print_rows(rows[:1], [row("psnr", 8.5, "dB", "untrained")])
+    narrow = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in narrow] == [
+        ["metric", "value"],
+        ["psnr", "19.123"],
+        "no room for unit, untrained".split(),
+    ]
