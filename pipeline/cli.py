@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import RunFailed, UserError
+from pipeline.progress import alive
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,7 +50,8 @@ def run_main(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None)
             parser.print_help()
             return 2
         func: Callable[[argparse.Namespace], int] = args.func
-        return func(args)
+        with alive(_command(parser.prog, argv)):
+            return func(args)
     except (UserError, RunFailed) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_status
@@ -59,6 +61,12 @@ def run_main(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None)
     except BrokenPipeError:  # the reader of our output (head, less) has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _command(prog: str, argv: Sequence[str] | None) -> str:
+    """The room and the sub-command, for people: "pipeline train"."""
+    given = sys.argv[1:] if argv is None else argv
+    return " ".join((prog.split()[-1], *given[:1]))
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:

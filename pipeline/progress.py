@@ -1,16 +1,19 @@
-"""Progress of long work: a bar on a terminal, plain lines at intervals elsewhere."""
+"""Progress of long work: a bar on a terminal, plain lines at intervals elsewhere; a sign of life where neither is there yet."""
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol, TextIO
 
 LINE_INTERVAL_S = 10.0
 PATIENCE_S = 2.0  # what people wait for without a word
+ERASE = "\r\x1b[2K"  # back to the start of the terminal's line, and clear it
 
 
 class Progress(Protocol):
@@ -164,6 +167,85 @@ class LongStep:
             else f", {took:.0f} s"
         )
         (_in_charge.get() or Lines()).say(f"{self._what} {done}/{self._total}{left}")
+
+
+@contextmanager
+def alive(what: str) -> Iterator[None]:
+    """While the block prints nothing for `PATIENCE_S`, the terminal says that `what` is at work, and for how long.
+
+    Imports of large libraries, planning, statistics: whatever knows no number of steps. The line goes away before anything else is
+    printed. Where stderr is no terminal, nothing is said.
+    """
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield
+        return
+    before = sys.stdout, sys.stderr
+    watch = _Watch(what, sys.stderr)
+    sys.stdout, sys.stderr = (_Watched(stream, watch) for stream in before)  # type: ignore[assignment]
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.end()
+        sys.stdout, sys.stderr = before
+
+
+class _Watch(threading.Thread):
+    """Counts the seconds in which no watched stream is written to, on `terminal`."""
+
+    def __init__(self, what: str, terminal: TextIO) -> None:
+        super().__init__(daemon=True)
+        self._what, self._terminal, self._owner = what, terminal, os.getpid()
+        self._lock = threading.RLock()  # a signal's handler may print while its thread does
+        self._over = threading.Event()
+        self._began = self._heard = time.monotonic()
+        self._shown, self._line_begun = False, False
+
+    def run(self) -> None:
+        while not self._over.wait(PATIENCE_S / 4):
+            with self._lock:
+                now = time.monotonic()
+                if now - self._heard >= PATIENCE_S and not self._line_begun:
+                    self._shown = True
+                    self._write(f"{ERASE}{self._what} is at work, {now - self._began:.0f} s")
+
+    def hear(self, text: str) -> None:
+        """`text` is about to be printed: make room."""
+        if os.getpid() != self._owner:  # a forked child has the streams, but not this thread
+            return
+        with self._lock:
+            self._heard = time.monotonic()
+            self._line_begun = not text.endswith("\n") if text else self._line_begun
+            if self._shown:
+                self._shown = False
+                self._write(ERASE)
+
+    def end(self) -> None:
+        """No more signs of life."""
+        self._over.set()
+        self.hear("\n")
+
+    def _write(self, text: str) -> None:
+        self._terminal.write(text)
+        self._terminal.flush()
+
+
+class _Watched:
+    """A text stream that tells a watch what is written to it."""
+
+    def __init__(self, stream: TextIO, watch: _Watch) -> None:
+        self._stream, self._watch = stream, watch
+
+    def write(self, text: str) -> int:
+        self._watch.hear(text)
+        return self._stream.write(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _numbers_text(numbers: dict[str, float]) -> str:

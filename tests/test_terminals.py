@@ -36,6 +36,7 @@ def on_a_terminal(*words: str) -> list[str]:
         pass
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0, printed.decode()
     os.close(terminal)
+    printed = re.sub(rb"[^\n]*\r\x1b\[2K", b"", printed)  # the sign of life, taken away again
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", printed.decode()).splitlines()
 
 
@@ -75,3 +76,42 @@ def test_columns_go_in_the_order_that_is_given_and_are_named(width: int) -> None
     assert all(word in text for word in ("finished", "failed", "long", "arm"))
     fits = width >= 4 + 4 + 10 + 8 + 3 * 2  # the longest word of each column, and gaps
     assert ("0123456789" in text) == fits == ("no room for run" not in text)
+
+
+def on_a_pty(code: str) -> str:
+    """What a Python program prints on a terminal, control characters and all."""
+    process, terminal = pty.fork()
+    if process == 0:
+        os.environ["TERM"] = "xterm"
+        os.execv(sys.executable, [sys.executable, "-c", code])
+    printed = b""
+    try:
+        while part := os.read(terminal, 1 << 16):
+            printed += part
+    except OSError:
+        pass
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0, printed.decode()
+    os.close(terminal)
+    return printed.decode().replace("\r\n", "\n")
+
+
+def test_a_silent_command_says_on_a_terminal_that_it_lives_and_the_word_goes_before_the_next_line() -> None:
+    printed = on_a_pty(
+        "import sys, time; from pipeline import progress; progress.PATIENCE_S = 0.2\n"
+        "with progress.alive('pipeline train'):\n"
+        "    time.sleep(0.6); print('numbers'); print('half', end=''); time.sleep(0.6); print(' line', file=sys.stderr)\n"
+        "time.sleep(0.4)"
+    )
+    word, numbers = printed.split("numbers\n")
+    assert re.fullmatch(r"(\r\x1b\[2Kpipeline train is at work, \d+ s)+\r\x1b\[2K", word)
+    assert numbers == "half line\n"  # nobody writes into a line that has begun, nor after the end
+
+
+def test_every_command_is_watched_on_a_terminal() -> None:
+    printed = on_a_pty(
+        "import time; from pipeline import cli, progress; progress.PATIENCE_S = 0.2\n"
+        "parser = cli.Parser(prog='python -m sweeps'); parser.add_argument('word')\n"
+        "parser.set_defaults(func=lambda args: time.sleep(0.6) or 0)\n"
+        "raise SystemExit(cli.run_main(parser, ['plots']))"
+    )
+    assert "sweeps plots is at work, " in printed and printed.endswith("\r\x1b[2K")

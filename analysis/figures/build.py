@@ -11,12 +11,13 @@ from analysis.figures.access import arms_with_access, draw_access
 from analysis.figures.comparison import draw_arms, draw_forest
 from analysis.figures.curves import draw_learning
 from analysis.figures.grids import draw_attention, draw_edits, draw_reconstructions
-from analysis.figures.interaction import draw_interaction
+from analysis.figures.interaction import crossed_factors, draw_interaction
 from analysis.figures.model import Drawing, FigureSet, LeftOut, NotDrawable, Picture, render
 from analysis.figures.robustness import draw_robustness
 from analysis.figures.samples import Choice, SampleSet, choose_samples, study_samples
 from analysis.figures.study_data import StudyData
 from analysis.figures.tradeoff import draw_correlation, draw_pareto
+from pipeline.progress import LongStep
 
 MAX_METRICS = 6  # figures a metric: the primary ones and then the first secondary ones
 
@@ -40,11 +41,15 @@ def build_figures(data: StudyData, options: Options) -> FigureSet:
     """Draw every figure the study has data for. Raises UserError for unreadable samples or a wrong rule."""
     pictures: list[Picture] = []
     left_out: list[LeftOut] = []
-    for plan in _plan(data, options):
+    plans = _plan(data, options)
+    shown = LongStep("drawing figures", len(plans))
+    for done, plan in enumerate(plans):
+        shown.update(done)
         try:
             pictures.append(render(plan.name, plan.draw))
         except NotDrawable as reason:
             left_out.append(LeftOut(plan.name, plan.title, str(reason)))
+    shown.update(len(plans))
     return FigureSet(tuple(pictures), tuple(left_out))
 
 
@@ -74,6 +79,16 @@ def _plan(data: StudyData, options: Options) -> list[_Planned]:
     ]
     if data.primary is not None:
         plans.append(_Planned("interaction", "Interaction of factors", partial(draw_interaction, data, data.primary)))
+    if crossed_factors(data):
+        plans += [
+            _Planned(
+                f"interaction_{_stem(metric.name)}",
+                f"Interaction of factors in {metric.label}",
+                partial(draw_interaction, data, metric),
+            )
+            for metric in metrics[:MAX_METRICS]
+            if metric is not data.primary
+        ]
     plans += [
         _Planned(f"access_{_stem(arm)}", f"Access learned: {data.labels[arm]}", partial(draw_access, data, arm))
         for arm in arms_with_access(data)

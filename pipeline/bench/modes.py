@@ -13,6 +13,7 @@ from pipeline.bench.processes import in_own_process
 from pipeline.bench.setup import configure, machine, prepare
 from pipeline.data.batch import Batch
 from pipeline.metrics.cost import now, peak_memory_gib
+from pipeline.progress import LongStep
 from pipeline.training.allocator import keep_freed_memory, return_freed_memory
 from pipeline.training.trainer import Trainer
 
@@ -81,7 +82,9 @@ def paired_steps(
     """
     seconds: dict[str, list[float]] = {mode: [] for mode in trainers}
     losses: dict[str, list[dict[str, float]]] = {mode: [] for mode in trainers}
-    for _ in range(WARM_UP + pairs):
+    shown = LongStep("measuring pairs of steps", WARM_UP + pairs)
+    for done in range(WARM_UP + pairs):
+        shown.update(done)
         allocation["fast"]()
         trainers["fast"].step(batch)
         with torch.no_grad():

@@ -20,6 +20,7 @@ from pipeline.data.speed import feeding_speed
 from pipeline.metrics.cost import now, peak_memory_gib, resident_gib
 from pipeline.models.contract import Generator, GeneratorPass, Synthesis
 from pipeline.models.discriminator import discriminate, judge
+from pipeline.progress import LongStep
 from pipeline.schema.run import RunConfig
 from pipeline.training.allocator import keep_freed_memory, return_freed_memory
 from pipeline.training.trainer import Trainer
@@ -34,10 +35,12 @@ def step_parts(overrides: Sequence[str], *, repeats: int) -> dict[str, Any]:
     trainer, batch = prepare(cfg, device)
     trainer.step(batch)
     peak = matmul_peak(device)
-    rows = [
-        _module_row(name, module, call, repeats, device, peak)
-        for name, (module, call) in _captured(trainer, batch).items()
-    ]
+    parts = _captured(trainer, batch)
+    shown = LongStep("measuring parts of a step", len(parts))
+    rows = []
+    for name, (module, call) in parts.items():
+        rows.append(_module_row(name, module, call, repeats, device, peak))
+        shown.update(len(rows))
     rows += _whole_passes(trainer, batch, repeats, device, peak)
     rows.append(_row("data", _feeding_ms(cfg), None, None, peak))
     whole = _milliseconds(lambda: trainer.step(batch), repeats, device)

@@ -27,7 +27,7 @@ def print_rows(rows: Sequence[MetricRow], untrained: Sequence[MetricRow] = ()) -
             continue
         earlier = before.get(_key(row))
         lines.append((row.name, f"{row.value:.5g}", "" if earlier is None else f"{earlier:.5g}", escape(row.unit)))
-    columns = ("metric", *NUMBERS, "unit")
+    columns: tuple[str, ...] = ("metric", *NUMBERS, "unit")
     if not before:
         columns, lines = ("metric", "value", "unit"), [(name, value, unit) for name, value, _, unit in lines]
     console = Console(soft_wrap=True, highlight=False)

@@ -177,5 +177,5 @@ def test_the_numbers_of_a_run_are_a_table_and_what_has_none_is_told_once_a_reaso
     assert [line.split() for line in narrow] == [
         ["metric", "value"],
         ["psnr", "19.123"],
-        "no room for unit, untrained".split(),
+        ["no", "room", "for", "unit,", "untrained"],
     ]
