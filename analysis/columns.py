@@ -18,7 +18,10 @@ FRAME: dict[str, tuple[str, str]] = {
     "seed": ("Int64", "run seed; runs of different arms are paired by it"),
     "run_id": ("string", "full id of the run record"),
     "run_state": ("string", "planned, running, finished, failed, diverged, preempted, pruned, missing or damaged"),
-    "kind": ("string", "trained, rule (no learning), released (authors' weights) or imported"),
+    "kind": (
+        "string",
+        "trained, rule (no learning), released (authors' weights), external (pictures of other code) or imported",
+    ),
     "metric": ("string", "name of the metric"),
     "value": ("Float64", "the number; empty unless status is ok"),
     "n": ("Int64", "images (or pairs, or steps) behind the value"),
@@ -69,6 +72,9 @@ IMPORTED: dict[str, tuple[str, str]] = {
     "split": ("string", "split, as far as the source says"),
     "source": ("string", "where the number comes from"),
     "reference_id": ("string", "run or row it was read from"),
+    "group": ("string", "heading its rows stand under, empty for none"),
+    "caveat": ("string", "why it cannot be compared with what was measured here, where that is known"),
+    "decimals": ("Int64", "digits its source prints after the point, where that is known"),
 }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from analysis.frame import load_study
 from analysis.options import add_study, study_of
+from analysis.published import published_groups
 from analysis.tables.build import build_table
 from analysis.tables.model import Table
 from analysis.tables.render import FORMATS, render
@@ -36,6 +37,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help=f"what stands in the table: {', '.join(shipped_specs())}, or a .yaml file (default: main)",
     )
     parser.add_argument(
+        "--published",
+        action="append",
+        default=[],
+        metavar="GROUP",
+        help=f"show numbers that papers print, apart and unranked: {', '.join(published_groups())}; repeatable",
+    )
+    parser.add_argument(
         "--strict",
         action="store_true",
         help="exit with status 1 when a cell is no sound number, or code or data are mixed",
@@ -47,6 +55,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Print or write the table; 1 when --strict finds problems."""
     name, spec = load_spec(args.spec)
+    spec = spec.with_published(args.published)
     table = build_table(load_study(*study_of(args)), spec, name)
     on_terminal = sys.stdout.isatty() and args.write is None
     form = args.format or (args.write.suffix.lstrip(".") if args.write and args.write.suffix[1:] in FORMATS else None)

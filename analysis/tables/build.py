@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+import pandas as pd
+
 from analysis.comparisons import Comparison, compare, correct
 from analysis.frame import Study
 from analysis.statistics.summary import Summary, summarise
 from analysis.tables import notes
-from analysis.tables.elsewhere import rows_from_elsewhere
+from analysis.tables.elsewhere import column_of_published, numbers_from_elsewhere, rows_from_elsewhere
 from analysis.tables.gather import Gathered, Gatherer, describe_defects
 from analysis.tables.layout import ColumnPlan, RowPlan, plan_columns, plan_rows
-from analysis.tables.model import DEFECTS, MARKS, Column, Rank, Row, Table, TableCell, letter
+from analysis.tables.model import DEFECTS, MARKS, MEASURED, Column, Rank, Row, Table, TableCell, letter
 from analysis.tables.numbers import decimals_of, number, scale_of
 from analysis.tables.ranking import rank, ties_with_best
 from analysis.tables.spec import TableSpec
@@ -50,6 +52,8 @@ def build_table(study: Study, spec: TableSpec, name: str = "main") -> Table:
     plans, absent = plan_columns(study, spec, rows)
     gatherer = Gatherer(study)
     filled = [_fill(gatherer, plan, rows, spec) for plan in plans]
+    elsewhere = numbers_from_elsewhere(study, spec)
+    filled = _with_published_columns(filled, elsewhere, rows, spec)
     if spec.show.delta or spec.show.stars or spec.show.interval:
         _compare(study, filled, rows, spec)
     seeds_of_table = _usual_n(filled)
@@ -66,8 +70,8 @@ def build_table(study: Study, spec: TableSpec, name: str = "main") -> Table:
             for part in filled
         )
         built.append(Row(row.key, row.label, row.kind, row.group, row.reference, cells, marks))
-    if spec.published:
-        built += rows_from_elsewhere(study.imported, [(part.column, part.plan) for part in filled], footnotes.add)
+    if len(elsewhere):
+        built += rows_from_elsewhere(elsewhere, [(part.column, part.plan) for part in filled], footnotes.add)
     warnings = notes.warnings(study, rows, seeds_of_table)
     problems = _problems(filled, rows, built) + notes.defects_of_provenance(study, rows)
     return Table(
@@ -85,6 +89,23 @@ def build_table(study: Study, spec: TableSpec, name: str = "main") -> Table:
         problems=tuple(problems),
         alarms=_alarms(study, filled),
     )
+
+
+def _with_published_columns(
+    filled: list[_Filled], elsewhere: pd.DataFrame, rows: list[RowPlan], spec: TableSpec
+) -> list[_Filled]:
+    """The columns with one more, before the costs, for each metric that a shipped group asked for alone has numbers of."""
+    if not isinstance(spec.published, list) or spec.pivot is not None:
+        return filled
+    shown = {part.plan.metric for part in filled}
+    asked = elsewhere[elsewhere["group"].fillna("") != ""]
+    added = [
+        _Filled(*column_of_published(str(metric), of_metric), {row.key: Gathered() for row in rows}, {})
+        for metric, of_metric in asked.groupby("metric", sort=False)
+        if metric not in shown
+    ]
+    scores = [part for part in filled if part.plan.kind != "cost"]
+    return [*scores, *added, *(part for part in filled if part.plan.kind == "cost")]
 
 
 def _alarms(study: Study, filled: list[_Filled]) -> tuple[str, ...]:
@@ -156,7 +177,7 @@ def _fill(gatherer: Gatherer, plan: ColumnPlan, rows: list[RowPlan], spec: Table
     )
     part = _Filled(plan, column, gathered, summaries)
     if plan.kind == "metric" and spec.mark_best:
-        ranked = {row.key for row in rows if row.kind in ("arm", "released")}
+        ranked = {row.key for row in rows if row.kind in MEASURED}
         part.ranks = rank(
             {key: item.mean for key, item in summaries.items() if key in ranked}, direction, decimals, scale
         )
@@ -180,7 +201,7 @@ def _compare(study: Study, filled: list[_Filled], rows: list[RowPlan], spec: Tab
             continue
         home = (part.plan.protocol, part.plan.split) == (study.manifest.protocol, study.manifest.split)
         for row in rows:
-            if row.key == reference.key or row.kind not in ("arm", "released") or part.plan.level not in row.arms:
+            if row.key == reference.key or row.kind not in MEASURED or part.plan.level not in row.arms:
                 continue
             if part.plan.level not in reference.arms:
                 continue
@@ -223,7 +244,7 @@ def _trivial(study: Study, filled: list[_Filled], rows: list[RowPlan]) -> dict[t
         for baseline in (row for row in rows if row.kind == "baseline" and row.key in part.summaries):
             floor = part.summaries[baseline.key].mean
             for row in rows:
-                if row.kind in ("arm", "released") and row.key in part.summaries:
+                if row.kind in MEASURED and row.key in part.summaries:
                     mean = part.summaries[row.key].mean
                     if sign * (mean - floor) <= 0:
                         found[row.key, part.column.key] = f"does not beat the trivial baseline ({baseline.label})"
@@ -306,6 +327,12 @@ def _row_notes(row: RowPlan, study: Study, footnotes: _Footnotes) -> tuple[str, 
     if row.kind == "released":
         marks.append(
             footnotes.add("released weights of the authors, evaluated here; not trained under this study's budget")
+        )
+    if row.kind == "external":
+        marks.append(
+            footnotes.add(
+                "made by other code, measured here from its pictures: how it was trained, and on what, is not known"
+            )
         )
     budget = notes.budget_note(study, list(row.arms.values()))
     if budget and row.kind == "arm":

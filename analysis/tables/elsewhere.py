@@ -11,10 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pandas as pd
 
+from analysis.frame import Study
+from analysis.labels import metric_label
+from analysis.published import load_published
 from analysis.statistics.summary import summarise
 from analysis.tables.layout import ColumnPlan
 from analysis.tables.model import MARKS, Column, Row, RowKind, TableCell
 from analysis.tables.numbers import number
+from analysis.tables.spec import TableSpec
+from pipeline.records.metric_specs import direction_of, find_spec
 
 SOURCE = ("source", "protocol", "split")  # and the data set, unless the table has a group of columns for each
 WORDS = {"published": "published number, not measured here"}
@@ -27,21 +32,41 @@ def rows_from_elsewhere(
     """The imported numbers (columns `analysis.columns.IMPORTED`) as rows; `footnote` gives a text its letter."""
     pivoted = any(plan.level for _, plan in columns)
     rows: list[Row] = []
-    for (label, kind), of_label in _plain(imported, pivoted).groupby(["label", "kind"], sort=False):
+    for (group, label, kind), of_label in _plain(imported, pivoted).groupby(["group", "label", "kind"], sort=False):
         row_kind: RowKind = "published" if kind == "published" else "imported"
         for nth, (of_row, alone) in enumerate(_apart(of_label)):
             cells = tuple(_cell(of_row, column, plan.level) for column, plan in columns)
             if any(cell.status != "blank" for cell in cells):
                 key = f"{kind}:{label}:{nth + 1}" if nth else f"{kind}:{label}"
-                mark = footnote(_words(of_row, pivoted, alone=alone))
-                rows.append(Row(key, str(label), row_kind, "", False, cells, (mark,)))
+                marks = [footnote(_words(of_row, pivoted, alone=alone))]
+                marks += [footnote(text) for text in dict.fromkeys(of_row["caveat"]) if text]
+                rows.append(Row(key, str(label), row_kind, str(group), False, cells, tuple(marks)))
     return rows
+
+
+def numbers_from_elsewhere(study: Study, spec: TableSpec) -> pd.DataFrame:
+    """What a table shows beside the study's own rows: its imports, and the shipped groups that the specification names."""
+    if spec.published is False:
+        return study.imported.iloc[:0]
+    groups = spec.published if isinstance(spec.published, list) else []
+    described = study.runs["data_description"].dropna()
+    shipped = load_published(groups, study.manifest.protocol, str(described.iloc[0]) if len(described) else "")
+    return pd.concat([study.imported, shipped], ignore_index=True) if len(shipped) else study.imported
+
+
+def column_of_published(metric: str, numbers: pd.DataFrame) -> tuple[ColumnPlan, Column]:
+    """A column for a metric that only numbers from elsewhere have; the study's rows leave it empty."""
+    spec = find_spec(metric)
+    unit = spec.unit if spec is not None else str(numbers["unit"].iloc[0])
+    direction, label, decimals = direction_of(metric, "none"), metric_label(metric), int(numbers["decimals"].max())
+    plan = ColumnPlan(metric, metric, label, "metric", "", "", "", "", direction, "", decimals)
+    return plan, Column(metric, metric, label, unit, direction, "metric", "", 1.0, decimals, "")
 
 
 def _plain(imported: pd.DataFrame, pivoted: bool) -> pd.DataFrame:
     """With a column `origin` that tells apart what may not be averaged: sources, and numbers that are not called repeats."""
     plain = imported.copy()
-    texts = [*SOURCE, "data", "run"]
+    texts = [*SOURCE, "data", "run", "group", "caveat"]
     plain[texts] = plain[texts].fillna("")
     names = [*SOURCE, *(() if pivoted else ("data",))]
     repeats = plain["run"].ne("") | plain["seed"].notna()
@@ -81,7 +106,7 @@ def _cell(of_row: pd.DataFrame, column: Column, level: str) -> TableCell:
         given = chosen[["std", "n"]].iloc[0].dropna()
         n = int(given.get("n", 1))
         std = given.get("std") if "n" in given else None  # a spread over nobody knows how many says nothing
-    spread = number(std / column.scale, column.decimals) if std is not None else ""
-    return TableCell(
-        "ok", number(summary.mean / column.scale, column.decimals), spread, value=summary.mean, std=std, n=n
-    )
+    printed = chosen["decimals"].dropna()
+    decimals = int(printed.max()) if len(printed) and column.scale == 1.0 else column.decimals
+    spread = number(std / column.scale, decimals) if std is not None else ""
+    return TableCell("ok", number(summary.mean / column.scale, decimals), spread, value=summary.mean, std=std, n=n)

@@ -11,7 +11,9 @@ from typing import Literal
 CellStatus = Literal[
     "ok", "missing", "unfinished", "failed", "diverged", "damaged", "unavailable", "not_applicable", "invalid", "blank"
 ]
-RowKind = Literal["arm", "released", "baseline", "published", "imported"]
+RowKind = Literal["arm", "released", "external", "baseline", "published", "imported"]
+# Measured here, under the table's protocol: ranked and tested.
+MEASURED: tuple[RowKind, ...] = ("arm", "released", "external")
 ColumnKind = Literal["metric", "cost", "gain"]
 Rank = Literal["", "best", "second"]
 
@@ -136,7 +138,7 @@ class Table:
 
 def side(kind: RowKind) -> str:
     """Which rows stand together: own runs, the trivial baseline, or numbers from elsewhere."""
-    return {"arm": "own", "released": "own", "baseline": "baseline"}.get(kind, "elsewhere")
+    return "own" if kind in MEASURED else "baseline" if kind == "baseline" else "elsewhere"
 
 
 def arrow(direction: str) -> str:

@@ -5,6 +5,7 @@ The shipped ones lie in `analysis/conf/tables/`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -65,13 +66,23 @@ class TableSpec(_Part):
     pivot: str | None = None  # a factor: its levels become groups of columns, e.g. data
     reference: str | None = None  # None: the plan's reference arm
     baselines: Literal["bottom", "top", "hide"] = "bottom"
-    published: bool = True  # rows of imported numbers
+    # rows of imported numbers; a list: and of these groups of shipped ones
+    published: bool | list[str] = Field(
+        default=True, description="true, false, or a list of groups, like [label_map_only]"
+    )
     mark_best: bool = True
     show: ShowSpec = ShowSpec()
     level: Share = 0.95
     alpha: Share = 0.05
     test: Literal["auto", "t", "permutation", "wilcoxon"] = "auto"
     family: Literal["table", "metric"] = "table"  # comparisons that Holm's correction counts as one family
+
+    def with_published(self, groups: Sequence[str]) -> TableSpec:
+        """The same with these groups of shipped numbers added; unchanged without any."""
+        if not groups:
+            return self
+        named = self.published if isinstance(self.published, list) else []
+        return self.model_copy(update={"published": [*named, *groups]})
 
 
 SPECS = NamedFiles(

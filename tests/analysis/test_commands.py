@@ -331,20 +331,6 @@ def test_published_numbers_stand_apart(tmp_path: Path, capsys: pytest.CaptureFix
     assert len(load_study(tmp_path, "synthetic").imported) == 3
 
 
-def test_scams_published_rows_carry_what_their_baselines_were_trained_with(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    make_study(tmp_path, arms=TWO)
-    shipped = ROOT / "docs" / "models" / "scam_published.csv"
-    assert main(["import-csv", "synthetic", str(shipped), "--out", str(tmp_path)]) == 0
-    assert "12 numbers of 6 rows" in capsys.readouterr().out
-    assert main(["table", "synthetic", "--out", str(tmp_path)]) == 0
-    text = capsys.readouterr().out
-    rows = [line for line in text.splitlines() if line.startswith("| *") and "SCAM" in line]
-    assert len(rows) == 6 and any(line.startswith("| *SCAM*<sup>") and "21.90" in line for line in rows)
-    assert text.count("trained with other losses") == 2  # the baselines' footnote, and SCAM's own
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
