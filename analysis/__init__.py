@@ -1,1 +1,22 @@
-"""Records -> tidy frame -> statistics -> tables, figures, report. Never imports torch."""
+"""Records -> tidy frame -> statistics -> tables, figures, report. Never imports torch.
+
+`from analysis import load_study` takes a study into a program or a notebook (docs/python.md).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from analysis.opened import OpenStudy
+
+
+def load_study(study: str, out: Path | str = "out") -> OpenStudy:
+    """A study by name, file or folder, with its frame and tables; `out` is the output folder.
+
+    Raises UserError, one line, where there is no such study or its plan is damaged.
+    """
+    from analysis.opened import open_study
+
+    return open_study(study, Path(out))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -254,3 +254,11 @@ def label_space(name: str) -> LabelSpace:
     if name not in SPACES:
         raise UserError(f"label_space={name}: unknown{nearest(name, list(SPACES))}; known: {', '.join(SPACES)}")
     return SPACES[name]()
+
+
+def recorded_space(facts: Mapping[str, Any]) -> LabelSpace:
+    """The space of a run's data as its provenance describes them, without the data: maps of it hold class indices 0..K-1."""
+    name, classes = facts["description"]["label_space"], tuple(facts["class_names"])
+    if name in SPACES and label_space(name).classes == classes:
+        return label_space(name).prepared()
+    return make_space(name, classes, unknown=classes.index("unknown") if "unknown" in classes else None)

@@ -19,9 +19,9 @@ LABEL_SUFFIXES = (".png",)
 _EXIF_ORIENTATION = 0x0112
 
 # Photo modes that become RGB without loss of meaning: grey, palette, CMYK, with alpha (dropped).
-_PHOTO_MODES = ("RGB", "L", "P", "CMYK", "YCbCr", "RGBA", "LA", "1")
+PHOTO_MODES = ("RGB", "L", "P", "CMYK", "YCbCr", "RGBA", "LA", "1")
 # Label modes that hold ids as they are; P: the palette's indices are the ids, its colours are for display only.
-_LABEL_MODES = ("L", "P", "I;16", "I", "1")
+LABEL_MODES = ("L", "P", "I;16", "I", "1")
 
 
 @contextmanager
@@ -43,18 +43,18 @@ def read_photo(path: Path) -> Image.Image:
     """RGB photo, upright by its EXIF orientation. Grey, palette, CMYK and alpha photos become RGB; 16-bit ones are refused."""
     with _naming(path, "photo"), Image.open(path) as opened:
         mode = opened.mode
-        if mode in _PHOTO_MODES:
+        if mode in PHOTO_MODES:
             opened.load()
             upright = ImageOps.exif_transpose(opened)
             return upright if upright.mode == "RGB" else upright.convert("RGB")
-    raise UserError(f"{path}: photo has pixel mode {mode}; allowed are 8-bit photos ({', '.join(_PHOTO_MODES)})")
+    raise UserError(f"{path}: photo has pixel mode {mode}; allowed are 8-bit photos ({', '.join(PHOTO_MODES)})")
 
 
 def read_ids(path: Path) -> NDArray[np.int32]:
     """(H,W) int32 ids of a label or instance map; palette files give their indices; colour files are refused."""
     with _naming(path, "label map"), Image.open(path) as opened:
         mode = opened.mode
-        if mode in _LABEL_MODES or mode.startswith("I;16"):
+        if mode in LABEL_MODES or mode.startswith("I;16"):
             return np.asarray(opened).astype(np.int32)
     raise UserError(
         f"{path}: label map has pixel mode {mode} (colours); "
