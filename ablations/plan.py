@@ -7,11 +7,12 @@ that no arm can have a value of, unequal budgets nobody declared.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ablations.designs import arms_of
+from ablations.external import external_runs
 from ablations.study import Study
 from pipeline.cli import OUT
 from pipeline.config import ResolvedRun, expand_best, identify, last_wins, resolve, unreadable
@@ -42,7 +43,7 @@ class Plan:
 def make_plan(study: Study, *, extra: Sequence[str] = (), seeds: Sequence[int] | None = None, out: Path = OUT) -> Plan:
     """Resolve every cell of `study`; `extra` overrides are added to its base, `seeds` replace its seeds.
 
-    `out`: where `+best=NAME` looks.
+    `out`: where `+best=NAME` looks, and external records lie.
 
     Raises UserError naming the study and the arm for the first refusal.
     """
@@ -58,15 +59,8 @@ def make_plan(study: Study, *, extra: Sequence[str] = (), seeds: Sequence[int] |
     cells: list[Cell] = []
     owner: dict[str, Cell] = {}
     for arm in arms:
-        common = last_wins(expand_best((*study.base, f"protocol={study.protocol}", *extra, *arm.overrides), out))
-        first: ResolvedRun | None = None
-        for seed in chosen:
-            overrides = (*common, f"seed={seed}")
-            if first is None:
-                first = _resolve(study, arm, overrides)
-            # `seed` is interpolated nowhere in the config (a test holds that), so composing once an arm is enough
-            resolved = identify(first.config.model_copy(update={"seed": seed}))
-            cell = Cell(arm.name, seed, resolved.run_id, overrides, resolved.images_seen())
+        for overrides, resolved in _runs_of(study, arm, chosen, extra, out):
+            cell = Cell(arm.name, resolved.config.seed, resolved.run_id, overrides, resolved.images_seen())
             if resolved.run_id in owner:
                 _refuse_inert(study, cell, owner[resolved.run_id])
             owner[resolved.run_id] = cell
@@ -116,6 +110,24 @@ def differences(run: ResolvedRun, reference: ResolvedRun) -> dict[str, tuple[obj
         for key in sorted({*mine, *other})
         if mine.get(key, absent) != other.get(key, absent)
     }
+
+
+def _runs_of(
+    study: Study, arm: Arm, seeds: Sequence[int], extra: Sequence[str], out: Path
+) -> Iterator[tuple[tuple[str, ...], ResolvedRun]]:
+    """An arm's runs, one a seed, with their whole overrides; what other code has made has none."""
+    level = study.arms.get(arm.name)
+    if level is not None and level.external is not None:
+        yield from (((), resolved) for resolved in external_runs(study, arm.name, level.external, seeds, extra, out))
+        return
+    common = last_wins(expand_best((*study.base, f"protocol={study.protocol}", *extra, *arm.overrides), out))
+    first: ResolvedRun | None = None
+    for seed in seeds:
+        overrides = (*common, f"seed={seed}")
+        if first is None:
+            first = _resolve(study, arm, overrides)
+        # `seed` is interpolated nowhere in the config (a test holds that), so composing once an arm is enough
+        yield overrides, identify(first.config.model_copy(update={"seed": seed}))
 
 
 def _resolve(study: Study, arm: Arm, overrides: tuple[str, ...]) -> ResolvedRun:

@@ -38,7 +38,9 @@ def _condition(value: Any) -> Any:
 
 
 def _level(value: Any) -> Any:
-    """A level may be written as its list of overrides alone."""
+    """A level may be written as its list of overrides alone; what other code has made has none."""
+    if isinstance(value, dict) and value.get("external") is not None:
+        return {"overrides": [], **value}
     return {"overrides": value} if isinstance(value, list) else value
 
 
@@ -76,6 +78,13 @@ class Level(Section):
     overrides: Overrides
     label: str | None = None  # None: made from the names; a text of the file, not a setting with a home elsewhere
     when: Condition = Field(default={})  # the level exists only where these factors have one of these levels
+    external: str | None = None  # of a list: pictures that other code has made, by the name they were imported under
+
+    @model_validator(mode="after")
+    def _made_here_or_elsewhere(self) -> Level:
+        if self.external is not None and self.overrides:
+            raise ValueError(f"external {self.external!r} takes no overrides: other code has made its pictures")
+        return self
 
 
 Levels = dict[str, Annotated[Level, BeforeValidator(_level), Field(description=LEVEL)]]
@@ -178,6 +187,9 @@ class Study(Section):
             raise ValueError(
                 f"design {self.design} takes factors (each with its reference), and arms only beside them: no reference arm"
             )
+        for factor, content in self.factors.items():
+            if any(level.external is not None for level in content.levels.values()):
+                raise ValueError(f"factor {factor}: external belongs to the arms of design list")
         if self.fraction and self.design != "factorial":
             raise ValueError(f"fraction belongs to design factorial, not to {self.design}")
         if self.design in ("leave_one_out", "cumulative"):

@@ -74,7 +74,7 @@ def plan(console: Console, made: Plan, cells: Sequence[Cell], out: Path, *, diff
             missing.append(cell)
             seconds = costs.seconds(made.runs[cell.run_id].identity, cell.images_seen)
             expected = "unknown" if seconds is None else duration(seconds)
-        budget = str(cell.images_seen) if cell.images_seen else "rule"
+        budget = str(cell.images_seen) if cell.images_seen else "rule" if cell.overrides else "external"
         rows.append(
             (
                 escape(cell.arm),

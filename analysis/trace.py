@@ -13,6 +13,7 @@ from analysis.frame import Study
 from analysis.tables.model import Column, Row, Table, TableCell, heading
 from pipeline.errors import UserError, nearest
 from pipeline.records import RunRecord
+from pipeline.records.external import EXTERNAL, import_command, origin
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class TracedRun:
     torch: str
     device: str
     finished: str
+    origin: str  # of pictures that other code has made: folders and their digests; else ""
     command: str
 
 
@@ -99,6 +101,7 @@ def _run(study: Study, column: Column, run_id: str) -> TracedRun:
         else (str(facts["run_reason"]) or (str(found["reason"].iloc[0]) if len(found) else "no such metric"))
     )
     record = study.store.record(run_id)
+    external = record.provenance.get("external", {}) if facts["kind"] == EXTERNAL else {}
     return TracedRun(
         seed=int(facts["seed"]),
         run_id=run_id,
@@ -112,7 +115,8 @@ def _run(study: Study, column: Column, run_id: str) -> TracedRun:
         torch=_text(facts["torch"]),
         device=_text(facts["device"]),
         finished=_ended(record),
-        command="python -m pipeline train " + shlex.join(cell.overrides),
+        origin=origin(external) if external else "",
+        command=import_command(external) if external else "python -m pipeline train " + shlex.join(cell.overrides),
     )
 
 
@@ -151,6 +155,7 @@ def describe(found: Trace) -> str:
         lines += [
             f"seed {run.seed}: {value}",
             f"  run     {run.run_id} ({run.state}{f', ended {run.finished}' if run.finished else ''}; identity {run.digest})",
+            *([f"  origin  {run.origin}"] if run.origin else []),
             f"  code    {run.commit}{' with uncommitted changes' if run.dirty else ''}; torch {run.torch}; {run.device}",
             f"  command {run.command}",
         ]

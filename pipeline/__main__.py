@@ -16,6 +16,8 @@ COMMANDS = (
     "pipeline.commands.data",
     "pipeline.commands.evaluate",
     "pipeline.commands.edit",
+    "pipeline.commands.export",
+    "pipeline.commands.import_images",
     "pipeline.commands.weights",
     "pipeline.commands.bench",
 )

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import RunFailed, UserError
 from pipeline.progress import alive
@@ -34,6 +34,14 @@ class Parser(argparse.ArgumentParser):
         kwargs.setdefault("formatter_class", HelpFormatter)
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's; overrides may stand behind options too, which it would call unrecognised."""
+        found, left = super().parse_known_args(args, namespace)
+        if any(action.dest == "overrides" for action in self._actions):
+            found.overrides = [*found.overrides, *(word for word in left if not word.startswith("-"))]
+            left = [word for word in left if word.startswith("-")]
+        return found, left
 
     def error(self, message: str) -> None:  # type: ignore[override]
         raise UserError(f"{message} (see {self.prog} --help)")

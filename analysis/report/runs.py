@@ -15,6 +15,7 @@ from analysis.labels import metric_label
 from analysis.tables.numbers import scale_of
 from pipeline.errors import UserError
 from pipeline.records import RunRecord
+from pipeline.records.external import EXTERNAL, import_command, origin
 from pipeline.records.store import SHORT_ID
 from pipeline.schema.base import flat
 
@@ -107,6 +108,7 @@ def _view(
     run_id = str(row["run_id"])
     record = study.store.record(run_id)
     changes, note = _changes(record, int(row["seed"]), references)
+    external = record.provenance.get("external", {}) if row["kind"] == EXTERNAL else {}
     frame = study.frame[study.frame["run_id"] == run_id]
     return RunView(
         id=run_id,
@@ -121,9 +123,9 @@ def _view(
         changes=changes,
         changes_note=note,
         metrics=_metrics(frame),
-        facts=_facts(row),
+        facts=(*((("pictures", origin(external)),) if external else ()), *_facts(row)),
         attempts=_attempts(record),
-        command=commands.get(run_id, ""),
+        command=import_command(external) if external else commands.get(run_id, ""),
     )
 
 

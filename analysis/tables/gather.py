@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from analysis.frame import Study
 from analysis.tables.layout import ColumnPlan
 from analysis.tables.model import CellStatus
 from pipeline.errors import UserError
+from pipeline.records.external import EXTERNAL
 from pipeline.records.metric_specs import names_of
 
 # Run states as cell statuses; a run that ended with a word says which, one that has not ended is unfinished.
@@ -24,6 +25,7 @@ STATUS_OF_STATE: dict[str, CellStatus] = {
     "diverged": "diverged",
     "damaged": "damaged",
 }
+NOT_TRAINED = ("rule", "released", EXTERNAL)  # kinds of runs without a training of their own
 SEVERITY: tuple[CellStatus, ...] = (
     "damaged", "invalid", "diverged", "failed", "unfinished", "unavailable", "missing", "not_applicable",
 )  # fmt: skip
@@ -100,7 +102,10 @@ class Gatherer:
                 defects[seed] = _defect(row, column, kind, any(_fits(other, column, "trained") for other in others))
                 continue
             if column.kind == "gain" and (before is None or before["status"] != "ok"):
-                defects[seed] = ("not_applicable" if kind == "rule" else "missing", "no value of the untrained network")
+                defects[seed] = (
+                    "not_applicable" if kind in NOT_TRAINED else "missing",
+                    "no value of the untrained network",
+                )
                 continue
             values[seed] = row["value"] - before["value"] if before is not None else row["value"]
             used.append(row)
@@ -116,14 +121,15 @@ class Gatherer:
             notes=_distinct(row["reason"] for row in used if row["reason"]),
         )
 
-    def settle_fingerprint(self, arms: Iterable[str], column: ColumnPlan) -> str:
+    def settle_fingerprint(self, arms: Sequence[str], column: ColumnPlan) -> str:
         """The one fingerprint of a column, "" when there is no value.
 
         A run may hold rows of an older version of the metric beside the present one: the version that *all* runs with a
         value share is taken. Raises UserError naming the runs when there is none, or more than one.
         """
         versions: dict[str, set[str]] = {}
-        for arm in arms:
+        own = [arm for arm in arms if any(kind != EXTERNAL for *_, kind in self._runs.get(arm, []))]
+        for arm in own or arms:  # pictures of other code that were measured otherwise are marked, and refuse no table
             finished = {seed: run_id for seed, run_id, state, *_ in self._runs.get(arm, []) if state == "finished"}
             for row in self._rows.get((arm, column.metric), []):
                 if row["status"] == "ok" and row["seed"] in finished and _fits(row, column, "trained"):
@@ -161,12 +167,17 @@ def _defect(
     """Why a finished run has no value in a column."""
     if row is not None:
         status: CellStatus = row["status"] if row["status"] in SEVERITY else "invalid"
-        if status == "missing" and column.metric in names_of("training") and kind in ("rule", "released"):
+        if status == "missing" and column.metric in names_of("training") and kind in NOT_TRAINED:
             return "not_applicable", "not trained here"
         return status, row["reason"]
+    if other_version and kind == EXTERNAL:
+        return "missing", (
+            "measured otherwise than the other rows (pictures resized, or of other images): not comparable; a table of this arm "
+            "alone (arms, in its specification) shows the number"
+        )
     if other_version:
         return "missing", "recorded under another protocol fingerprint only (other hardware or version): not comparable"
-    if column.metric in names_of("training") and kind in ("rule", "released"):
+    if column.metric in names_of("training") and kind in NOT_TRAINED:
         return "not_applicable", "not trained here"
     protocol = f" under protocol {column.protocol} on split {column.split}" if column.protocol else ""
     return "missing", f"the run has no such metric{protocol}"

@@ -106,6 +106,8 @@ def _kinds(study: Study) -> dict[str, RowKind]:
             kind = "baseline"
         elif of_arm == {"released"}:
             kind = "released"
+        elif of_arm == {"external"}:
+            kind = "external"
         elif of_arm == {"imported"}:
             kind = "imported"
         kinds[arm.name] = kind

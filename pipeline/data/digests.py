@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from pipeline.identity import file_digest
+from pipeline.identity import canonical_digest, file_digest
 from pipeline.progress import LongStep
 
 
@@ -36,6 +36,11 @@ def file_digests(root: Path, paths: Sequence[Path]) -> dict[Path, str]:
         shown.update(number)
     _store(fresh)
     return result
+
+
+def named_digest(files: Mapping[str, Path]) -> str:
+    """sha256 over names and contents of files, whatever folder they lie in; raises OSError where one cannot be read."""
+    return canonical_digest([[name, file_digest(path)] for name, path in sorted(files.items())])
 
 
 def _stat_key(path: Path) -> str:

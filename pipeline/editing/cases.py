@@ -79,6 +79,17 @@ def choose_cases(
     return cases
 
 
+def picture_name(task: EditTask, case: Case, content: str, reference: str) -> str:
+    """Name of the picture of an edit: the keys of its images and its region, as far as the task has them."""
+    parts = [content, reference] if TASKS[task].partner in ("any", "region") else [content]
+    return "__".join(parts if case.region == WHOLE else [*parts, case.region.replace("/", "-")])
+
+
+def step_names(task: EditTask, name: str, steps: int) -> list[str]:
+    """Names of an edit's pictures: its own, or those of an interpolation's positions in order."""
+    return [f"{name}__{number}of{steps}" for number in range(1, steps + 1)] if TASKS[task].steps else [name]
+
+
 def no_cases(total: int) -> str:
     """Why `choose_cases` found nothing among `total` images."""
     if total < 2:

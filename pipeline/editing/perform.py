@@ -14,9 +14,10 @@ from torch import Tensor
 
 from pipeline.data.batch import Batch, one_hot
 from pipeline.data.layouts import inside, transplanted
-from pipeline.editing.cases import Case
+from pipeline.editing.cases import Case, picture_name, step_names
 from pipeline.editing.tasks import TASKS, Task
 from pipeline.models.contract import ComposingGenerator, Generator
+from pipeline.models.external import RECONSTRUCTION, ExternalPictures
 from pipeline.schema.evaluation import EditTask
 
 
@@ -40,6 +41,8 @@ def perform(
     region removed, the reference is that. `steps`: positions of an interpolation. `seed`: of the noise of sampled styles.
     """
     row = TASKS[task]
+    if isinstance(generator, ExternalPictures):
+        return _recorded(task, generator, content, reference, cases, steps)
     style = generator.encode_style(content.image, content.mask)
     own = generator.synthesize(content.mask, style, attention=False).image
     label, mask = content.label, content.mask
@@ -76,6 +79,24 @@ def perform(
         label, region = _with_shapes(row, content, reference, cases, region)
         mask = one_hot(label, mask.shape[1])
     return Edited(generator.synthesize(mask, aim, attention=False).image, label, region, own)
+
+
+def _recorded(
+    task: EditTask, generator: ExternalPictures, content: Batch, reference: Batch, cases: list[Case], steps: int
+) -> Edited:
+    """Edits that other code has carried out, with the layouts and regions that they were asked for."""
+    row, device = TASKS[task], content.image.device
+    own = generator.pictures.read(RECONSTRUCTION, content.keys).to(device)
+    label = content.label
+    region = np.ones(tuple(label.shape), dtype=bool) if row.whole else _regions(label, cases)
+    if not row.edits:
+        return Edited(own, label, region, own)
+    if row.shape_from == "reference":
+        label, region = _with_shapes(row, content, reference, cases, region)
+    triples = zip(cases, content.keys, reference.keys, strict=True)
+    names = [step_names(task, picture_name(task, *triple), steps) for triple in triples]
+    images = [generator.pictures.read(task, step).to(device) for step in zip(*names, strict=True)]
+    return Edited(images[-1], label, region, own, images if row.steps else [])
 
 
 def _recomposed(

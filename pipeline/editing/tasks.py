@@ -11,6 +11,7 @@ from typing import Literal
 
 from pipeline.models.contract import Capabilities
 from pipeline.schema.evaluation import EditTask
+from pipeline.schema.measures import NOT_HERE
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ TASKS: dict[EditTask, Task] = {
 def refusal(task: EditTask, capabilities: Capabilities) -> str:
     """Why a family cannot do a task, "" when it can: asked of its capabilities, never of its name."""
     row = TASKS[task]
+    if row.edits and not capabilities.draws:
+        return NOT_HERE
     if row.style_from == "classes" and capabilities.style not in ("per_class", "per_instance", "codes"):
         return "the family has no style per class"
     if row.style_from == "reference" and capabilities.style == "none":

@@ -18,7 +18,7 @@ from pipeline.metrics.perceptual import Lpips, PerceptualDistance, too_small
 from pipeline.metrics.segmenter import Segmenter, external_segmenter, trained_segmenter
 from pipeline.models.contract import Generator
 from pipeline.progress import Progress
-from pipeline.schema.evaluation import ProtocolConfig
+from pipeline.schema.evaluation import MetricGroup, ProtocolConfig
 from pipeline.training.distributed import World
 from pipeline.weights import WeightsMissing
 
@@ -32,7 +32,7 @@ class Context:
     generator: Generator
     dataset: Dataset  # the split the protocol names
     protocol: ProtocolConfig
-    groups: tuple[str, ...]  # metric groups measured this time
+    groups: tuple[MetricGroup, ...]  # metric groups measured this time
     total: int  # images of `dataset` that are measured
     device: torch.device
     cache: Path | None  # reference statistics, segmenter; None: keep nothing

@@ -18,9 +18,9 @@ import torch
 
 from pipeline.data.batch import Batch
 from pipeline.data.types import Dataset
-from pipeline.errors import RunFailed
+from pipeline.errors import RunFailed, UserError
 from pipeline.evaluation.context import Context, Splits, batch_seed
-from pipeline.evaluation.groups import build_parts, run_stages
+from pipeline.evaluation.groups import build_parts, rows_without_network, run_stages
 from pipeline.evaluation.inversion import Inverted, inverting
 from pipeline.evaluation.parts.part import Part
 from pipeline.evaluation.resume import Resume, resume_folder
@@ -31,6 +31,7 @@ from pipeline.identity import digest
 from pipeline.metrics.accumulate import Contribution, Totals
 from pipeline.metrics.images import ImageBatch
 from pipeline.models.contract import Generator
+from pipeline.models.external import RECONSTRUCTION, ExternalPictures
 from pipeline.progress import Progress, Quiet
 from pipeline.records.rows import MetricRow
 from pipeline.records.store import PER_IMAGE_COLUMNS
@@ -129,20 +130,26 @@ def _evaluate(context: Context, state: State, samples: Path | None) -> Evaluatio
     dataset, protocol, total, world = context.dataset, context.protocol, context.total, context.world
     parts = build_parts(context)
     writer = SampleWriter(samples, dataset.label_space) if samples is not None and world.main else None
-    note = ""
+    note, always, resized = "", "", {}
     if isinstance(context.generator, Inverted):
         _invert(context, context.generator)
         note = context.generator.note
+    if isinstance(context.generator, ExternalPictures):
+        _refuse_other_pictures(context, context.generator)
+        always = context.generator.pictures.note
+        resized = {} if context.generator.resize == "none" else {"pictures_resized": context.generator.resize}
     totals = _stream(context, parts, writer, pictures=0 if samples is None else SAMPLE_COUNT)
     data = {
         "images": digest("".join(str(value) for value in totals.stacked("each/content"))),
         "label_space": dataset.label_space.name,
         "size": [dataset.height, dataset.width],
+        **resized,
     }
-    make = RowMaker(protocol.name, protocol.split, state, data, note)
+    make = RowMaker(protocol.name, protocol.split, state, data, note, always)
 
     def of_stream() -> tuple[list[MetricRow], pd.DataFrame]:
         found = [row for part in parts for row in part.rows(totals, make)]
+        found += rows_without_network(context, make)
         return found, per_image_frame(list(dataset.keys[:total]), totals.each(), make)
 
     rows, frame = world.of_main(of_stream)
@@ -173,6 +180,17 @@ def _invert(context: Context, generator: Inverted) -> None:
     found = context.collect("inversion", context.total, context.protocol.batch_size, measure).each()
     generator.keep(found["inversion_key"].tolist(), torch.from_numpy(found["inversion_codes"]))
     generator.seconds = found["inversion_s"].tolist()
+
+
+def _refuse_other_pictures(context: Context, generator: ExternalPictures) -> None:
+    """Pictures of another split, or of fewer images, than the protocol measures."""
+    lacking = generator.pictures.lacks(RECONSTRUCTION, context.dataset.keys[: context.total])
+    if lacking:
+        raise UserError(
+            f"external record {generator.name} has no picture of {len(lacking)} of the {context.total} images that protocol "
+            f"{context.protocol.name} measures on split {context.protocol.split}: {', '.join(lacking[:3])}"
+            + (", ..." if len(lacking) > 3 else "")
+        )
 
 
 def _stream(context: Context, parts: list[Part], writer: SampleWriter | None, *, pictures: int) -> Totals:

@@ -26,6 +26,7 @@ class RowMaker:
     note: str = (
         ""  # what every value of this evaluation means beyond its metric, as the note of rows without one of their own
     )
+    always: str = ""  # what every score of this evaluation says beside its own note
     fingerprints: dict[str, str] = field(default_factory=dict)  # by row name, of the rows made so far
 
     def fingerprint(self, name: str, settings: dict[str, Any]) -> str:
@@ -60,8 +61,8 @@ class RowMaker:
         settings: dict[str, Any],
     ) -> MetricRow:
         spec = spec_of(name)
-        if status == "ok" and not reason and spec.kind == "score":  # bounds are of the real images
-            reason = self.note
+        if status == "ok" and spec.kind == "score":  # bounds are of the real images
+            reason = "; ".join(filter(None, (reason or self.note, self.always)))
         fingerprint = self.fingerprint(name, settings)
         self.fingerprints[name] = fingerprint
         return MetricRow(

@@ -101,13 +101,18 @@ class SampleWriter:
         return name
 
     def _write_classes(self, name: str, classes: NDArray[np.integer]) -> str:
-        """Write (H,W) class indices as a palette PNG; as colours where a byte cannot hold the classes."""
-        if len(self.space.palette) > 256:
-            return self._write(name, self.space.colours(classes))
-        image = Image.fromarray(classes.astype(np.uint8))
-        image.putpalette(np.asarray(self.space.palette, dtype=np.uint8).tobytes())
-        _save(self.folder / name, image)
+        write_classes(self.folder / name, classes, self.space)
         return name
+
+
+def write_classes(path: Path, classes: NDArray[np.integer], space: LabelSpace) -> None:
+    """Write (H,W) class indices as a palette PNG, atomically; as colours where a byte cannot hold the classes."""
+    if len(space.palette) > 256:
+        write_png(path, space.colours(classes))
+        return
+    image = Image.fromarray(classes.astype(np.uint8))
+    image.putpalette(np.asarray(space.palette, dtype=np.uint8).tobytes())
+    _save(path, image)
 
 
 def write_png(path: Path, picture: NDArray[np.uint8]) -> None:

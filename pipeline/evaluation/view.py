@@ -12,11 +12,15 @@ from pipeline.errors import RunFailed
 from pipeline.metrics import cost
 from pipeline.metrics.images import ImageBatch
 from pipeline.models.contract import Generator, instance_arguments
+from pipeline.models.external import RECONSTRUCTION, ExternalPictures
 
 
 def reconstruct(generator: Generator, batch: Batch, device: torch.device, first_index: int = 0) -> View:
     """Reconstruction of a batch from its own style. Raises RunFailed when the output is not finite."""
     batch = batch.to(device)
+    if isinstance(generator, ExternalPictures):
+        pictures = as_images(generator.pictures.read(RECONSTRUCTION, batch.keys).to(device))
+        return View(batch, ImageBatch(batch.image, "signed"), pictures, [], None, 0.0, first_index)
     begin = cost.now(device)
     instances = instance_arguments(generator, batch.instance)
     style = generator.encode_style(batch.image, batch.mask, **instances)

@@ -31,6 +31,7 @@ class Capabilities:
     learned: bool = True  # False for rules without parameters (the region-mean painter): nothing to train
     layout: Literal["given", "own"] = "given"  # own: a `ComposingGenerator`, which draws its layout itself
     training: Literal["reconstruction", "unconditional"] = "reconstruction"  # what its update is made of
+    draws: bool = True  # False for pictures that other code has made: they are there, and no others can be had
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Layout: `identity.json` (the canonical text whose sha256 is the id), `config.yaml` (the whole resolved config, for people),
 `status.json`, `provenance.json`, `history.jsonl`, `metrics.json`, `per_image.parquet`, `access.npz` (tables of learned access, if
-there are any), `samples/`, `checkpoints/`.
+there are any), `samples/`, `checkpoints/`; of an external record `pictures/` instead of checkpoints.
 """
 
 from __future__ import annotations

@@ -20,7 +20,9 @@ from pipeline.errors import UserError
 from pipeline.models.build import build_generator
 from pipeline.models.contract import Generator
 from pipeline.records import RunRecord, RunStore, atomic
+from pipeline.records.external import EXTERNAL
 from pipeline.records.store import SHORT_ID
+from pipeline.runs.external import external_generator
 from pipeline.schema.run import RunConfig
 from pipeline.training.devices import choose_device, set_numerics
 
@@ -87,6 +89,8 @@ def load_generator(record: RunRecord, device: torch.device) -> tuple[Generator, 
     set_numerics(config, device)
     # From the record, not the data set: a run can be loaded where its photos are not.
     num_classes = len(record.provenance["data"]["class_names"])
+    if record.status["kind"] == EXTERNAL:
+        return external_generator(record, config), config
     generator = build_generator(config.model, num_classes, config.data.hw)
     if generator.capabilities.learned:
         generator.load_state_dict(load(record, FINAL)["generator"])

@@ -95,3 +95,8 @@ class ModelSection(Section):
     def samples(self) -> bool:
         """Whether styles can be drawn from noise."""
         return False
+
+    @property
+    def only_pictures(self) -> bool:
+        """Whether other code made its pictures, and there is no network to ask for anything else."""
+        return False

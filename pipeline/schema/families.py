@@ -84,6 +84,13 @@ FAMILIES: dict[str, FamilySpec] = {
     "painter": FamilySpec("pipeline.schema.model_painter:PainterModel", "pipeline.models.painter:build", learned=False),
 }
 
+# What no config can choose: pictures that other code has made, as `pipeline import-images` records them.
+RECORDED: dict[str, FamilySpec] = {
+    "external": FamilySpec(
+        "pipeline.schema.model_external:ExternalModel", "pipeline.models.external:build", learned=False
+    ),
+}
+
 
 def register(name: str, spec: FamilySpec) -> None:
     """Add a family at run time (plug-ins, tests); a name that is taken is refused."""
@@ -94,11 +101,18 @@ def register(name: str, spec: FamilySpec) -> None:
 
 def family_spec(family: str) -> FamilySpec:
     """The spec of `family`; an unknown name is a UserError that lists what exists."""
+    if family in RECORDED:
+        return RECORDED[family]
     if family not in FAMILIES:
         raise UserError(
             f"model.family is {family!r}{nearest(family, list(FAMILIES))}; allowed: {', '.join(sorted(FAMILIES))}"
         )
     return FAMILIES[family]
+
+
+def is_known(family: object) -> bool:
+    """Whether `family` is the name of a family, or of what is recorded in the place of one."""
+    return family in FAMILIES or family in RECORDED
 
 
 def schema_for(family: str) -> type[Section]:

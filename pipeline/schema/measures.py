@@ -43,6 +43,8 @@ MEASURED: dict[MetricGroup, tuple[str, ...]] = {
     ),
     "robustness": tuple(f"robust_{name}{end}" for name in ("psnr", "ssim") for end in ("", "_loss", "_area")),
 }  # fmt: skip
+# What these groups measure is the network's own; pictures that other code has made have none of it.
+OF_THE_NETWORK: tuple[MetricGroup, ...] = ("attention", "cost", "diversity", "robustness")
 BY_TRAINING = ("train_images_per_s", "train_device_hours")  # the run itself measures them
 OF_NO_SPLIT = (*MEASURED["cost"], *BY_TRAINING)
 
@@ -63,12 +65,20 @@ _OF_INVERSION = ("inversion_s_per_image", "seg_miou_own", "layout_miou")
 _NEEDS_TRUTH = ("psnr", "ssim", "lpips_alex", "region_error", "light_consistency")
 
 
+NOT_HERE = "made by other code: only its pictures are here"
+
+
 def why_not(row_name: str, config: RunConfig, split: str) -> str:
     """Why no run of `config` can have a value of a metric row on `split`; "" where it can, or the name is not known here."""
     if row_name in BY_TRAINING:
         family = family_of(config.model)
+        if _only_pictures(config):
+            return NOT_HERE
         return "" if family_spec(family).learned else f"{family} is a rule: nothing is trained"
-    return left_out(row_name, config.protocol, split) or _of_run(_measuring(row_name)[1], config)
+    group, name = _measuring(row_name)
+    if _only_pictures(config) and group in OF_THE_NETWORK:
+        return NOT_HERE
+    return left_out(row_name, config.protocol, split) or _of_run(name, config)
 
 
 def cannot_start(config: RunConfig) -> str:
@@ -171,6 +181,10 @@ def _of_editing(metric: str, task: str, protocol: ProtocolConfig) -> str:
     if metric == "mask_agreement" and "semantic" not in protocol.groups:
         return f"protocol {protocol.name} has no segmenter (group semantic)"
     return ""
+
+
+def _only_pictures(config: RunConfig) -> bool:
+    return isinstance(config.model, ModelSection) and config.model.only_pictures
 
 
 def _of_run(name: str, config: RunConfig) -> str:

@@ -12,7 +12,7 @@ from pipeline.schema.base import Section
 from pipeline.schema.data import DataConfig
 from pipeline.schema.discriminator import DiscriminatorConfig
 from pipeline.schema.evaluation import ProtocolConfig
-from pipeline.schema.families import FAMILIES, schema_for
+from pipeline.schema.families import is_known, schema_for
 from pipeline.schema.losses import LossConfig
 from pipeline.schema.messages import SectionOf, explain
 from pipeline.schema.training import TrackingConfig, TrainConfig
@@ -31,7 +31,7 @@ def _model_section(value: Any) -> Any:
 
 def _schema_of(value: Any) -> type[BaseModel] | None:
     family = value.get("family") if isinstance(value, dict) else None
-    return schema_for(family) if isinstance(family, str) and family in FAMILIES else None
+    return schema_for(family) if isinstance(family, str) and is_known(family) else None
 
 
 class RunConfig(Section):
@@ -71,7 +71,7 @@ def completed(identity_config: dict[str, Any]) -> dict[str, Any]:
     """The config in a run's identity text with the fields that are left out there: `later` ones at their first value."""
     found = RunConfig.completed(identity_config)
     model = found.get("model", {})
-    if model.get("family") in FAMILIES:  # a plug-in's family may be unknown to whoever reads its records
+    if is_known(model.get("family")):  # a plug-in's family may be unknown to whoever reads its records
         found["model"] = schema_for(model["family"]).completed(model)
     return found
 

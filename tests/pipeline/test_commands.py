@@ -179,3 +179,14 @@ def test_the_numbers_of_a_run_are_a_table_and_what_has_none_is_told_once_a_reaso
         ["psnr", "19.123"],
         ["no", "room", "for", "unit,", "untrained"],
     ]
+
+
+def test_overrides_may_stand_behind_options(tmp_path: Path) -> None:
+    """As in the documented `weights import spade FILE --encoder FILE data=...`."""
+    from pipeline.__main__ import parser
+
+    words = ["weights", "import", "spade", "g.pth", "size=64", "--encoder", "e.pth", "data=folder", "data.root=x"]
+    args = parser().parse_args(words)
+    assert (args.family, args.overrides) == ("spade", ["size=64", "data=folder", "data.root=x"])
+    line = the_line(command("pipeline", "config", "seed=1", "--out", str(tmp_path), "--wrong", "seed=2"))
+    assert "--wrong" in line

@@ -20,6 +20,7 @@ from pipeline.metrics.segmentation import Confusion
 from pipeline.models.contract import ComposingGenerator
 from pipeline.records.kept import kept_at, read_array, write_array
 from pipeline.records.rows import MetricRow
+from pipeline.schema.measures import NOT_HERE
 
 
 class SemanticPart:
@@ -28,6 +29,7 @@ class SemanticPart:
     def __init__(self, context: Context) -> None:
         self.space = context.dataset.label_space
         self.composing = context.generator if isinstance(context.generator, ComposingGenerator) else None
+        self.draws = context.generator.capabilities.draws
         self.segmenter, self.reason = context.segmenter
         self.stored: Path | None = None  # what the segmenter makes of the real images: the same for every run
         if self.segmenter is not None and context.cache is not None:
@@ -93,7 +95,7 @@ class SemanticPart:
     def _own_rows(self, totals: Totals, make: RowMaker) -> list[MetricRow]:
         """`layout_miou` and `seg_miou_own`, or why a family has none."""
         if self.composing is None:
-            reason = "the family draws the layout it is given"
+            reason = "the family draws the layout it is given" if self.draws else NOT_HERE
             return [make.not_applicable(name, reason) for name in ("layout_miou", "seg_miou_own")]
         count, classes = len(totals.stacked("each/content")), self.composing.layout_classes
         given = Confusion.of(totals.sums["sum/layout_given"]).mean_iou()

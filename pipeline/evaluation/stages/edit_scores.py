@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.data.batch import Batch
 from pipeline.editing.batches import load_case_batches
 from pipeline.editing.cases import Case
 from pipeline.editing.perform import Edited, perform
@@ -36,11 +37,9 @@ def score(task: EditTask, context: Context, every: list[Case], start: int, stop:
     `each/<metric>` (N,), NaN where a metric says nothing about a case, and `sum/confusion` of the segmenter. Raises RunFailed when
     an edit is not finite.
     """
-    row, cfg, cases = TASKS[task], context.protocol.editing, every[start:stop]
+    row, cases = TASKS[task], every[start:stop]
     renderer = renderer_of(context.dataset, context.cache)
-    content, reference = load_case_batches(task, context.dataset, cases, renderer, context.device)
-    seed = cfg.seed + start // context.protocol.batch_size
-    edited = perform(task, context.generator, content, reference, cases, steps=cfg.steps, seed=seed)
+    content, reference, edited = carry_out(task, context, cases, start)
     output, own = as_images(edited.image), as_images(edited.reconstruction)
     found: dict[str, NDArray] = {}
     if renderer is not None:
@@ -65,6 +64,14 @@ def score(task: EditTask, context: Context, every: list[Case], start: int, stop:
         confusion.update(segmenter.labels(output.quantised()), edited.label)
         contribution["sum/confusion"] = confusion.counts.numpy()
     return contribution
+
+
+def carry_out(task: EditTask, context: Context, cases: list[Case], start: int) -> tuple[Batch, Batch, Edited]:
+    """Content, reference and edits of a batch of `cases`, the first of which is number `start` of the task's."""
+    cfg, renderer = context.protocol.editing, renderer_of(context.dataset, context.cache)
+    content, reference = load_case_batches(task, context.dataset, cases, renderer, context.device)
+    seed = cfg.seed + start // context.protocol.batch_size
+    return content, reference, perform(task, context.generator, content, reference, cases, steps=cfg.steps, seed=seed)
 
 
 def _against_truth(

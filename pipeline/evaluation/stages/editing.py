@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.editing.cases import Case, choose_cases, no_cases
+from pipeline.editing.cases import Case, choose_cases, no_cases, picture_name, step_names
 from pipeline.editing.tasks import TASKS, refusal
 from pipeline.evaluation.context import Context
 from pipeline.evaluation.rows import RowMaker
@@ -16,6 +16,7 @@ from pipeline.evaluation.stages.edit_scores import score
 from pipeline.identity import canonical_json, digest
 from pipeline.metrics.accumulate import Totals
 from pipeline.metrics.segmentation import Confusion
+from pipeline.models.external import ExternalPictures
 from pipeline.records.rows import MetricRow
 from pipeline.schema.evaluation import EditTask
 
@@ -24,14 +25,11 @@ TRUTH_METRICS = ("psnr", "ssim", "region_error", "light_consistency")
 
 def editing_stage(context: Context, make: RowMaker) -> tuple[list[MetricRow], list[pd.DataFrame]]:
     """Rows and per-case values of every task of the protocol."""
-    cfg = context.protocol.editing
     rows: list[MetricRow] = []
     frames: list[pd.DataFrame] = []
-    for task in cfg.tasks:
-        reason = refusal(task, context.generator.capabilities)
-        cases = [] if reason else choose_cases(task, cfg, context.dataset, context.total)
+    for task in context.protocol.editing.tasks:
+        cases, reason = _cases(task, context)
         if not cases:
-            reason = reason or no_cases(context.total)
             rows += [make.not_applicable(f"edit_{name}_{task}", reason) for name in TASKS[task].headline]
             continue
         totals = context.collect(
@@ -41,6 +39,26 @@ def editing_stage(context: Context, make: RowMaker) -> tuple[list[MetricRow], li
         rows += task_rows
         frames.append(frame)
     return rows, frames
+
+
+def _cases(task: EditTask, context: Context) -> tuple[list[Case], str]:
+    """The cases of a task, or none and why."""
+    cfg, generator, keys = context.protocol.editing, context.generator, context.dataset.keys
+    external = generator if isinstance(generator, ExternalPictures) else None
+    reason = refusal(task, generator.capabilities) if external is None else ""
+    cases = [] if reason else choose_cases(task, cfg, context.dataset, context.total)
+    if not cases:
+        return [], reason or no_cases(context.total)
+    if external is not None:
+        names = [picture_name(task, case, keys[case.content], keys[case.reference]) for case in cases]
+        needed = [step for name in names for step in step_names(task, name, cfg.steps)]
+        lacking = external.pictures.lacks(task, needed) if TASKS[task].edits else []
+        if lacking:
+            return (
+                [],
+                f"no picture of {len(lacking)} of the {len(needed)} edits that protocol {context.protocol.name} asks for",
+            )
+    return cases, ""
 
 
 def _rows(

@@ -20,6 +20,7 @@ from pipeline.evaluation.view import reconstruct
 from pipeline.metrics import reconstruction
 from pipeline.metrics.accumulate import Contribution
 from pipeline.records.rows import MetricRow
+from pipeline.schema.evaluation import RobustnessConfig
 
 
 def robustness_stage(context: Context, make: RowMaker) -> tuple[list[MetricRow], list[pd.DataFrame]]:
@@ -73,6 +74,17 @@ def robustness_stage(context: Context, make: RowMaker) -> tuple[list[MetricRow],
         mean = float(np.mean(areas))
         rows.append(make.ok(f"robust_{metric}_area", mean, total, kinds=list(cfg.kinds), levels=list(levels), **common))
     return rows, []
+
+
+def robustness_names(cfg: RobustnessConfig) -> list[str]:
+    """Names of the rows that the stage gives."""
+    names: list[str] = []
+    for metric in ("psnr", "ssim"):
+        for kind in cfg.kinds:
+            names += [f"robust_{metric}_{kind}_{level:g}" for level in (0.0, *cfg.levels)]
+            names += [f"robust_{metric}_loss_{kind}", f"robust_{metric}_area_{kind}"]
+        names.append(f"robust_{metric}_area")
+    return names
 
 
 def area(levels: Sequence[float], values: Sequence[float]) -> float:
