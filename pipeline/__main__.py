@@ -18,6 +18,7 @@ COMMANDS = (
     "pipeline.commands.edit",
     "pipeline.commands.export",
     "pipeline.commands.import_images",
+    "pipeline.commands.share",
     "pipeline.commands.weights",
     "pipeline.commands.bench",
 )
