@@ -78,7 +78,9 @@ class Level(Section):
     overrides: Overrides
     label: str | None = None  # None: made from the names; a text of the file, not a setting with a home elsewhere
     when: Condition = Field(default={})  # the level exists only where these factors have one of these levels
-    external: str | None = None  # of a list: pictures that other code has made, by the name they were imported under
+    external: str | None = (
+        None  # of an arm by name: pictures that other code has made, by the name they were imported under
+    )
 
     @model_validator(mode="after")
     def _made_here_or_elsewhere(self) -> Level:
@@ -189,7 +191,7 @@ class Study(Section):
             )
         for factor, content in self.factors.items():
             if any(level.external is not None for level in content.levels.values()):
-                raise ValueError(f"factor {factor}: external belongs to the arms of design list")
+                raise ValueError(f"factor {factor}: external belongs to the arms, not to a factor")
         if self.fraction and self.design != "factorial":
             raise ValueError(f"fraction belongs to design factorial, not to {self.design}")
         if self.design in ("leave_one_out", "cumulative"):

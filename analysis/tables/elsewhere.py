@@ -90,7 +90,7 @@ def _words(of_row: pd.DataFrame, pivoted: bool, *, alone: bool) -> str:
     said = f"{word}: {sources}" if sources else word
     first = of_row.iloc[0]
     facts = [f"{name} {first[name]}" for name in ("data", "protocol", "split") if first[name]]
-    return said if alone or pivoted or not facts else f"{said} ({', '.join(facts)})"
+    return said if alone or pivoted or first["group"] or not facts else f"{said} ({', '.join(facts)})"
 
 
 def _cell(of_row: pd.DataFrame, column: Column, level: str) -> TableCell:

@@ -14,8 +14,6 @@ from pipeline.schema.model_external import ResizeFilter
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pipeline.records import MetricRow
-
 TASKS: tuple[EditTask, ...] = get_args(EditTask)
 
 
@@ -60,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     edited, rest = folders_apart(args.edited)
     overrides = [*args.overrides, *more, *rest]
     by_task = _by_task(edited, len(images))
+    from pipeline.commands.rows import print_rows
     from pipeline.progress import shown
     from pipeline.records import RunStore
     from pipeline.runs.external import import_pictures, look_at
@@ -79,24 +78,10 @@ def run(args: argparse.Namespace) -> int:
     for looked in runs:
         with shown() as progress:
             record = import_pictures(looked, RunStore(args.out / "runs"), progress)
-        print(shown_rows(record.metrics))
+        print_rows([row for row in record.metrics if not row.name.startswith("seg_iou_")])
         print(f"record: {record.path} (seed {looked.resolved.config.seed})")
-    print(f"in a study of design list: {{label: {args.name}, external: {args.name}}}")
+    print(f"as an arm of a study: {args.name}: {{label: {args.name}, external: {args.name}}}")
     return 0
-
-
-def shown_rows(rows: Sequence[MetricRow]) -> str:
-    """The numbers as lines, without those of single classes; what could not be measured is counted."""
-    lines = [
-        f"  {row.name:<32} {row.value:.6g} {row.unit}".rstrip()
-        for row in rows
-        if row.value is not None and not row.name.startswith("seg_iou")
-    ]
-    lines += [f"  {row.name:<32} {row.status}: {row.reason}" for row in rows if row.status == "unavailable"]
-    count = sum(row.status == "not_applicable" for row in rows)
-    return "\n".join(
-        [*lines, f"  and {count} rows that are not applicable: they need the network, or pictures not given"]
-    )
 
 
 def folders_apart(words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.__main__ import main
+from pipeline.__main__ import main, parser
 from pipeline.data import build_dataset
 from pipeline.data.batch import collate
 from pipeline.evaluation.context import batch_seed
@@ -338,3 +340,15 @@ def test_an_external_record_evaluates_within_its_split_and_notices_damage(
     assert f"{KEYS[1]}.png is damaged" in capsys.readouterr().err
     assert main(["export", record.id, "--to", str(tmp_path / "x"), "--out", str(tmp_path)]) == 2
     assert "made by other code" in capsys.readouterr().err
+
+
+def test_the_commands_of_the_page_are_commands() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "exchange.md").read_text()
+    lines = [
+        line
+        for block in re.findall(r"^```sh\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+        for line in block.splitlines()
+    ]
+    assert [parser().parse_args(shlex.split(line)[3:]).func.__module__ for line in lines] == [
+        "pipeline.commands.export", "pipeline.commands.import_images", "pipeline.commands.share", "pipeline.commands.share",
+    ]  # fmt: skip
