@@ -140,12 +140,19 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-def load_protocol(name: str) -> ProtocolConfig:
-    """The protocol of that name; raises UserError naming the known ones."""
+def load_protocol(name: str, *, tuning_steps: int | None = None) -> ProtocolConfig:
+    """The protocol of that name, with so many steps of pivotal tuning where given; raises UserError naming the known ones."""
     names = PROTOCOLS.names()
     if name not in names:
         raise UserError(f"unknown protocol {name!r}{nearest(name, names)}; there are: {', '.join(names)}")
-    return PROTOCOLS.load(name)
+    protocol = PROTOCOLS.load(name)
+    if tuning_steps is None:
+        return protocol
+    if tuning_steps < 0:
+        raise UserError(f"--tuning-steps must be at least 0, not {tuning_steps}")
+    assert protocol.inversion is not None, "every shipped protocol has a budget of inversion"
+    tuning = protocol.inversion.tuning.model_copy(update={"steps": tuning_steps})
+    return protocol.model_copy(update={"inversion": protocol.inversion.model_copy(update={"tuning": tuning})})
 
 
 @functools.lru_cache(maxsize=4096)
