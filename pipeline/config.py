@@ -67,7 +67,7 @@ def compose(overrides: Sequence[str] = (), out: Path = OUT) -> RunConfig:
 
     Raises UserError, one line: unknown key (with the nearest ones), unknown choice, wrong value.
     """
-    return validate(_plain(expand_best(overrides, out)))
+    return validate(_settled(_plain(expand_best(overrides, out))))
 
 
 def expand_best(overrides: Sequence[str], out: Path) -> tuple[str, ...]:
@@ -172,6 +172,16 @@ def _compose_text(overrides: tuple[str, ...]) -> str:
         return json.dumps(OmegaConf.to_container(composed, resolve=True))  # text: the cache holds nothing mutable
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_hydra_message(error, overrides)) from error
+
+
+def _settled(values: dict[str, Any]) -> dict[str, Any]:
+    """Plain values with what the data have to say where the config is silent: the aspect."""
+    from pipeline.data.crop import default_aspect
+
+    data = values.get("data")
+    if isinstance(data, dict) and "aspect" in data and data["aspect"] is None:
+        return {**values, "data": {**data, "aspect": default_aspect(data.get("root"))}}
+    return values
 
 
 def _plain(overrides: tuple[str, ...]) -> dict[str, Any]:
