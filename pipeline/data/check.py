@@ -242,14 +242,16 @@ def _rare(inspected: Sequence[Inspected], listing: Listing) -> list[Finding]:
     splits: Mapping[str, Iterable[str]] = _own_splits(listing) or {
         split: [files.key for files in listed] for split, listed in holdout(everything).items()
     }
-    findings = []
-    if len(everything) > 1 and (absent := lacking(classes_of, splits)):
+    findings: list[Finding] = []
+    if len(everything) <= RARE_IMAGES:  # a handful says nothing about the classes
+        return findings
+    if absent := lacking(classes_of, splits):
         severity: Severity = "warning" if "train" in absent else "note"
         text = f"classes that a split lacks: {said(absent)}"
         advice = "training cannot learn what it never sees: try another data.split, or take classes together"
         findings.append(Finding("classes_absent_from_split", severity, text, advice, ()))
     images = Counter(name for one in inspected for name in one.pixels)
-    if len(everything) > RARE_IMAGES and (few := rare(images, listing.space.classes)):
+    if few := rare(images, listing.space.classes):
         text = f"{len(few)} classes occur in fewer than {RARE_IMAGES} images: {shortened(few)}"
         advice = "numbers of such a class rest on single pictures; `data prepare --merge` takes classes together"
         findings.append(Finding("rare_classes", "note", text, advice, ()))

@@ -23,6 +23,7 @@ from pipeline.errors import RunFailed, UserError
 from pipeline.evaluation.photo_loss import Distance, layout_loss, picture_loss
 from pipeline.metrics import cost
 from pipeline.models.contract import ComposingGenerator, Synthesis
+from pipeline.progress import LongStep
 from pipeline.records import atomic
 from pipeline.schema.evaluation import InversionConfig
 
@@ -118,7 +119,10 @@ class Pivots:
     def synthesize(self, style: Tensor, draw: Callable[[ComposingGenerator, Tensor, slice], Synthesis]) -> Synthesis:
         """`draw(family, codes, rows)` of a marked style, each picture with the weights of its photo."""
         made = []
-        for row, number in enumerate(style[:, -1, 0].tolist()):
+        numbers = style[:, -1, 0].tolist()
+        shown = LongStep("pictures with weights tuned to their photo:", len(numbers))  # long where they are tuned only now
+        for row, number in enumerate(numbers):
+            shown.update(row)
             at = slice(row, row + 1)
             codes = style[at, :-1]
             if number == NOBODY:
