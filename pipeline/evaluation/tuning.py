@@ -131,6 +131,7 @@ class Pivots:
             differences, _ = self.tuned(int(number))
             weights = {name: value + differences[name].to(value) for name, value in self._own() if name in differences}
             made.append(drawn(self.family, weights, lambda tuned, codes=codes, at=at: draw(tuned, codes, at)))  # type: ignore[misc]
+        shown.update(len(numbers))
         layouts = [one.layout for one in made if one.layout is not None]
         return Synthesis(torch.cat([one.image for one in made]), layout=torch.cat(layouts) if layouts else None)
 
