@@ -88,6 +88,16 @@ def add_out(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_tuning(parser: argparse.ArgumentParser) -> None:
+    """The option of commands that invert photos: whether weights follow them."""
+    parser.add_argument(
+        "--tuning-steps",
+        type=int,
+        metavar="N",
+        help="of families that invert photos: steps of pivotal tuning a photo (default: the protocol's, 0)",
+    )
+
+
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Hydra overrides as the rest of the command line."""
     parser.add_argument(

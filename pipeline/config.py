@@ -67,7 +67,7 @@ def compose(overrides: Sequence[str] = (), out: Path = OUT) -> RunConfig:
 
     Raises UserError, one line: unknown key (with the nearest ones), unknown choice, wrong value.
     """
-    return validate(_plain(expand_best(overrides, out)))
+    return validate(_settled(_plain(expand_best(overrides, out))))
 
 
 def expand_best(overrides: Sequence[str], out: Path) -> tuple[str, ...]:
@@ -140,12 +140,19 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-def load_protocol(name: str) -> ProtocolConfig:
-    """The protocol of that name; raises UserError naming the known ones."""
+def load_protocol(name: str, *, tuning_steps: int | None = None) -> ProtocolConfig:
+    """The protocol of that name, with so many steps of pivotal tuning where given; raises UserError naming the known ones."""
     names = PROTOCOLS.names()
     if name not in names:
         raise UserError(f"unknown protocol {name!r}{nearest(name, names)}; there are: {', '.join(names)}")
-    return PROTOCOLS.load(name)
+    protocol = PROTOCOLS.load(name)
+    if tuning_steps is None:
+        return protocol
+    if tuning_steps < 0:
+        raise UserError(f"--tuning-steps must be at least 0, not {tuning_steps}")
+    assert protocol.inversion is not None, "every shipped protocol has a budget of inversion"
+    tuning = protocol.inversion.tuning.model_copy(update={"steps": tuning_steps})
+    return protocol.model_copy(update={"inversion": protocol.inversion.model_copy(update={"tuning": tuning})})
 
 
 @functools.lru_cache(maxsize=4096)
@@ -165,6 +172,16 @@ def _compose_text(overrides: tuple[str, ...]) -> str:
         return json.dumps(OmegaConf.to_container(composed, resolve=True))  # text: the cache holds nothing mutable
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_hydra_message(error, overrides)) from error
+
+
+def _settled(values: dict[str, Any]) -> dict[str, Any]:
+    """Plain values with what the data have to say where the config is silent: the aspect."""
+    from pipeline.data.crop import default_aspect
+
+    data = values.get("data")
+    if isinstance(data, dict) and "aspect" in data and data["aspect"] is None:
+        return {**values, "data": {**data, "aspect": default_aspect(data.get("root"))}}
+    return values
 
 
 def _plain(overrides: tuple[str, ...]) -> dict[str, Any]:

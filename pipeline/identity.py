@@ -20,6 +20,7 @@ NUISANCE_KEYS: tuple[str, ...] = (
     "tracking",
     "protocol",  # evaluation adds rows to a record; each row carries its own fingerprint
     "data.root",  # the data fingerprint says what is there
+    "data.group",  # so does the split that follows from it
     "data.workers",
     "data.cache",
     "data.cache_root",

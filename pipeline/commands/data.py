@@ -47,6 +47,29 @@ def _add_prepare(subparsers: Any) -> None:
     )
     parser.add_argument("--from", dest="source", type=Path, required=True, metavar="RAW", help="the downloaded folder")
     parser.add_argument("--to", dest="target", type=Path, required=True, metavar="ROOT", help="the folder to write")
+    parser.add_argument(
+        "--group",
+        metavar="RULE",
+        help="samples that stay in one split, such as frames of one video: a pattern of their names with one pair of brackets, "
+        "'^(.+)_[0-9]+$', or a CSV file (name,group)",
+    )
+    own = parser.add_argument_group("of `folder`: files as you have them (docs/data.md, Your own photos)")
+    own.add_argument("--images", default="images", metavar="DIR", help="the photos, below RAW (default: images)")
+    own.add_argument(
+        "--labels",
+        default="labels",
+        metavar="DIR",
+        help="the label maps, below RAW, or one COCO file (default: labels)",
+    )
+    own.add_argument("--palette", type=Path, metavar="CSV", help="label maps are colours: name,red,green,blue")
+    own.add_argument(
+        "--tolerance", type=_byte, default=0, metavar="N", help="colours may differ by so much a channel (default: 0)"
+    )
+    own.add_argument("--mat-key", metavar="NAME", help="label maps are MATLAB files; the variable that holds the ids")
+    own.add_argument(
+        "--classes", type=Path, metavar="FILE", help="class names in the order of the ids, or a CSV (id,name)"
+    )
+    own.add_argument("--merge", type=Path, metavar="CSV", help="classes to take together: from,to")
     _add_space(parser)
     _add_workers(parser)
     parser.set_defaults(func=_prepare)
@@ -70,7 +93,8 @@ def _add_show(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "show",
         help="a contact sheet as PNG",
-        description="Photo, label map and overlay of some samples, with a legend.",
+        description="What a network sees of some samples: photo, label map and overlay, with a legend; before them, where\n"
+        "photos are cropped, the whole photo with what is cut away dimmed.",
     )
     parser.add_argument("root", metavar="ROOT", help="a prepared or a downloaded data set, or the word procfaces")
     parser.add_argument("--data", metavar="NAME", help="which data set it is (default: told from its folders)")
@@ -78,6 +102,9 @@ def _add_show(subparsers: Any) -> None:
     parser.add_argument("--count", type=_positive, default=6, metavar="N", help="how many samples (default: 6)")
     parser.add_argument("--size", type=_positive, default=192, metavar="PX", help="short side (default: 192)")
     parser.add_argument("--to", type=Path, metavar="FILE", help="default: out/data/NAME.png")
+    parser.add_argument(
+        "--aspect", type=_ratio, metavar="R", help="width / height, as data.aspect (default: as in training)"
+    )
     _add_space(parser)
     parser.set_defaults(func=_show)
 
@@ -118,8 +145,25 @@ def _positive(text: str) -> int:
     return value
 
 
+def _byte(text: str) -> int:
+    value = int(text) if text.isdigit() else -1
+    if not 0 <= value <= 255:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 255")
+    return value
+
+
+def _ratio(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.1 < value < 10.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0.1 and 10")
+    return value
+
+
 def _prepare(args: argparse.Namespace) -> int:
-    from pipeline.data.prepare import prepare
+    from pipeline.data.prepare import OwnLayout, prepare
     from pipeline.errors import UserError, nearest
     from pipeline.progress import shown
     from pipeline.schema.data import SPACES_OF
@@ -140,7 +184,13 @@ def _prepare(args: argparse.Namespace) -> int:
                 started = True
             progress.update(done)
 
-        result = prepare(args.name, args.source, args.target, space_name=space, workers=args.workers, progress=report)
+        layout = OwnLayout(
+            args.images, args.labels, args.palette, args.tolerance, args.mat_key, args.classes, args.merge
+        )
+        result = prepare(
+            args.name, args.source, args.target, space_name=space, workers=args.workers, progress=report, layout=layout,
+            group=args.group,
+        )  # fmt: skip
     fresh = result.samples - result.reused
     print(f"{result.root}: {result.samples} samples ({fresh} prepared now, {result.reused} ready before)")
     for rule, sizes in result.split_sizes.items():
@@ -148,6 +198,10 @@ def _prepare(args: argparse.Namespace) -> int:
         print(f"  split {rule}{mark}: {sizes['train']} train, {sizes['val']} val, {sizes['test']} test")
     if result.duplicates:
         print(f"  {result.duplicates} groups of the same photo, kept out of different splits")
+    if result.lacking:
+        print(f"  classes that a split lacks: {result.lacking}")
+    for number, line in enumerate(result.cropping):
+        print(f"  {line}{'' if number else ' (default)'}")
     print(f"  manifest {result.manifest_sha256[:16]}")
     stored = "cityscapes_19" if space == "cityscapes_19" else ""  # every other space is the default of its data set
     option = f" data.label_space={stored}" if stored else ""
@@ -197,13 +251,18 @@ def _print_report(report: Report) -> None:
 
 def _show(args: argparse.Namespace) -> int:
     from pipeline.data.build import build_dataset
+    from pipeline.data.crop import run_cropping
     from pipeline.data.quick import quick_config
     from pipeline.data.show import show
 
-    cfg = quick_config(args.root, data=args.data, space_name=args.label_space, size=args.size, count=args.count)
+    cfg = quick_config(
+        args.root, data=args.data, space_name=args.label_space, size=args.size, count=args.count, aspect=args.aspect
+    )
     path: Path = args.to or Path("out") / "data" / f"{cfg.name}.png"
     keys = show(build_dataset(cfg, args.split), path, count=args.count)
     print(f"{path}: {len(keys)} samples of {cfg.name}, split {args.split}")
+    if said := run_cropping(cfg):
+        print(f"  {said}")
     return 0
 
 

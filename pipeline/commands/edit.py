@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, get_args
 
-from pipeline.cli import add_out
+from pipeline.cli import add_out, add_tuning
 from pipeline.errors import UserError
 from pipeline.schema.evaluation import EditTask
 
@@ -43,6 +43,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--cell", type=int, default=128, metavar="PX", help="height of a picture in the grid (default: 128)"
     )
+    add_tuning(parser)
     add_out(parser)
     parser.set_defaults(func=run)
 
@@ -63,9 +64,9 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"--{option} must be at least 1, not {getattr(args, option)}")
     if args.steps < 2 or args.seed < 0:
         raise UserError("--steps must be at least 2 and --seed at least 0")
+    protocol = load_protocol("standard", tuning_steps=args.tuning_steps)
     record, generator, config, device = finished_run(args.out, args.run)
     dataset = build_dataset(config.data.model_copy(update={"cache": "memory"}), args.split)
-    protocol = load_protocol("standard")
     standard, generator = protocol.editing, inverting(generator, protocol, device)
     regions = tuple(args.region) if args.region else standard.regions
     for name in args.region or ():

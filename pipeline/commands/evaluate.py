@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.cli import add_out
+from pipeline.cli import add_out, add_tuning
 from pipeline.commands.rows import print_rows
 from pipeline.config import choices, load_protocol
 from pipeline.errors import UserError
@@ -37,6 +37,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--segmenter", metavar="FILE", help="TorchScript segmenter to judge with instead of the own one"
     )
+    add_tuning(parser)
     parser.add_argument("--batch-size", type=int, metavar="N", help="images at once (default: the protocol's)")
     add_out(parser)
     parser.set_defaults(func=run)
@@ -44,7 +45,7 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate one run after the other; returns the exit status."""
-    protocol = load_protocol(args.protocol)
+    protocol = load_protocol(args.protocol, tuning_steps=args.tuning_steps)
     if args.weights_dir is not None:
         if not Path(args.weights_dir).is_dir():
             raise UserError(f"--weights-dir {args.weights_dir}: no such folder")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,15 +12,19 @@ from typing import Any, Literal
 from pipeline.data.adapters import find_listing, guess_data_set
 from pipeline.data.adapters.pairing import lenient
 from pipeline.data.adapters.prepared import MANIFEST, read_manifest
+from pipeline.data.class_use import RARE_IMAGES, lacking, rare, said, shortened
+from pipeline.data.crop import TELLING, cropping, cut_away, default_aspect
 from pipeline.data.inspection import Inspected, inspect_sample
 from pipeline.data.label_spaces import LabelSpace
 from pipeline.data.listing import Listing, SampleFiles
+from pipeline.data.splits import holdout
 from pipeline.errors import UserError
 from pipeline.identity import file_digest
 from pipeline.schema.data import SPACES_OF
 
 Severity = Literal["error", "warning", "note"]
 _ORDER: dict[str, int] = {"error": 0, "warning": 1, "note": 2}
+_MUCH_CUT = 0.1  # share of the photos' area that nobody should lose unseen
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,9 @@ def check(
                 progress(len(inspected), len(listed))
     findings += _sample_findings(inspected) + _duplicates(inspected, listing)
     findings += _unseen(inspected, listing.space) + _sizes(inspected)
+    if name == "folder":
+        findings += _cropped(root, inspected)
+    findings += _rare(inspected, listing)
     if (root / MANIFEST).is_file():
         findings += _manifest(root, listed)
     findings.sort(key=lambda finding: (_ORDER[finding.severity], finding.kind))
@@ -184,12 +191,7 @@ def _duplicates(inspected: Sequence[Inspected], listing: Listing) -> list[Findin
     groups = group_by_look([(key, one.look or "", one.photo_sha256 or "") for key, one in keys.items()])
     if not groups:
         return []
-    splits = (
-        listing.named_splits[listing.default_split]
-        if listing.default_split is not None
-        else {part: listed for part, listed in listing.parts.items() if part != "all"}
-    )
-    members = {split: {files.key for files in listed} for split, listed in splits.items()}
+    members = _own_splits(listing)
     straddling: list[list[str]] = []
     within: list[list[str]] = []
     for group in groups:
@@ -214,8 +216,7 @@ def _unseen(inspected: Sequence[Inspected], space: LabelSpace) -> list[Finding]:
     missing = [c for k, c in enumerate(space.classes) if c not in seen and k != space.unknown]
     if not missing or not inspected:
         return []
-    shown = ", ".join(missing[:8]) + (", ..." if len(missing) > 8 else "")
-    text = f"{len(missing)} of {space.num_classes} classes never occur: {shown}"
+    text = f"{len(missing)} of {space.num_classes} classes never occur: {shortened(missing)}"
     return [Finding("classes_never_seen", "note", text, "normal in a small sample; in a full set, look at the ids", ())]
 
 
@@ -226,6 +227,47 @@ def _sizes(inspected: Sequence[Inspected]) -> list[Finding]:
     (width, height), count = sizes.most_common(1)[0]
     text = f"photos have {len(sizes)} sizes; the most common is {width}x{height} ({count} of {sum(sizes.values())})"
     return [Finding("sizes_vary", "note", text, "all are resized to the training size (data.resize)", ())]
+
+
+def _own_splits(listing: Listing) -> dict[str, set[str]]:
+    """Keys by split, of the split a root brings along; empty where it brings none."""
+    named = listing.named_splits[listing.default_split] if listing.default_split is not None else listing.parts
+    return {split: {files.key for files in listed} for split, listed in named.items() if split != "all"}
+
+
+def _rare(inspected: Sequence[Inspected], listing: Listing) -> list[Finding]:
+    """Classes that whole splits lack (of the root's own split, else of `holdout`), and classes of few images."""
+    classes_of = {one.files.key: tuple(one.pixels) for one in inspected}
+    everything = tuple({one.files.key: one.files for one in inspected}.values())
+    splits: Mapping[str, Iterable[str]] = _own_splits(listing) or {
+        split: [files.key for files in listed] for split, listed in holdout(everything).items()
+    }
+    findings: list[Finding] = []
+    if len(everything) <= RARE_IMAGES:  # a handful says nothing about the classes
+        return findings
+    if absent := lacking(classes_of, splits):
+        severity: Severity = "warning" if "train" in absent else "note"
+        text = f"classes that a split lacks: {said(absent)}"
+        advice = "training cannot learn what it never sees: try another data.split, or take classes together"
+        findings.append(Finding("classes_absent_from_split", severity, text, advice, ()))
+    images = Counter(name for one in inspected for name in one.pixels)
+    if few := rare(images, listing.space.classes):
+        text = f"{len(few)} classes occur in fewer than {RARE_IMAGES} images: {shortened(few)}"
+        advice = "numbers of such a class rest on single pictures; `data prepare --merge` takes classes together"
+        findings.append(Finding("rare_classes", "note", text, advice, ()))
+    return findings
+
+
+def _cropped(root: Path, inspected: Sequence[Inspected]) -> list[Finding]:
+    """What training at the default aspect cuts away from the photos; other data sets are stretched."""
+    sizes = [one.size for one in inspected if one.size is not None]
+    aspect = default_aspect(str(root))
+    share = cut_away(sizes, aspect, "cover") if sizes else 0.0
+    if share < TELLING:
+        return []
+    severity: Severity = "warning" if share > _MUCH_CUT else "note"
+    advice = "`data show` draws what is kept; another data.aspect, or `data prepare`, which proposes one"
+    return [Finding("cropped", severity, cropping(sizes, aspect, "cover"), advice, ())]
 
 
 def _manifest(root: Path, listed: Sequence[SampleFiles]) -> list[Finding]:

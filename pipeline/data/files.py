@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.data.reading import check_alignment, read_ids, read_photo
 from pipeline.data.sources import Source
 from pipeline.data.transforms import connected_components, resize_image, resize_label, source_box
 from pipeline.data.types import Sample, Split
 from pipeline.schema.data import DataConfig
+
+DIMMED = 0.35  # brightness of what a crop cuts away
 
 
 class FileDataset:
@@ -31,6 +36,17 @@ class FileDataset:
     def for_training(self, index: int) -> Sample:
         """Sample at `load_scale` times the training size (train split; others at the training size)."""
         return self._at(index, math.ceil(self.height * self.load_scale), math.ceil(self.width * self.load_scale))
+
+    def whole(self, index: int, height: int) -> NDArray[np.uint8]:
+        """The whole photo `index`, `height` pixels high, (height, width, 3); what the crop cuts away is dimmed."""
+        photo = read_photo(self.listed[index].photo)
+        box = source_box(photo.width / photo.height, self.width / self.height, self.mode)
+        width = max(1, round(height * photo.width / photo.height))
+        picture = resize_image(photo, height, width, (0.0, 0.0, 1.0, 1.0))
+        kept = np.zeros((height, width, 1), dtype=bool)
+        left, top, right, bottom = (round(edge * side) for edge, side in zip(box, (width, height) * 2, strict=True))
+        kept[top:bottom, left:right] = True
+        return np.where(kept, picture, (picture * DIMMED).astype(np.uint8))
 
     def _at(self, index: int, height: int, width: int) -> Sample:
         files = self.listed[index]

@@ -17,6 +17,7 @@ class SampleFiles:
     photo: Path
     label: Path
     instance: Path | None
+    size: tuple[int, int] | None = None  # width and height of the photo, where a manifest says it
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.data.adapters import guess_data_set
 from pipeline.data.adapters.prepared import MANIFEST, read_manifest
+from pipeline.data.crop import default_aspect
 from pipeline.errors import UserError, nearest
 from pipeline.schema.data import SPACES_OF, DataConfig
 from pipeline.schema.yaml12 import read_yaml
@@ -13,8 +14,10 @@ from pipeline.schema.yaml12 import read_yaml
 _DEFAULTS = Path(__file__).parent.parent / "conf" / "data"
 
 
-def quick_config(root: str, *, data: str | None, space_name: str | None, size: int, count: int) -> DataConfig:
-    """The defaults of a data set's config with this root (or the word procfaces) and short side, nothing mirrored.
+def quick_config(
+    root: str, *, data: str | None, space_name: str | None, size: int, count: int, aspect: float | None = None
+) -> DataConfig:
+    """The defaults of a data set's config with this root (or the word procfaces), short side and aspect, nothing mirrored.
 
     UserError: no such folder, a folder of no known data set.
     """
@@ -29,6 +32,7 @@ def quick_config(root: str, *, data: str | None, space_name: str | None, size: i
         raise UserError(f"--data {name}: unknown{nearest(name, list(SPACES_OF))}; known: {', '.join(SPACES_OF)}")
     values = read_yaml(_DEFAULTS / f"{name}.yaml", "defaults").values
     values |= {"root": None if folder is None else str(folder), "size": size, "cache": "none", "workers": 0}
+    values["aspect"] = aspect or values["aspect"] or default_aspect(values["root"])
     values["augment"] = {"mirror": False, "load_scale": 1.0}
     if name == "procfaces":
         values |= dict.fromkeys(("train_images", "val_images", "test_images"), count)

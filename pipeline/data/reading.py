@@ -17,6 +17,7 @@ PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
 LABEL_SUFFIXES = (".png",)
 
 _EXIF_ORIENTATION = 0x0112
+_EXIF_TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
 
 # Photo modes that become RGB without loss of meaning: grey, palette, CMYK, with alpha (dropped).
 PHOTO_MODES = ("RGB", "L", "P", "CMYK", "YCbCr", "RGBA", "LA", "1")
@@ -48,6 +49,21 @@ def read_photo(path: Path) -> Image.Image:
             upright = ImageOps.exif_transpose(opened)
             return upright if upright.mode == "RGB" else upright.convert("RGB")
     raise UserError(f"{path}: photo has pixel mode {mode}; allowed are 8-bit photos ({', '.join(PHOTO_MODES)})")
+
+
+def photo_size(path: Path) -> tuple[int, int]:
+    """(width, height) of a photo as it is read, from its header: upright by its EXIF orientation."""
+    with _naming(path, "photo"), Image.open(path) as opened:
+        width, height = opened.size
+        turned = opened.getexif().get(_EXIF_ORIENTATION, 1) in _EXIF_TURNED
+        return (height, width) if turned else (width, height)
+
+
+def open_pixels(path: Path, what: str) -> Image.Image:
+    """The picture in a file, whatever its pixel mode; `what` it is, for the one line that names a file that does not read."""
+    with _naming(path, what), Image.open(path) as opened:
+        opened.load()
+        return opened.copy()
 
 
 def read_ids(path: Path) -> NDArray[np.int32]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from pipeline.data.files import FileDataset
 from pipeline.data.label_spaces import LabelSpace
 from pipeline.data.types import Dataset, Sample
 
@@ -19,12 +20,22 @@ _PAPER = (24, 24, 28)
 _OVERLAY = 0.5  # weight of the colours over the photo
 
 
-def contact_sheet(samples: Sequence[Sample], space: LabelSpace) -> Image.Image:
-    """A row a sample (photo, label map in the palette, overlay), below them a legend of the classes that occur."""
+def contact_sheet(
+    samples: Sequence[Sample], space: LabelSpace, wholes: Sequence[NDArray[np.uint8]] | None = None
+) -> Image.Image:
+    """A row a sample (photo, label map in the palette, overlay), below them a legend of the classes that occur.
+
+    `wholes`: pictures (H,W,3) of the samples' height that stand before them: the photos before they were cropped.
+    """
     height, width = samples[0].label.shape
-    rows = [_row(sample, space) for sample in samples]
+    rows: list[tuple[NDArray[np.uint8], ...]] = [_row(sample, space) for sample in samples]
+    widths = [width] * 3
+    if wholes is not None:
+        rows = [(whole, *row) for whole, row in zip(wholes, rows, strict=True)]
+        widths = [max(whole.shape[1] for whole in wholes), *widths]
+    lefts = [_MARGIN + sum(widths[:column]) + column * _MARGIN for column in range(len(widths))]
     present = np.unique(np.concatenate([np.unique(sample.label) for sample in samples]))
-    row_width = 3 * width + 2 * _MARGIN
+    row_width = sum(widths) + (len(widths) - 1) * _MARGIN
     sheet_width = max(row_width, 320) + 2 * _MARGIN
     columns = max(1, (sheet_width - 2 * _MARGIN) // 160)
     legend_height = -(-len(present) // columns) * _LINE
@@ -34,8 +45,8 @@ def contact_sheet(samples: Sequence[Sample], space: LabelSpace) -> Image.Image:
     top = _MARGIN
     for sample, row in zip(samples, rows, strict=True):
         draw.text((_MARGIN, top), sample.key, fill=_INK, font=font)
-        for column, picture in enumerate(row):
-            sheet.paste(Image.fromarray(picture), (_MARGIN + column * (width + _MARGIN), top + _LINE))
+        for left, picture in zip(lefts, row, strict=True):
+            sheet.paste(Image.fromarray(picture), (left, top + _LINE))
         top += height + _LINE + _MARGIN
     for place, k in enumerate(present):
         left = _MARGIN + place % columns * 160
@@ -63,6 +74,9 @@ def show(dataset: Dataset, path: Path, *, count: int) -> tuple[str, ...]:
     chosen = sorted({round(i) for i in np.linspace(0, len(dataset) - 1, min(count, len(dataset)))})
     samples = [dataset[index] for index in chosen]
     stream = io.BytesIO()
-    contact_sheet(samples, dataset.label_space).save(stream, format="PNG")
+    wholes = None
+    if isinstance(dataset, FileDataset) and dataset.mode == "cover":
+        wholes = [dataset.whole(index, dataset.height) for index in chosen]
+    contact_sheet(samples, dataset.label_space, wholes).save(stream, format="PNG")
     write_bytes(path, stream.getvalue())
     return tuple(sample.key for sample in samples)

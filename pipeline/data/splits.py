@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
+from pipeline.data.grouping import PATTERN, TABLE, groups_of
 from pipeline.data.listing import Listing, SampleFiles
 from pipeline.data.types import SPLITS, Split
 from pipeline.errors import UserError
@@ -30,7 +33,7 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
 def divide(cfg: DataConfig, listing: Listing, root: Path) -> tuple[str, Division]:
     """(rule applied, samples by split), limited to the config's counts. UserError where a split would be empty."""
     rule = _resolve(cfg, listing)
-    if rule in listing.named_splits:
+    if rule in listing.named_splits and cfg.group is None:
         return rule, _limited(cfg, rule, listing.named_splits[rule])
     everything = tuple(sorted((r for part in listing.parts.values() for r in part), key=lambda r: natural_key(r.key)))
     if not everything:
@@ -39,6 +42,12 @@ def divide(cfg: DataConfig, listing: Listing, root: Path) -> tuple[str, Division
         splits = _folders(listing, root)
     elif rule == "holdout":
         splits = holdout(everything)
+    elif rule == "group":
+        if cfg.group is None:
+            raise UserError(
+                f"data.split=group: {root} was not prepared with groups; set data.group to {PATTERN}, or {TABLE}"
+            )
+        splits = grouped(everything, groups_of(cfg.group, [r.key for r in everything], "data.group"))
     elif rule == "share":
         splits = dict.fromkeys(SPLITS, everything)
     elif rule == "celebamask_28000_2000":
@@ -65,6 +74,8 @@ def _limited(cfg: DataConfig, rule: str, splits: Division) -> Division:
 def _resolve(cfg: DataConfig, listing: Listing) -> str:
     if cfg.split != "auto":
         return cfg.split
+    if cfg.group is not None:
+        return "group"
     if listing.default_split is not None:
         return listing.default_split
     if "train" in listing.parts and ("val" in listing.parts or "test" in listing.parts):
@@ -102,6 +113,37 @@ def holdout(listed: tuple[SampleFiles, ...]) -> Division:
         "train": ranked[held:],
     }
     return {split: tuple(sorted(chosen[split], key=lambda r: natural_key(r.key))) for split in SPLITS}
+
+
+def grouped(listed: tuple[SampleFiles, ...], groups: Mapping[str, str]) -> Division:
+    """As `holdout`, by whole groups: those of one group (by key) are in one split.
+
+    A tenth each for `val` and `test`, of groups in the order of the sha256 of their names that do not make it twice a tenth; the
+    smallest group where none is that small. Of two groups one is both `val` and `test`; UserError where there is only one.
+    """
+    sizes = Counter(groups[files.key] for files in listed)
+    if len(sizes) < 2:
+        raise UserError(f"split=group: all {len(listed)} samples are of one group ({next(iter(sizes), 'none')!r})")
+    ranked = sorted(sizes, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    wanted = HOLDOUT_FRACTION / 2 * len(listed)
+    held: dict[Split, set[str]] = {"val": set(), "test": set()}
+    for split, chosen in held.items():
+        left = [name for name in ranked if name not in held["val"] | held["test"]]
+        count = 0
+        for name in left[: len(left) - 1]:  # the last one is training's
+            if count < wanted and count + sizes[name] <= 2 * wanted:
+                chosen.add(name)
+                count += sizes[name]
+        if not chosen and len(left) > 1:
+            chosen.add(min(left, key=lambda name: sizes[name]))
+        if not chosen:
+            held[split] = held["val"]
+    of_train = set(ranked) - held["val"] - held["test"]
+    names = {"train": of_train, **held}
+    return {
+        split: tuple(sorted((r for r in listed if groups[r.key] in names[split]), key=lambda r: natural_key(r.key)))
+        for split in SPLITS
+    }
 
 
 def _by_number(listed: tuple[SampleFiles, ...], split_of) -> Division:  # type: ignore[no-untyped-def]

@@ -92,7 +92,7 @@ def evaluate(
             total = len(dataset) if protocol.images is None else min(protocol.images, len(dataset))
             while True:
                 resume = Resume(resume_folder(cache, generator, dataset, protocol, groups, total, owner))
-                measured = inverting(generator, protocol, device)
+                measured = inverting(generator, protocol, device, resume.folder)
                 context = Context(
                     measured, dataset, protocol, groups, total, device, cache, splits, reporter, resume, world
                 )
@@ -171,7 +171,7 @@ def _evaluate(context: Context, state: State, samples: Path | None) -> Evaluatio
 
 
 def _invert(context: Context, generator: Inverted) -> None:
-    """Find the codes of all images; a killed evaluation keeps those it has found."""
+    """Find the codes of all images, and tune their weights where the budget says so; a killed evaluation keeps what it has."""
 
     def measure(start: int, stop: int) -> Contribution:
         batch = context.batch(start, stop).to(context.device)
@@ -180,6 +180,16 @@ def _invert(context: Context, generator: Inverted) -> None:
     found = context.collect("inversion", context.total, context.protocol.batch_size, measure).each()
     generator.keep(found["inversion_key"].tolist(), torch.from_numpy(found["inversion_codes"]))
     generator.seconds = found["inversion_s"].tolist()
+    if generator.pivots is None:
+        return
+    generator.pivots.check_room(context.total)
+
+    def tune(start: int, stop: int) -> Contribution:
+        batch = context.batch(start, stop).to(context.device)
+        return generator.tuning_seconds(batch.image, batch.mask)
+
+    tuned = context.collect("tuning", context.total, 1, tune, title="pivotal tuning").each()
+    generator.seconds = (found["inversion_s"] + tuned["tuning_s"]).tolist()
 
 
 def _refuse_other_pictures(context: Context, generator: ExternalPictures) -> None:

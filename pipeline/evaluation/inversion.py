@@ -1,30 +1,27 @@
 """Inversion: the codes of a photo, for families that draw their layout themselves (SemanticStyleGAN, section 4.3).
 
 Adam on the codes of a batch of photos, within the budget of the protocol's section `inversion`. Photos do not touch each other, so
-the batch size changes nothing but speed. Codes that were found are kept, so that reconstruction and edits share them.
+the batch size changes nothing but speed. Codes that were found are kept, so that reconstruction and edits share them. Where the
+budget says so, the weights follow each photo afterwards (`evaluation.tuning`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.errors import RunFailed, UserError
+from pipeline.evaluation.photo_loss import Distance, layout_loss, perceptual_term, picture_loss
+from pipeline.evaluation.tuning import NOBODY, Pivots, with_owner
 from pipeline.metrics import cost
-from pipeline.metrics.perceptual import Lpips, too_small
 from pipeline.models.contract import ComposingGenerator, Generator, Synthesis
 from pipeline.schema.evaluation import InversionConfig, ProtocolConfig
-from pipeline.training.losses import multiscale_pixel_loss
-from pipeline.weights import WeightsMissing
-
-PERCEPTUAL_SIDE = 256  # pixels that larger pictures are pooled to before LPIPS (release)
-Distance = Callable[[Tensor, Tensor], Tensor]  # images (N,3,H,W), photos (N,3,H,W) -> (N,)
 
 
 def find_codes(
@@ -43,13 +40,10 @@ def find_codes(
         optimiser.param_groups[0]["lr"] = cfg.lr * rate_factor(step / cfg.steps, cfg.warm_up, cfg.cool_down)
         with torch.enable_grad():
             made = generator.render(codes)
-            loss = cfg.perceptual * perceptual(made.image, image)
-            loss = loss + cfg.mse * (made.image - image).square().flatten(1).mean(dim=1)
+            loss = picture_loss(made.image, image, cfg, perceptual)
             loss = loss + cfg.code * (codes - mean).square().flatten(1).mean(dim=1)
             if cfg.mask > 0:
-                assert made.layout is not None, "composing families draw a layout"
-                wrong = F.cross_entropy(made.layout, labels, reduction="none")
-                loss = loss + cfg.mask * wrong.flatten(1).mean(dim=1)
+                loss = loss + layout_loss(made, labels, cfg)
             (codes.grad,) = torch.autograd.grad(loss.sum(), codes)
         if not bool(torch.isfinite(loss).all()):
             raise RunFailed(
@@ -67,10 +61,15 @@ def rate_factor(done: float, warm_up: float, cool_down: float) -> float:
 
 
 class Inverted(ComposingGenerator):
-    """A composing family whose `encode_style` is an inversion; all else is the family's own."""
+    """A composing family whose `encode_style` is an inversion; all else is the family's own.
 
-    def __init__(self, family: ComposingGenerator, protocol: ProtocolConfig, device: torch.device) -> None:
-        """Raises UserError where the protocol sets no budget."""
+    With pivotal tuning a style has a row more than the family's codes: whose weights it is drawn with.
+    """
+
+    def __init__(
+        self, family: ComposingGenerator, protocol: ProtocolConfig, device: torch.device, folder: Path | None = None
+    ) -> None:
+        """`folder`: where tuned weights are kept (`Pivots`). Raises UserError where the protocol sets no budget."""
         super().__init__()
         if protocol.inversion is None:
             raise UserError(
@@ -79,16 +78,25 @@ class Inverted(ComposingGenerator):
         self.family, self.budget = family, protocol.inversion
         self.config, self.capabilities = family.config, family.capabilities
         self.num_classes, self.stride, self.layout_classes = family.num_classes, family.stride, family.layout_classes
-        self.perceptual, self.term = _perceptual(self.budget, protocol.weights_dir, device)
+        self.perceptual, self.term = perceptual_term(self.budget, protocol.weights_dir, device)
+        self._begin(folder)
+
+    def _begin(self, folder: Path | None) -> None:
+        """Nothing is known of any photo yet."""
         self.known: dict[str, Tensor] = {}  # codes (C,D) on the CPU, by the digest of what they were found for
-        self.seconds: list[float] = []  # of each photo inverted for the stream
+        self.seconds: list[float] = []  # of each photo inverted for the stream, tuning included
+        tunes = self.budget.tuning.steps > 0
+        self.pivots = Pivots(self.family, self.budget, self.perceptual, folder) if tunes else None
 
     @property
     def note(self) -> str:
         """What a reader of this family's numbers must know."""
         start = "the encoder's codes" if self.budget.start == "encoder" else "the mean code"
         masked = f", mask term {self.budget.mask:g}" if self.budget.mask > 0 else ", photo alone"
-        return f"draws its own layout; codes by inversion: {self.budget.steps} steps from {start}, {self.term}{masked}"
+        tuning = self.budget.tuning
+        tuned = f", then weights by pivotal tuning: {tuning.steps} steps a photo" if tuning.steps > 0 else ""
+        tuned += f", locality {tuning.locality:g}" if tuned and tuning.locality > 0 else ""
+        return f"draws its own layout; codes by inversion: {self.budget.steps} steps from {start}, {self.term}{masked}{tuned}"
 
     def under_damage(self) -> Inverted:
         """The same family with the weight of the mask term that the protocol has for damaged masks."""
@@ -106,10 +114,15 @@ class Inverted(ComposingGenerator):
         ):
             setattr(other, name, getattr(self, name))
         other.budget = self.budget.model_copy(update={"mask": self.budget.damaged_mask})
-        other.known, other.seconds = {}, []
+        other._begin(None)
         return other
 
     def encode_style(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Codes (N,C,D) of the photos, found now or before; with tuning (N,C+1,D)."""
+        codes = self.codes(image, mask)
+        return codes if self.pivots is None else self.pivots.marked(codes, self._keys(image, mask), image, mask)
+
+    def codes(self, image: Tensor, mask: Tensor) -> Tensor:
         """Codes (N,C,D) of the photos, found now or before."""
         keys = self._keys(image, mask)
         wanted = [number for number, key in enumerate(keys) if key not in self.known]
@@ -125,7 +138,7 @@ class Inverted(ComposingGenerator):
     def timed(self, image: Tensor, mask: Tensor) -> dict[str, np.ndarray]:
         """Invert a batch as a contribution to an evaluation: each photo's codes, key and seconds."""
         begin = cost.now(image.device)
-        codes = self.encode_style(image, mask)
+        codes = self.codes(image, mask)
         seconds = (cost.now(image.device) - begin) / len(codes)
         return {
             "each/inversion_codes": codes.cpu().numpy(),
@@ -133,31 +146,49 @@ class Inverted(ComposingGenerator):
             "each/inversion_s": np.full(len(codes), seconds),
         }
 
+    def tuning_seconds(self, image: Tensor, mask: Tensor) -> dict[str, np.ndarray]:
+        """Tune for a batch as a contribution to an evaluation: each photo's seconds, also of an attempt that was cut short."""
+        assert self.pivots is not None, "the budget tunes"
+        numbers = self.encode_style(image, mask)[:, -1, 0].tolist()
+        return {"each/tuning_s": np.array([self.pivots.tuned(int(number))[1] for number in numbers])}
+
     def merged(self, mask: Tensor) -> Tensor:
         """As the family."""
         return self.family.merged(mask)
 
     def mean_codes(self, count: int) -> Tensor:
-        """As the family."""
-        return self.family.mean_codes(count)
+        """As the family, never tuned."""
+        return self._untuned(self.family.mean_codes(count))
 
     def exchanged(
         self, style: Tensor, other: Tensor, classes: Sequence[Sequence[int]] | None, *, shape: bool, texture: bool
     ) -> Tensor:
-        """As the family."""
-        return self.family.exchanged(style, other, classes, shape=shape, texture=texture)
+        """As the family; drawn with the weights of `style`."""
+        if self.pivots is None:
+            return self.family.exchanged(style, other, classes, shape=shape, texture=texture)
+        mixed = self.family.exchanged(style[:, :-1], other[:, :-1], classes, shape=shape, texture=texture)
+        return torch.cat([mixed, style[:, -1:]], dim=1)
 
     def render(self, style: Tensor) -> Synthesis:
-        """As the family."""
-        return self.family.render(style)
+        """As the family, each picture with the weights of its photo."""
+        if self.pivots is None:
+            return self.family.render(style)
+        return self.pivots.synthesize(style, lambda family, codes, rows: family.render(codes))
 
     def synthesize(self, mask: Tensor, style: Tensor, *, attention: bool = True) -> Synthesis:
-        """As the family."""
-        return self.family.synthesize(mask, style, attention=attention)
+        """As the family, each picture with the weights of its photo."""
+        if self.pivots is None:
+            return self.family.synthesize(mask, style, attention=attention)
+        return self.pivots.synthesize(
+            style, lambda family, codes, rows: family.synthesize(mask[rows], codes, attention=attention)
+        )
 
     def sample_style(self, mask: Tensor, noise: Tensor) -> Tensor:
-        """As the family."""
-        return self.family.sample_style(mask, noise)
+        """As the family, never tuned: no photo is behind a sample."""
+        return self._untuned(self.family.sample_style(mask, noise))
+
+    def _untuned(self, codes: Tensor) -> Tensor:
+        return codes if self.pivots is None else with_owner(codes, torch.full((len(codes),), NOBODY))
 
     def _keys(self, image: Tensor, mask: Tensor) -> list[str]:
         """Digests of photos, and of masks where these have a say."""
@@ -166,36 +197,13 @@ class Inverted(ComposingGenerator):
         return [hashlib.sha256(b"".join(part.tobytes() for part in row)).hexdigest() for row in rows]
 
 
-def inverting(generator: Generator, protocol: ProtocolConfig, device: torch.device) -> Generator:
+def inverting(
+    generator: Generator, protocol: ProtocolConfig, device: torch.device, folder: Path | None = None
+) -> Generator:
     """`generator` as an evaluation uses it: a composing family finds codes by inversion, any other is as it is."""
-    return Inverted(generator, protocol, device) if isinstance(generator, ComposingGenerator) else generator
+    return Inverted(generator, protocol, device, folder) if isinstance(generator, ComposingGenerator) else generator
 
 
 def feed_forward(generator: Generator) -> Generator:
     """The family behind `inverting`, whose `encode_style` is a single pass."""
     return generator.family if isinstance(generator, Inverted) else generator
-
-
-def _perceptual(cfg: InversionConfig, folder: str | None, device: torch.device) -> tuple[Distance, str]:
-    """The perceptual term and its name: LPIPS on VGG-16, or the multi-scale pixel loss where its weights are not here."""
-
-    def pixel(image: Tensor, photo: Tensor) -> Tensor:
-        pairs = zip(image.split(1), photo.split(1), strict=True)
-        return torch.stack([multiscale_pixel_loss(one, other, cfg.pixel_scales) for one, other in pairs])
-
-    if cfg.perceptual == 0:
-        return lambda image, photo: image.new_zeros(image.shape[0]), "no perceptual term"
-    try:
-        network = Lpips("vgg", folder, device).network
-    except WeightsMissing:
-        return pixel, f"L1 at {cfg.pixel_scales} scales in place of LPIPS (no VGG weights)"
-
-    def lpips(image: Tensor, photo: Tensor) -> Tensor:
-        window = max(1, min(image.shape[-2:]) // PERCEPTUAL_SIDE)
-        small = too_small(image.shape[-2] // window, image.shape[-1] // window)
-        if small:
-            return pixel(image, photo)
-        distance: Tensor = network(F.avg_pool2d(image, window), F.avg_pool2d(photo, window))
-        return distance.flatten()
-
-    return lpips, "LPIPS (VGG)"

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 
 from pipeline.config import ResolvedRun, to_yaml
 from pipeline.data import Dataset, Split, build_dataset
+from pipeline.data.crop import run_cropping
 from pipeline.errors import RunFailed, UserError
 from pipeline.progress import Progress, Quiet, in_charge
 from pipeline.records import RunRecord, RunStore
@@ -44,6 +45,8 @@ def execute(
     splits: dict[Split, Dataset] = {}  # an empty or broken split is refused before anything is written
     for split in ("train", "val", protocol.split):
         splits[split] = build_dataset(resolved.config.data, split, record.cache)
+    if said := run_cropping(resolved.config.data):
+        progress.say(f"data: {said}")
     with record.writing() if world.main else nullcontext():
         if record.state == "finished":
             generator, config = checkpoint.load_generator(record, device)

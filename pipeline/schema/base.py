@@ -7,7 +7,7 @@ fields that came `later`: what a run without them did is written beside the fiel
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
@@ -73,14 +73,20 @@ class Section(BaseModel):
         """`identity_values` (or those of an older record) with the `later` fields that they leave out."""
         found = dict(values)
         for name, field in cls.model_fields.items():
-            kind = field.annotation
+            kind = _section_in(field.annotation)
             if is_later(field) and name not in found:
                 found[name] = (
                     field.default.model_dump(mode="json") if isinstance(field.default, Section) else field.default
                 )
-            elif isinstance(kind, type) and issubclass(kind, Section) and isinstance(found.get(name), Mapping):
+            if kind is not None and isinstance(found.get(name), Mapping):
                 found[name] = kind.completed(found[name])
         return found
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    """The section that a field holds, or may hold."""
+    kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+    return next((kind for kind in kinds if issubclass(kind, Section)), None)
 
 
 class ModelSection(Section):

@@ -21,13 +21,15 @@ SPACES_OF: dict[str, tuple[str, ...]] = {
     "coco_stuff": ("coco_stuff",),
     "folder": (CLASSES_FILE,),
 }
-SplitRule = Literal["auto", "indices", "folders", "holdout", "share", "celebamask_28000_2000", "celebamask_official"]
+SplitRule = Literal[
+    "auto", "indices", "folders", "holdout", "group", "share", "celebamask_28000_2000", "celebamask_official"
+]
 
 NoiseKind = Literal["jitter", "erosion", "dilation", "confusion", "dropped", "spurious", "ds", "edge", "random"]
 
 # Fields that change where data lies or how fast it comes, never what it is: not part of the run identity.
 # (The content below `root` enters the identity through the data fingerprint.)
-NUISANCE_FIELDS: tuple[str, ...] = ("root", "cache", "cache_root", "workers")
+NUISANCE_FIELDS: tuple[str, ...] = ("root", "group", "cache", "cache_root", "workers")
 
 
 class LabelNoise(Section):
@@ -59,6 +61,9 @@ class DataConfig(Section):
     aspect: float = Field(gt=0.1, lt=10.0)  # width / height of the training size
     resize: Literal["stretch", "cover"]  # stretch: ignore the photo's aspect; cover: keep it, cut the middle out
     split: SplitRule
+    group: str | None = later(
+        None
+    )  # of split=group: a pattern of the samples' names, or a CSV file; null: the manifest's
     train_images: int | None = Field(ge=0)  # at most so many (null: all); procfaces: exactly so many
     val_images: int | None = Field(ge=0)
     test_images: int | None = Field(ge=0)
@@ -85,6 +90,10 @@ class DataConfig(Section):
                 raise ValueError(f"split={self.split}: procfaces knows only split=indices")
         elif self.split == "indices":
             raise ValueError(f"split=indices belongs to procfaces, not to {self.name}")
+        if self.group is not None and self.split not in ("auto", "group"):
+            raise ValueError(f"group={self.group!r} belongs to split=group, not to split={self.split}")
+        if self.name == "procfaces" and self.group is not None:
+            raise ValueError("group: procedural faces are all of different people")
         if self.name != "celebamask_hq" and self.split.startswith("celebamask"):
             raise ValueError(f"split={self.split} belongs to celebamask_hq, not to {self.name}")
         return self

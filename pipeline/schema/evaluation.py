@@ -107,6 +107,20 @@ class DiversityConfig(Section):
     seed: Seed
 
 
+class TuningConfig(Section):
+    """Pivotal tuning: after its codes are found, the network's weights follow the photo, one photo at a time."""
+
+    steps: Annotated[int, Field(ge=0)]  # of Adam on the weights, a photo; 0: off (as released)
+    lr: Annotated[float, Field(gt=0)]
+    locality: Annotated[float, Field(ge=0)]  # weight of what changes away from the photo's codes; 0: not looked at
+    locality_distance: Annotated[
+        float, Field(gt=0)
+    ]  # of where that is looked at, from the photo's codes towards sampled ones
+
+
+UNTUNED = TuningConfig(steps=0, lr=1e-4, locality=0.0, locality_distance=30.0)
+
+
 class InversionConfig(Section):
     """How the codes of a photo are found, for families that draw their layout themselves: start, budget, weights of the loss."""
 
@@ -125,6 +139,7 @@ class InversionConfig(Section):
         float, Field(ge=0)
     ]  # weight of the cross-entropy of the layout to the given mask (ours); 0: photo alone
     damaged_mask: Annotated[float, Field(ge=0)]  # the same in group robustness, whose masks are damaged
+    tuning: TuningConfig = later(UNTUNED)  # what follows, with the codes fixed
 
 
 class ProtocolConfig(Section):

@@ -107,17 +107,21 @@ def pair(
     instance_files = (
         list_files(instances, LABEL_SUFFIXES, ending=instance_ending) if instances and instances.is_dir() else None
     )
-    _complain(photo_files, label_files, photos, "photo", f"label map in {labels}")
-    _complain(label_files, photo_files, labels, "label map", f"photo in {photos}")
+    complete = complete_pairs(photo_files, label_files, photos, labels)
     if instance_files is not None:
         _complain(photo_files, instance_files, photos, "photo", f"instance map in {instances}")
-    complete = sorted(
-        set(photo_files) & set(label_files) & set(photo_files if instance_files is None else instance_files)
-    )
+        complete = [key for key in complete if key in instance_files]
     return tuple(
         SampleFiles(key, photo_files[key], label_files[key], None if instance_files is None else instance_files[key])
         for key in complete
     )
+
+
+def complete_pairs(photo_files: dict[str, Path], label_files: dict[str, Path], photos: Path, labels: Path) -> list[str]:
+    """Keys that have a photo and a label map, sorted; UserError names what has no partner, and where it was looked for."""
+    _complain(photo_files, label_files, photos, "photo", f"label map in {labels}")
+    _complain(label_files, photo_files, labels, "label map", f"photo in {photos}")
+    return sorted(set(photo_files) & set(label_files))
 
 
 def _complain(have: dict[str, Path], partners: dict[str, Path], folder: Path, what: str, partner: str) -> None:

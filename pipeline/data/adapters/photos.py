@@ -14,9 +14,13 @@ CLASSES = "classes.txt"
 
 def unknown_layout(root: Path, name: str, expected: str) -> UserError:
     """The error for a root in none of a data set's layouts: what was expected and what lies there."""
+    return UserError(f"{root}: not a layout of {name}; expected {expected}; found {entries_below(root)}")
+
+
+def entries_below(root: Path) -> str:
+    """What lies in a folder, for messages."""
     entries = sorted(p.name for p in root.iterdir() if not p.name.startswith("."))
-    shown = ", ".join(entries[:8]) + (", ..." if len(entries) > 8 else "") if entries else "nothing"
-    return UserError(f"{root}: not a layout of {name}; expected {expected}; found {shown}")
+    return ", ".join(entries[:8]) + (", ..." if len(entries) > 8 else "") if entries else "nothing"
 
 
 def _train_val(root: Path) -> dict[str, tuple[SampleFiles, ...]]:

@@ -60,4 +60,5 @@ def find(name: str, root: Path, space_name: str) -> Listing:
 
 def _sample_files(root: Path, key: str, entry: dict[str, Any]) -> SampleFiles:
     instance = entry["instance"]
-    return SampleFiles(key, root / entry["photo"], root / entry["label"], root / instance if instance else None)
+    size = (entry["width"], entry["height"])
+    return SampleFiles(key, root / entry["photo"], root / entry["label"], root / instance if instance else None, size)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.data import class_names
@@ -12,6 +13,7 @@ from pipeline.data.adapters.celebamask import PARTS, PHOTOS, PREPARED_ONLY
 from pipeline.data.adapters.pairing import list_files
 from pipeline.data.adapters.prepared import MANIFEST
 from pipeline.data.label_spaces import LabelSpace, label_space
+from pipeline.data.prepare.labels import Ids, LabelReader
 from pipeline.data.reading import LABEL_SUFFIXES, PHOTO_SUFFIXES
 from pipeline.errors import UserError, nearest
 from pipeline.schema.data import CLASSES_FILE
@@ -39,6 +41,8 @@ class Raw:
     space: LabelSpace  # reads the raw label values
     jobs: tuple[Job, ...]
     extra_files: tuple[Path, ...]  # small files that split rules need later
+    extra_texts: Mapping[str, str] = field(default_factory=dict)  # files to write beside them: content by name
+    reader: LabelReader = field(default_factory=Ids)  # of the label maps
 
 
 def find_raw(name: str, source: Path, space_name: str) -> Raw:

@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.adapters.prepared import MANIFEST, MANIFEST_FORMAT
-from pipeline.data.label_spaces import LabelSpace
+from pipeline.data.class_use import lacking, said
+from pipeline.data.crop import cropping, usual_aspect
+from pipeline.data.grouping import groups_of
 from pipeline.data.prepare.duplicates import duplicate_groups, keep_apart
+from pipeline.data.prepare.own import OwnLayout, find_own
 from pipeline.data.prepare.raw import Job, Raw, find_raw
 from pipeline.data.prepare.sample import SAMPLE_FORMAT, PreparedSample, prepare_sample, signature
 from pipeline.data.prepare.splits import prepared_splits
@@ -50,23 +53,41 @@ class Prepared:
     split_sizes: dict[str, dict[str, int]]
     duplicates: int  # groups of the same photo
     manifest_sha256: str  # of the manifest's content
+    lacking: str = ""  # classes that splits of the default rule lack, for people
+    cropping: tuple[
+        str, ...
+    ] = ()  # what is cut away from photos of a plain folder, at the proposed aspect and as squares
 
 
 def prepare(
-    name: str, source: Path, target: Path, *, space_name: str, workers: int, progress: OnProgress | None = None
+    name: str,
+    source: Path,
+    target: Path,
+    *,
+    space_name: str,
+    workers: int,
+    progress: OnProgress | None = None,
+    layout: OwnLayout | None = None,
+    group: str | None = None,
 ) -> Prepared:
     """Prepare data set `name` from the downloaded folder `source` into `target` and write its manifest.
+
+    `layout`: of a `folder` that has its files elsewhere or otherwise than usual. `group`: rule of samples that belong together
+    (`grouping.groups_of`), for a split that keeps them so.
 
     UserError: unknown layout, unpaired or unreadable files (all are looked at, the first are named), a target that is
     another data set, in use by another `prepare`, not writable, or out of space. What is done stays done.
     """
-    raw = find_raw(name, source, space_name)
+    own = layout is not None and not layout.usual
+    if own and name != "folder":
+        raise UserError(f"options that say how label maps are read belong to `data prepare folder`, not to {name}")
+    raw = find_own(source, layout) if own and layout is not None else find_raw(name, source, space_name)
     if target.resolve() == source.resolve() or source.resolve() in target.resolve().parents:
         raise UserError(f"--to {target}: lies inside --from {source}; give a folder outside it")
     work = target / WORK
     try:
         with exclusive_lock(work / "lock"):
-            return _prepare_locked(name, raw, target, work, workers, progress)
+            return _prepare_locked(name, raw, target, work, workers, progress, group)
     except Locked as error:
         raise UserError(f"--to {target}: another prepare is writing into it; wait for it to end") from error
     except OSError as error:
@@ -75,9 +96,12 @@ def prepare(
 
 
 def _prepare_locked(
-    name: str, raw: Raw, target: Path, work: Path, workers: int, progress: OnProgress | None
+    name: str, raw: Raw, target: Path, work: Path, workers: int, progress: OnProgress | None, group: str | None
 ) -> Prepared:
-    settings = canonical_digest({"data": name, "space": raw.space.raw_to_class, "format": SAMPLE_FORMAT})
+    reading = {"reading": raw.reader.settings} if raw.reader.settings else {}
+    settings = canonical_digest({"data": name, "space": raw.space.raw_to_class, "format": SAMPLE_FORMAT, **reading})
+    if group is not None:
+        groups_of(group, [job.key for job in raw.jobs], "--group")  # a mistake is said before any work
     journal = work / "journal.jsonl"
     known = {row["key"]: row for row in read_json_lines(journal) if row.get("settings") == settings}
     scratch = work / "scratch"
@@ -96,7 +120,7 @@ def _prepare_locked(
             done[job.key] = ready
     reused = len(done)
     errors: list[str] = []
-    for job, outcome in _outcomes(waiting, raw.space, target, scratch, workers):
+    for job, outcome in _outcomes(waiting, raw, target, scratch, workers):
         if isinstance(outcome, PreparedSample):
             done[job.key] = outcome
             append_json_line(
@@ -114,11 +138,14 @@ def _prepare_locked(
         )
     for path in raw.extra_files:
         write_bytes(target / path.name, path.read_bytes())
-    manifest = build_manifest(name, raw, [done[job.key] for job in raw.jobs], target)
+    for name_of, text in raw.extra_texts.items():
+        write_bytes(target / name_of, text.encode())
+    manifest = build_manifest(name, raw, [done[job.key] for job in raw.jobs], target, group)
     _remove_strangers(target, manifest)
     write_json(target / MANIFEST, manifest)
     if not any((target / "instances").iterdir()):
         (target / "instances").rmdir()
+    classes_of = {key: tuple(entry["pixels"]) for key, entry in manifest["samples"].items()}
     return Prepared(
         root=target,
         samples=len(done),
@@ -127,6 +154,8 @@ def _prepare_locked(
         split_sizes={rule: {s: len(keys) for s, keys in parts.items()} for rule, parts in manifest["splits"].items()},
         duplicates=len(manifest["duplicates"]),
         manifest_sha256=canonical_digest(manifest),
+        lacking=said(lacking(classes_of, manifest["splits"][manifest["default_split"]])),
+        cropping=_cropping(manifest) if name == "folder" else (),
     )
 
 
@@ -140,7 +169,7 @@ def _ready(row: dict[str, Any], job: Job, target: Path) -> PreparedSample | None
 
 
 def _outcomes(
-    jobs: list[Job], space: LabelSpace, target: Path, scratch: Path, workers: int
+    jobs: list[Job], raw: Raw, target: Path, scratch: Path, workers: int
 ) -> Iterator[tuple[Job, PreparedSample | UserError]]:
     """Prepared samples in the order they are finished; a full disk or the like (OSError) ends it all."""
     with ThreadPoolExecutor(max(1, workers), thread_name_prefix="prepare") as pool:
@@ -149,7 +178,7 @@ def _outcomes(
         try:
             while True:
                 while len(running) < max(1, workers) * _WAITING_PER_WORKER and (job := next(ahead, None)) is not None:
-                    running[pool.submit(prepare_sample, job, space, target, scratch)] = job
+                    running[pool.submit(prepare_sample, job, raw.space, raw.reader, target, scratch)] = job
                 if not running:
                     return
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -168,10 +197,18 @@ def _fatal(future: Future[PreparedSample]) -> bool:
     return future.exception() is not None and not isinstance(future.exception(), UserError)
 
 
-def build_manifest(name: str, raw: Raw, samples: list[PreparedSample], target: Path) -> dict[str, Any]:
+def _cropping(manifest: dict[str, Any]) -> tuple[str, ...]:
+    sizes = [(entry["width"], entry["height"]) for entry in manifest["samples"].values()]
+    aspects = dict.fromkeys((manifest.get("aspect", 1.0), 1.0))
+    return tuple(cropping(sizes, aspect, "cover") for aspect in aspects)
+
+
+def build_manifest(
+    name: str, raw: Raw, samples: list[PreparedSample], target: Path, group: str | None = None
+) -> dict[str, Any]:
     """The manifest: no paths of this machine, no times; equal for equal data."""
     groups = duplicate_groups(samples)
-    default, rules = prepared_splits(name, samples, target)
+    default, rules = prepared_splits(name, samples, target, group)
     splits, removed = {}, {}
     for rule, parts in rules.items():
         splits[rule], gone = keep_apart(parts, groups)
@@ -194,8 +231,15 @@ def build_manifest(name: str, raw: Raw, samples: list[PreparedSample], target: P
         "split_sha256": {rule: canonical_digest(parts) for rule, parts in splits.items()},
         "duplicates": groups,
         "removed_duplicates": removed,
+        **proposed_aspect(name, samples),
         "histogram": {c: {"pixels": pixels[c], "images": images[c]} for c in raw.space.classes},
     }
+
+
+def proposed_aspect(name: str, samples: list[PreparedSample]) -> dict[str, float]:
+    """The aspect a plain folder's photos are trained at where a config sets none; left out where it is 1, as it always was."""
+    aspect = usual_aspect([(s.width, s.height) for s in samples]) if name == "folder" else 1.0
+    return {} if aspect == 1.0 else {"aspect": aspect}
 
 
 def _remove_strangers(target: Path, manifest: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.data.label_spaces import LabelSpace
+from pipeline.data.prepare.labels import LabelReader
 from pipeline.data.prepare.raw import Job
 from pipeline.data.reading import check_alignment, photo_traits, read_ids, read_mask, read_photo
 from pipeline.errors import UserError
@@ -78,11 +79,11 @@ def merge_parts(parts: tuple[tuple[int, Path], ...]) -> NDArray[np.uint8]:
     return merged
 
 
-def prepare_sample(job: Job, space: LabelSpace, target: Path, scratch: Path) -> PreparedSample:
+def prepare_sample(job: Job, space: LabelSpace, reader: LabelReader, target: Path, scratch: Path) -> PreparedSample:
     """Write `photos/`, `labels/` (and `instances/`) of one sample below `target`; UserError names the file at fault."""
     photo = read_photo(job.photo)
     if job.label is not None:
-        ids = read_ids(job.label)
+        ids = reader.read(job.label, job.photo)
         label, where = space.decode(ids, str(job.label)), job.label
     else:
         label, where = merge_parts(job.part_masks), job.part_masks[0][1]

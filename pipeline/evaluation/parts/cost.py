@@ -55,6 +55,6 @@ class CostPart:
         if not isinstance(generator, Inverted):
             reason = "feed-forward: a style takes one pass, which the latency counts"
             return make.not_applicable("inversion_s_per_image", reason, **where)
-        budget = {"budget": generator.budget.model_dump(mode="json"), "term": generator.term}
+        budget = {"budget": generator.budget.identity_values(), "term": generator.term}
         seconds = sum(generator.seconds) / len(generator.seconds)
         return make.ok("inversion_s_per_image", seconds, len(generator.seconds), note=generator.note, **budget, **where)

@@ -45,6 +45,8 @@ def robustness_stage(context: Context, make: RowMaker) -> tuple[list[MetricRow],
         found: Contribution = {}
         for name, batch in variants:
             view = reconstruct(generator, batch, context.device, start)
+            if isinstance(generator, Inverted) and generator.pivots is not None:
+                generator.pivots.forget()  # no other picture is drawn with the weights tuned for this damage
             found[f"each/psnr_{name}"] = reconstruction.psnr(view.output, view.target).cpu().numpy()
             if reconstruction.has_ssim(view.output):
                 found[f"each/ssim_{name}"] = reconstruction.ssim(view.output, view.target).cpu().numpy()

@@ -30,6 +30,7 @@ def data_config(name: str = "procfaces", **changes: Any) -> DataConfig:
     """The defaults of conf/data/<name>.yaml at 32 pixels, uncached, with changes (`mirror`, `load_scale` go to augment)."""
     values = yaml.safe_load((ROOT / "pipeline" / "conf" / "data" / f"{name}.yaml").read_text())
     values |= {"size": 32, "cache": "none"}
+    values["aspect"] = values["aspect"] or 1.0
     values["augment"] |= {key: changes.pop(key) for key in ("mirror", "load_scale") if key in changes}
     return DataConfig(**(values | changes))
 

@@ -1,0 +1,48 @@
+"""Small CSV files that users write: a header, named columns, no cell empty."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from pipeline.errors import UserError, nearest
+
+
+def read_table(path: Path, columns: tuple[str, ...], what: str) -> list[dict[str, str]]:
+    """Rows of a CSV file by column; more columns than `columns` may be there.
+
+    UserError, naming the line: a file that does not read, a column or cell that is missing, no row. `what` begins messages.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a mark before the first letter
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{what}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    reader = csv.DictReader(text.splitlines(), skipinitialspace=True)
+    header = [name.strip() for name in reader.fieldnames or []]
+    for column in columns:
+        if column not in header:
+            raise UserError(
+                f"{what}: has no column {column}{nearest(column, header)}; its first line must be {','.join(columns)}"
+            )
+    reader.fieldnames = header
+    rows = []
+    for row in reader:
+        cells = {name: (row.get(name) or "").strip() for name in header}
+        empty = [column for column in columns if not cells[column]]
+        if empty:
+            raise UserError(f"{what}, line {reader.line_num}: nothing under {', '.join(empty)}")
+        rows.append(cells)
+    if not rows:
+        raise UserError(f"{what}: has no line below its first")
+    return rows
+
+
+def whole_number(text: str, low: int, high: int, what: str) -> int:
+    """A cell as a whole number from `low` to `high`; UserError begins with `what`."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = low - 1
+    if not low <= value <= high:
+        raise UserError(f"{what}: {text!r} is not a whole number from {low} to {high}")
+    return value
