@@ -27,7 +27,7 @@ from pipeline.runs.checkpoint import finished_run
 from pipeline.schema.files import check
 from pipeline.schema.painting import PaintedPicture, Painting, StylePhoto
 from pipeline.schema.yaml12 import read_yaml
-from pipeline.training.devices import device_name, set_numerics
+from pipeline.training.devices import device_name
 
 FILE = "painting.json"
 
@@ -97,7 +97,6 @@ def write_ids(path: Path, label: Labels, space: LabelSpace) -> None:
 
 def _again(painting: Painting, made: PaintedPicture, beside: Path, out: Path, folder: Path) -> Repeated:
     record, generator, config, device = finished_run(out, made.run)
-    set_numerics(config, device)
     torch.set_num_threads(painting.threads)
     space = _space(painting, tuple(record.provenance["data"]["class_names"]), record.id)
     label = _labels(beside / painting.label, space, config.data.hw)

@@ -26,7 +26,6 @@ from pipeline.schema.base import differing, flat
 from pipeline.schema.families import family_of
 from pipeline.schema.painting import StyleRecipe
 from pipeline.schema.run import RunConfig
-from pipeline.training.devices import set_numerics
 
 MOST_RUNS = 4  # side by side
 MOST_UPLOADS = 64  # held in memory, at the size of the pictures
@@ -162,7 +161,6 @@ def open_studio(out: Path, prefixes: Sequence[str], split: Split) -> Studio:
                     "painted for both"
                 )
     dataset = build_dataset(first.config.data.model_copy(update={"cache": "memory"}), split)
-    set_numerics(first.config, first.device)
     return Studio(arms, dataset, split)
 
 
