@@ -21,18 +21,18 @@ ALLOWED = {
     "pipeline": (),
     "ablations": ("config", "records", "launch", "schema", "weights", *EVERYBODY_SAYS),
     "sweeps": ("config", "records", "launch", "schema", "weights", *EVERYBODY_SAYS),
-    "analysis": ("records", "schema", *EVERYBODY_SAYS),
+    "analysis": ("records", "schema", "pages", *EVERYBODY_SAYS),
 }
 # Floors of `pipeline/`, lowest first: a module imports its own room and lower floors. The page's table is this tuple.
 FLOORS = (
-    ("errors", "identity", "progress", "provenance"),
+    ("errors", "identity", "progress", "provenance", "pages"),
     ("records", "schema", "cli"),
     ("data", "models", "weights"),
     ("config", "metrics", "editing", "training"),
     ("evaluation",),
     ("runs",),
     ("launch",),
-    ("bench",),
+    ("bench", "paint"),
     ("commands",),
 )
 LOOSE_MODULES = 8  # at most so many modules beside the rooms, `__main__` aside

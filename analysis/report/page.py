@@ -15,7 +15,7 @@ from analysis.figures.study_data import MetricInfo, StudyData, interval_in_words
 from analysis.figures.style import PALETTE, TRIVIAL_COLOUR, arrow, number
 from analysis.frame import Study
 from analysis.report.images import Comparer, build_comparer, data_uri, jpeg_uri
-from analysis.report.runs import MAX_RUNS, RunView, duration, run_views, train_command
+from analysis.report.runs import MAX_RUNS, RunView, duration, paint_command, run_views, train_command
 from analysis.report.verdict import Verdict, write_verdict
 from analysis.tables.model import Table
 
@@ -80,6 +80,7 @@ class Page:
     labels: dict[str, str]
     table_html: str
     comparer: Comparer | None
+    paint: str  # command that lets one paint with the arms, "" without a run to do it with
     curves: tuple[dict[str, Any], ...]
     pictures: tuple[tuple[Picture, str], ...]  # with its data URI
     left_out: tuple[LeftOut, ...]
@@ -122,6 +123,7 @@ def build_page(study: Study, data: StudyData, table: Table, table_html: str, fig
         labels=data.labels,
         table_html=table_html,
         comparer=build_comparer(data, study_samples(data), pick),
+        paint=paint_command(study),
         curves=_curves(data),
         pictures=tuple((picture, _uri(picture)) for picture in figures.pictures),
         left_out=figures.left_out,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from analysis.report.page import Page
 from pipeline.errors import UserError
+from pipeline.pages.style import BASE
 
 ASSETS = Path(__file__).with_name("assets")
 MAX_BYTES = 20_000_000
@@ -29,7 +30,7 @@ def render_html(page: Page) -> str:
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
-    style = (ASSETS / "report.css").read_text() + _arm_rules(page)
+    style = BASE.read_text() + (ASSETS / "report.css").read_text() + _arm_rules(page)
     script = (ASSETS / "report.js").read_text()
     reference = next((row.arm for row in page.dots.rows if row.reference), None) if page.dots else None
     data = {

@@ -18,9 +18,12 @@ from pipeline.records import RunRecord
 from pipeline.records.external import EXTERNAL, import_command, origin
 from pipeline.records.store import SHORT_ID
 from pipeline.schema.base import flat
+from pipeline.schema.families import FAMILIES
 
 MAX_RUNS = 240  # a larger study's report names its defects and the first runs; the frame holds all
 ABSENT = "(absent)"
+PAINTED = 3  # arms that the command for painting names
+PAINTED_TOGETHER = ("size", "data.name", "data.label_space", "data.aspect", "data.root")  # what these arms must share
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,30 @@ def run_views(study: Study) -> list[RunView]:
 def train_command(overrides: Sequence[str]) -> str:
     """The command that trains one run by itself."""
     return " ".join(["python -m pipeline train", *(shlex.quote(item) for item in overrides)])
+
+
+def paint_command(study: Study) -> str:
+    """The command that opens the arms' pictures for painting: a finished run an arm, the reference first; "" without any.
+
+    Left out are families that draw their layout themselves, and arms of another size or data than the first.
+    """
+    named: list[str] = []
+    alike: tuple[str | None, ...] | None = None
+    reference = study.reference.name if study.reference is not None else ""
+    finished = set(study.runs.loc[study.runs["run_state"] == "finished", "run_id"])
+    arms: set[str] = set()
+    for cell in sorted(study.manifest.cells, key=lambda cell: cell.arm != reference):  # stable
+        config = config_of(study.store.record(cell.run_id)) if cell.run_id in finished else None
+        if config is None or cell.arm in arms or config.get("model.family") not in FAMILIES:
+            continue
+        if FAMILIES[config["model.family"]].inverts:
+            continue
+        here = tuple(config.get(key) for key in PAINTED_TOGETHER)
+        alike = here if alike is None else alike
+        if here == alike and len(named) < PAINTED:
+            arms.add(cell.arm)
+            named.append(cell.run_id[:SHORT_ID])
+    return " ".join(["python -m pipeline paint", *named]) if named else ""
 
 
 def config_of(run: RunRecord) -> dict[str, str] | None:

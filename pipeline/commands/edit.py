@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any, get_args
 
 from pipeline.cli import add_out, add_tuning
-from pipeline.errors import UserError
+from pipeline.errors import RunFailed, UserError
 from pipeline.schema.evaluation import EditTask
 
 TASKS: tuple[EditTask, ...] = get_args(EditTask)
@@ -18,9 +19,17 @@ def register(subparsers: Any) -> None:
         "edit",
         help="picture grids of edits by a finished run",
         description="Carry out edit tasks with a finished run and write one picture grid a task.\n"
-        "The evaluator turns the same tasks into numbers: python -m pipeline evaluate RUN --protocol standard",
+        "The evaluator turns the same tasks into numbers: python -m pipeline evaluate RUN --protocol standard\n"
+        "With --from, repeat a painting instead: bit for bit, or it says so and the exit status is 1.",
     )
-    parser.add_argument("run", metavar="RUN", help="id of a finished run, or its beginning")
+    parser.add_argument("run", nargs="?", metavar="RUN", help="id of a finished run, or its beginning")
+    parser.add_argument(
+        "--from",
+        dest="painting",
+        type=Path,
+        metavar="FILE",
+        help="instead of RUN: repeat the pictures of a painting (painting.json, saved by `paint`)",
+    )
     parser.add_argument(
         "--task", action="append", choices=TASKS, metavar="TASK", help=f"one of {', '.join(TASKS)} (default: all)"
     )
@@ -50,6 +59,29 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the grids; returns the exit status (2 when a task named with --task cannot be done by the family)."""
+    if (args.run is None) == (args.painting is None):
+        raise UserError("name a RUN, or a painting with --from FILE, and not both")
+    if args.painting is not None:
+        return _repeat(args.painting, args.out)
+    return _edit(args)
+
+
+def _repeat(path: Path, out: Path) -> int:
+    """Make the pictures of a painting again; the exit status is 1 when one is not what was saved, bit for bit."""
+    from pipeline.paint.saving import repeat
+
+    painting, pictures = repeat(path, out, out / "edits" / "repeated" / path.resolve().parent.name)
+    for picture in pictures:
+        print(f"{picture.path}  {'bit for bit as saved' if picture.equal else 'DIFFERS from what was saved'}")
+    if all(picture.equal for picture in pictures):
+        return 0
+    raise RunFailed(
+        f"{path}: pictures differ from the saved ones, which were made with torch {painting.torch} on {painting.device}, "
+        f"code {painting.code}"
+    )
+
+
+def _edit(args: argparse.Namespace) -> int:
     from pipeline.config import load_protocol
     from pipeline.data import build_dataset
     from pipeline.editing.cases import choose_cases, no_cases

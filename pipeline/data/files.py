@@ -7,9 +7,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.label_spaces import LabelSpace
+from pipeline.data.listing import SampleFiles
 from pipeline.data.reading import check_alignment, read_ids, read_photo
 from pipeline.data.sources import Source
-from pipeline.data.transforms import connected_components, resize_image, resize_label, source_box
+from pipeline.data.transforms import ResizeMode, connected_components, resize_image, resize_label, source_box
 from pipeline.data.types import Sample, Split
 from pipeline.schema.data import DataConfig
 
@@ -49,18 +51,24 @@ class FileDataset:
         return np.where(kept, picture, (picture * DIMMED).astype(np.uint8))
 
     def _at(self, index: int, height: int, width: int) -> Sample:
-        files = self.listed[index]
-        photo = read_photo(files.photo)
-        ids = read_ids(files.label)
-        check_alignment(files.photo, photo.size, files.label, ids.shape)
-        label = self.label_space.decode(ids, str(files.label))
-        box = source_box(photo.width / photo.height, width / height, self.mode)
-        small = resize_label(label, height, width, box)
-        instance = None
-        if self.instances and files.instance is not None:
-            raw = read_ids(files.instance)
-            check_alignment(files.photo, photo.size, files.instance, raw.shape)
-            instance = resize_label(raw, height, width, box)
-        elif self.instances:
-            instance = connected_components(small)
-        return Sample(resize_image(photo, height, width, box), small, files.key, instance)
+        return read_sample(self.listed[index], self.label_space, height, width, self.mode, instances=self.instances)
+
+
+def read_sample(
+    files: SampleFiles, space: LabelSpace, height: int, width: int, mode: ResizeMode, *, instances: bool = False
+) -> Sample:
+    """The sample in `files` at (height, width). Raises UserError naming the file that is unreadable or does not fit."""
+    photo = read_photo(files.photo)
+    ids = read_ids(files.label)
+    check_alignment(files.photo, photo.size, files.label, ids.shape)
+    label = space.decode(ids, str(files.label))
+    box = source_box(photo.width / photo.height, width / height, mode)
+    small = resize_label(label, height, width, box)
+    instance = None
+    if instances and files.instance is not None:
+        raw = read_ids(files.instance)
+        check_alignment(files.photo, photo.size, files.instance, raw.shape)
+        instance = resize_label(raw, height, width, box)
+    elif instances:
+        instance = connected_components(small)
+    return Sample(resize_image(photo, height, width, box), small, files.key, instance)

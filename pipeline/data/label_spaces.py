@@ -69,6 +69,10 @@ class LabelSpace:
         result: NDArray[np.uint8] = table[raw]
         return result
 
+    def raw_ids(self) -> tuple[int, ...]:
+        """The raw file value of each class (the lowest, where several stand for one): what `decode` reads back."""
+        return tuple(self.raw_to_class.index(k) for k in range(self.num_classes))
+
     def prepared(self) -> LabelSpace:
         """The same classes for files that already hold class indices 0..K-1 (what `data prepare` writes)."""
         return replace(self, raw_to_class=tuple(range(self.num_classes)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +67,14 @@ class Renderer:
     def redrawn(self, task: EditTask, cases: Sequence[Case], labels: NDArray[np.integer]) -> Picture:
         """The content faces of a batch with other layouts `labels` (N,H,W), in their own styles and light: (N,H,W,3) uint8."""
         return self._drawn("redrawn", lambda case: self._look(case.content), task, cases, labels)
+
+    def painted(self, label: NDArray[np.integer], face: int, taken: Mapping[int, int]) -> Picture:
+        """(H,W,3) uint8: a painted map (H,W) in styles and light of sample `face`; `taken`: class -> the sample it comes from."""
+        styles, light = self._look(face)
+        for other in sorted(set(taken.values()) - {face}):
+            names = [self.faces.label_space.classes[k] for k, sample in taken.items() if sample == other]
+            styles = styles.exchanged(self._look(other)[0], names)
+        return render_label(label, styles, light)
 
     def _drawn(
         self,

@@ -21,7 +21,15 @@ from analysis.figures.samples import study_samples
 from analysis.frame import load_study
 from analysis.report import images
 from analysis.report.images import build_comparer
-from analysis.report.runs import ABSENT, config_changes, config_of, duration, run_views, train_command
+from analysis.report.runs import (
+    ABSENT,
+    config_changes,
+    config_of,
+    duration,
+    paint_command,
+    run_views,
+    train_command,
+)
 from analysis.report.verdict import decide, write_verdict
 from analysis.statistics.bootstrap import Interval
 from pipeline.records import RunStore
@@ -331,3 +339,18 @@ def test_damaged_picture_is_one_line_and_leaves_the_old_report(
         assert (out / "synthetic" / "report.html").read_text() == text
     finally:
         picture.write_bytes(kept)
+
+
+def test_the_command_for_painting_names_finished_arms_that_can_share_a_map_the_reference_first(tmp_path: Path) -> None:
+    """Arms by name: one that draws its own layout, one of a family from elsewhere, one that failed at the first seed."""
+    arms = (
+        SyntheticArm("semanticstylegan"), SyntheticArm("painter", kind="rule"), SyntheticArm("toy"),
+        SyntheticArm("spade", states={0: "failed"}), SyntheticArm("ca2sis", reference=True), SyntheticArm("sean"),
+    )  # fmt: skip
+    manifest = make_study(tmp_path, arms=arms, metrics=(PSNR,), seeds=(0, 1))
+    study = load_study(tmp_path, "synthetic")
+    cells = {(cell.arm, cell.seed): cell.run_id[:10] for cell in manifest.cells}
+    named = [cells["ca2sis", 0], cells["painter", 0], cells["spade", 1]]
+    assert paint_command(study) == " ".join(["python -m pipeline paint", *named])
+    add_samples(tmp_path, manifest, count=2)
+    assert Page(report(tmp_path)).words.count(paint_command(study)) == 1

@@ -11,40 +11,13 @@ from typing import Any
 import pytest
 
 from analysis.__main__ import main
-from tests.analysis.browser import CHROMIUM, Browser, browser
 from tests.analysis.sample_images import add_samples
 from tests.analysis.synthetic import ARMS, PSNR, SSIM, SyntheticArm, make_study
+from tests.browser import CHROMIUM, CONTRAST, Browser, browser
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt-get install chromium)")
 
 EVIL = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=1>"
-
-# Contrast of every visible text with what lies behind it (WCAG 2 relative luminance), the lowest first.
-CONTRAST = """
-(() => {
-  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
-  const rgba = (css) => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = css; canvas.fillRect(0, 0, 1, 1);
-    const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data; return [r, g, b, a / 255]; };
-  const over = (top, below) => [0, 1, 2].map(i => top[i] * top[3] + below[i] * (1 - top[3])).concat(1);
-  const luminance = ([r, g, b]) => { const f = v => { v /= 255; return v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4; };
-    return .2126 * f(r) + .7152 * f(g) + .0722 * f(b); };
-  const behind = (node) => { const layers = [];
-    for (let e = node; e; e = e.parentElement) layers.push(rgba(getComputedStyle(e).backgroundColor));
-    return layers.reverse().reduce((below, top) => over(top, below), rgba(getComputedStyle(document.body).backgroundColor)); };
-  const found = [];
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {
-    const node = walker.currentNode, element = node.parentElement;
-    if (!node.textContent.trim() || !element.checkVisibility()) continue;
-    if (element.closest('script, style, .hidden, .skip, noscript, svg, option, .name, dialog')) continue;
-    const below = behind(element), text = over(rgba(getComputedStyle(element).color), below);
-    const [a, b] = [luminance(text), luminance(below)].sort((x, y) => y - x);
-    found.push([(a + .05) / (b + .05), node.textContent.trim().slice(0, 40), element.className]);
-  }
-  return found.sort((x, y) => x[0] - y[0]).slice(0, 5);
-})()
-"""
-
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:

@@ -1,0 +1,55 @@
+"""How long a stroke takes to its pictures: two runs at 64 pixels on two threads, in a real browser. Prints what it finds.
+
+    python -m pytest -s -m slow tests/pipeline/paint/test_latency.py
+
+Figures count on a quiet machine alone; docs/editing.md holds them.
+"""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import resolve
+from pipeline.progress import Quiet
+from pipeline.records import RunStore
+from tests.browser import CHROMIUM, browser
+from tests.pipeline.paint.conftest import serving
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt-get install chromium)"),
+]
+
+SMALL = (
+    "preset=small", "data.train_images=4", "data.val_images=2", "data.test_images=2", "train.iterations=1",
+    "train.batch_size=2", "train.validate_images=2", "protocol=quick", "tracking.mode=disabled",
+)  # fmt: skip
+STROKES, BOUND_MS = 40, 150
+
+
+@pytest.mark.parametrize("models", [("ca2sis", "sean"), ("ca2sis", "spade")], ids=" and ".join)
+def test_a_stroke_at_64_pixels_reaches_both_pictures_in_150_ms(tmp_path: Path, models: tuple[str, str]) -> None:
+    from pipeline.runs.run import execute
+
+    store = RunStore(tmp_path / "out" / "runs")
+    records = tuple(execute(resolve([*SMALL, f"model={model}"]), store, progress=Quiet()) for model in models)
+    with serving(tmp_path / "out", records, threads=2) as served, browser(tmp_path / "profile") as page:
+        page.open(served.address)
+        page.wait("document.body.dataset.state === 'settled'")
+        whole, server = [], []
+        for number in range(STROKES):
+            page.click(f"#classes button:nth-child({1 + number % 19})")
+            page.drag("#map", [(0.2, (number + 1) / (STROKES + 2)), (0.8, (number + 2) / (STROKES + 2))])
+            page.wait("document.body.dataset.state === 'settled'")
+            whole.append(float(page.evaluate("document.body.dataset.latency")))
+            server.append(float(page.evaluate("document.body.dataset.server")))
+    for what, values in (("stroke to picture", whole), ("of which the server", server)):
+        print(
+            f"\n{' + '.join(models)}, 64 px, 2 threads: {what} {statistics.median(values):.0f} ms (median of {len(values)}), "
+            f"{statistics.quantiles(values, n=20)[-1]:.0f} ms (95 %)",
+            end="",
+        )
+    assert statistics.median(whole) < BOUND_MS
