@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.analysis.browser import CHROMIUM, browser
 
 from analysis.__main__ import main
 from analysis.frame import load_study
@@ -18,7 +19,6 @@ from analysis.tables.build import build_table
 from analysis.tables.render import render
 from analysis.tables.spec import TableSpec
 from pipeline.schema.yaml12 import read_yaml
-from tests.analysis.browser import CHROMIUM, browser
 from tests.analysis.synthetic import PSNR, Metric, SyntheticArm, make_study
 from tests.analysis.test_tables import tex_has
 
