@@ -293,6 +293,12 @@ def changed(members: dict[str, bytes], name: str, change: Callable[[Any], Any]) 
     return {**members, f"record/{name}": json.dumps(value).encode()}
 
 
+def reading_elsewhere(index: Any) -> Any:
+    """A list of pictures that leads a report to pictures of the reader's own."""
+    index["items"][0]["files"]["output"] = "../../../../../holiday.png"
+    return index
+
+
 def with_(value: dict[str, Any], **updates: Any) -> dict[str, Any]:
     return {**value, **updates}
 
@@ -316,6 +322,10 @@ def with_(value: dict[str, Any], **updates: Any) -> dict[str, Any]:
             "weights",
         ),
         (lambda m: changed(m, "metrics.json", lambda d: with_(d, rows=[{"name": "psnr"}])), "metrics.json"),
+        (lambda m: {**m, "record/history.jsonl": b"[" * 100_000}, "history.jsonl is refused"),
+        (lambda m: {**m, "record/history.jsonl": b'{"iteration": "x"}'}, "history.jsonl"),
+        (lambda m: changed(m, "samples/quick/index.json", reading_elsewhere), "names a picture that is not beside it"),
+        (lambda m: changed(m, "provenance.json", lambda p: with_(p, protocols=[])), "provenance.json"),
         (lambda m: {name: data for name, data in m.items() if name != "weights.safetensors"}, "no weights"),
         (
             lambda m: {name: data for name, data in m.items() if name != "record/metrics.json"},
