@@ -120,7 +120,9 @@ class Pivots:
         """`draw(family, codes, rows)` of a marked style, each picture with the weights of its photo."""
         made = []
         numbers = style[:, -1, 0].tolist()
-        shown = LongStep("pictures with weights tuned to their photo:", len(numbers))  # long where they are tuned only now
+        shown = LongStep(
+            "pictures with weights tuned to their photo:", len(numbers)
+        )  # long where they are tuned only now
         for row, number in enumerate(numbers):
             shown.update(row)
             at = slice(row, row + 1)

@@ -53,7 +53,10 @@ def test_what_a_split_lacks() -> None:
 
 
 def test_rare_classes_are_counted_in_images_and_absent_ones_are_not_rare() -> None:
-    assert rare({"hat": 1, "scarf": 4, "bag": 5}, ("bag", "hat", "scarf", "tie")) == ["hat (1 image)", "scarf (4 images)"]
+    assert rare({"hat": 1, "scarf": 4, "bag": 5}, ("bag", "hat", "scarf", "tie")) == [
+        "hat (1 image)",
+        "scarf (4 images)",
+    ]
 
 
 def test_check_says_what_splits_lack_and_what_is_rare(tmp_path: Path) -> None:
