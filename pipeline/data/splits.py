@@ -130,7 +130,8 @@ def grouped(listed: tuple[SampleFiles, ...], groups: Mapping[str, str]) -> Divis
     for split, chosen in held.items():
         left = [name for name in ranked if name not in held["val"] | held["test"]]
         count = 0
-        for name in left[: len(left) - 1]:  # the last one is training's
+        kept = 2 if split == "val" and len(left) > 2 else 1  # of training, and of test
+        for name in left[: len(left) - kept]:
             if count < wanted and count + sizes[name] <= 2 * wanted:
                 chosen.add(name)
                 count += sizes[name]
