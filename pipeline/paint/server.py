@@ -34,8 +34,7 @@ FILES = {
     "": (PAGE / "paint.html", "text/html"),
     "base.css": (BASE, "text/css"),
     "paint.css": (PAGE / "paint.css", "text/css"),
-    "map.js": (PAGE / "map.js", "text/javascript"),
-    "paint.js": (PAGE / "paint.js", "text/javascript"),
+    **{f"{name}.js": (PAGE / f"{name}.js", "text/javascript") for name in ("common", "map", "paint", "pixels")},
 }
 LOOPBACK = ("127.0.0.1", "localhost")
 MAX_BODY = 2 * uploads.MAX_BYTES + 65_536  # a photo and its label map

@@ -1,43 +1,13 @@
-// The paint page: what is painted goes to the server, the pictures of every run come back. Text enters the page through
-// textContent only, so no name in the data can become markup.
+// The paint page: what is painted goes to the server, the pictures of every run come back.
+import { $, ask, make, options, post, trouble } from "./common.js";
 import { LabelMap } from "./map.js";
+import { bytes, coloured, difference, draw, laidOver, text } from "./pixels.js";
 
-const $ = (id) => document.getElementById(id);
-const make = (name, attributes = {}, text = "") => {
-  const node = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.textContent = text;
-  return node;
-};
 const LETTERS = "ABCDEFGHIJKLMNOP"; // of style photos: the server takes so many
 const PAGE = Array.from(crypto.getRandomValues(new Uint8Array(10)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 const FLYING = 2; // requests under way at most: one being drawn, one waiting behind it
-const READ = { willReadFrequently: true }; // pixels come from and stay in memory
+const MANY = 30; // classes from which on they can be searched
 const SMOOTH = 160; // pixels a side from which on pictures are enlarged smoothly
-const FAR = 64; // difference of a channel that is shown in full colour
-
-// -- talking to the server -------------------------------------------------------------------------------------------------
-
-const trouble = (words) => { $("trouble").textContent = words; $("trouble").hidden = !words; };
-
-async function ask(address, options) {
-  let answer;
-  try {
-    answer = await fetch(address, options);
-  } catch {
-    throw new Error("The server does not answer: is `python -m pipeline paint` still running?");
-  }
-  const said = await answer.json().catch(() => ({ error: `The server failed (${answer.status}); its terminal says why.` }));
-  if (said.error) throw new Error(said.error);
-  return said;
-}
-const post = (address, value) => ask(address, { method: "POST", body: JSON.stringify(value) });
-const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-const text = (array) => {
-  let found = "";
-  for (let i = 0; i < array.length; i += 8192) found += String.fromCharCode(...array.subarray(i, i + 8192));
-  return btoa(found);
-};
 
 // -- what is there ---------------------------------------------------------------------------------------------------------
 
@@ -54,21 +24,6 @@ const colour = (k) => `rgb(${palette[k].join(" ")})`;
 const can = (wish) => runs.some((run) => !run.refusals[wish]);
 const reasons = (wish) => [...new Set(runs.filter((run) => run.refusals[wish]).map((run) => `${run.family}: ${run.refusals[wish]}`))].join("; ");
 const scene = () => ({ page: PAGE, label: text(map.label), styles: photos.map((photo) => photo.name), recipe });
-
-function draw(canvas, pixels) {
-  [canvas.width, canvas.height] = [width, height];
-  const context = canvas.getContext("2d", READ);
-  const image = context.createImageData(width, height);
-  const data = image.data;
-  for (let i = 0, from = 0, to = 0; i < width * height; i += 1) {
-    data[to++] = pixels[from++];
-    data[to++] = pixels[from++];
-    data[to++] = pixels[from++];
-    data[to++] = 255;
-  }
-  context.putImageData(image, 0, 0);
-}
-const coloured = (label) => Uint8Array.from({ length: 3 * label.length }, (_, i) => palette[label[Math.floor(i / 3)]][i % 3]);
 
 // -- pictures: the newest state goes out, the newest answer is shown ---------------------------------------------------------
 
@@ -140,7 +95,7 @@ function repaint() {
   for (const view of views) {
     if (!view.pixels) continue;
     const [pixels, words] = seen(view, mode);
-    draw(view.canvas, pixels);
+    draw(view.canvas, pixels, facts);
     view.shown = pixels;
     view.words.replaceChildren(
       ...(view.psnr === null ? [] : [make("b", {}, `${view.psnr.toFixed(2)} dB`), " to the true edit"]),
@@ -150,34 +105,16 @@ function repaint() {
   $("truth").hidden = truth.pixels === null;
   $("truth-empty").hidden = truth.pixels !== null;
   $("truth-empty").textContent = truth.reason;
-  if (truth.pixels) draw($("truth"), truth.pixels);
+  if (truth.pixels) draw($("truth"), truth.pixels, facts);
   slide();
 }
 
 // A run's pixels as the page is told to show them, and a word about it.
 function seen(view, mode) {
-  if (mode === "difference") {
-    let largest = 0;
-    const pixels = new Uint8Array(view.pixels.length);
-    for (let i = 0; i < pixels.length; i += 3) {
-      let distance = 0;
-      for (let c = 0; c < 3; c += 1) distance = Math.max(distance, Math.abs(view.pixels[i + c] - view.before[i + c]));
-      largest = Math.max(largest, distance);
-      const share = Math.min(1, distance / FAR);
-      const grey = (view.pixels[i] + view.pixels[i + 1] + view.pixels[i + 2]) / 6;
-      pixels.set([grey + (255 - grey) * share, grey + (120 - grey) * share, grey * (1 - share)], i);
-    }
-    return [pixels, `largest change ${largest} of 255`];
-  }
+  if (mode === "difference") return difference(view.pixels, view.before);
   if (!mode.startsWith("level:")) return [view.pixels, ""];
-  if (!view.overlay) return [view.pixels, view.run.levels.includes(mode.slice(6)) ? "" : view.run.refusals.attention || "no such level"];
-  let agreeing = 0;
-  const pixels = new Uint8Array(view.pixels.length);
-  view.overlay.forEach((k, i) => {
-    agreeing += k === map.label[i];
-    for (let c = 0; c < 3; c += 1) pixels[3 * i + c] = 0.55 * palette[k][c] + 0.45 * view.pixels[3 * i + c];
-  });
-  return [pixels, `attends to its own class at ${((100 * agreeing) / view.overlay.length).toFixed(0)} % of the pixels`];
+  if (view.overlay) return laidOver(view.pixels, view.overlay, map.label, palette);
+  return [view.pixels, view.run.levels.includes(mode.slice(6)) ? "" : view.run.refusals.attention || "no such level"];
 }
 
 async function overlays() {
@@ -209,7 +146,7 @@ function slide() {
     const index = Number($(side).value);
     const pixels = index < views.length ? views[index].shown : truth.pixels;
     $(`name-${side}`).textContent = $(side).selectedOptions[0].textContent;
-    if (pixels) draw($(`stage-${side}`), pixels);
+    if (pixels) draw($(`stage-${side}`), pixels, facts);
   }
 }
 
@@ -316,8 +253,8 @@ function styles() {
     const head = make("header");
     head.append(make("b", {}, LETTERS[place]), make("span", { title: photo.key }, photo.key));
     const [picture, mask] = [make("canvas", { role: "img", "aria-label": `photo ${photo.key}` }), make("canvas", { role: "img", "aria-label": "its label map" })];
-    draw(picture, photo.pixels);
-    draw(mask, coloured(photo.label));
+    draw(picture, photo.pixels, facts);
+    draw(mask, coloured(photo.label, palette), facts);
     const foot = make("footer");
     if (photo.name.startsWith("sample:")) {
       const number = make("input", { type: "number", min: 0, max: facts.samples - 1, value: photo.name.slice(7), "aria-label": `Sample of style photo ${LETTERS[place]}` });
@@ -354,11 +291,6 @@ function styles() {
   $("position").disabled = !can("towards") || recipe.towards === null;
   $("add-sample").disabled = $("add-upload").disabled = photos.length >= LETTERS.length;
   for (const wish of ["photo", "classes", "noise"]) $(`${wish}-reason`).textContent = reasons(wish);
-}
-
-function options(select, pairs, value) {
-  select.replaceChildren(...pairs.map(([key, words]) => make("option", { value: key }, words)));
-  select.value = value;
 }
 
 // -- the page -----------------------------------------------------------------------------------------------------------------------
@@ -424,6 +356,7 @@ function build() {
     $("classes").append(button);
     $("class-name").append(make("option", { value: name }, name));
   });
+  $("find-line").hidden = classes.length <= MANY;
   for (const [index, run] of runs.entries()) {
     const figure = make("figure", { id: `run-${index}` });
     const caption = make("figcaption");
@@ -458,6 +391,10 @@ function build() {
 
 for (const name of ["brush", "fill", "pick"]) $(`tool-${name}`).addEventListener("click", () => tool(name));
 $("brush").addEventListener("input", () => widen(0));
+$("find").addEventListener("input", () => {
+  const wanted = $("find").value.trim().toLowerCase();
+  classes.forEach((name, k) => { $("classes").children[k].hidden = !name.toLowerCase().includes(wanted); });
+});
 $("undo").addEventListener("click", (event) => map.undo(event.timeStamp));
 $("redo").addEventListener("click", (event) => map.redo(event.timeStamp));
 document.addEventListener("keydown", (event) => {
