@@ -5,7 +5,6 @@ import { bytes, coloured, difference, draw, laidOver, text } from "./pixels.js";
 
 const LETTERS = "ABCDEFGHIJKLMNOP"; // of style photos: the server takes so many
 const PAGE = Array.from(crypto.getRandomValues(new Uint8Array(10)), (byte) => byte.toString(16).padStart(2, "0")).join("");
-const FLYING = 2; // requests under way at most: one being drawn, one waiting behind it
 const MANY = 30; // classes from which on they can be searched
 const SMOOTH = 160; // pixels a side from which on pictures are enlarged smoothly
 
@@ -18,7 +17,7 @@ const photos = []; // {name, key, pixels, label}: style photos A, B, ...
 const views = []; // of each run: canvas and the words below it, pixels of now and of before the last change
 let truth = { pixels: null, reason: "" };
 const latencies = [];
-const work = { number: 0, shown: 0, flying: 0, since: null };
+const work = { number: 0, shown: 0, busy: false, since: null };
 
 const colour = (k) => `rgb(${palette[k].join(" ")})`;
 const can = (wish) => runs.some((run) => !run.refusals[wish]);
@@ -38,11 +37,13 @@ function changed(time = performance.now()) {
   send();
 }
 
+// One request at a time: what was painted meanwhile goes out whole with the next one, and the states between are dropped. A second
+// request under way would be drawn before the newest state, and delay it.
 async function send() {
-  if (work.since === null || work.flying >= FLYING || !photos.length) return;
+  if (work.since === null || work.busy || !photos.length) return;
   const since = work.since;
   work.since = null;
-  work.flying += 1;
+  work.busy = true;
   work.number += 1;
   const number = work.number;
   try {
@@ -56,8 +57,8 @@ async function send() {
   } catch (error) {
     trouble(error.message);
   }
-  work.flying -= 1;
-  if (work.since === null && work.flying === 0) {
+  work.busy = false;
+  if (work.since === null) {
     document.body.dataset.state = "settled";
     document.body.dataset.shown = work.shown;
     overlays();
