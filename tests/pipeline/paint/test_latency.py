@@ -2,7 +2,8 @@
 
     python -m pytest -s -m slow tests/pipeline/paint/test_latency.py
 
-Figures count on a quiet machine alone; docs/editing.md holds them. Every stroke must be answered; how fast is printed, not asserted: it belongs to the machine.
+Figures count on a quiet machine alone; docs/editing.md holds them. Every stroke must be answered; how fast is printed, not
+asserted: it belongs to the machine.
 """
 
 from __future__ import annotations
