@@ -30,6 +30,15 @@ def crossed_factors(data: StudyData) -> list[tuple[str, str]]:
     return crossed
 
 
+def _levels(data: StudyData, factor: str) -> list[str]:
+    """The levels of a factor: numbers by size, others in the order of the study's arms, whose first is the reference."""
+    found = list(dict.fromkeys(arm.levels[factor] for arm in data.manifest.arms if factor in arm.levels))
+    try:
+        return sorted(found, key=float)
+    except ValueError:
+        return found
+
+
 def draw_interaction(data: StudyData, metric: MetricInfo) -> Drawing:
     """One panel a pair of crossed factors: the first along x, a line a level of the second. Raises NotDrawable else."""
     import matplotlib.pyplot as plt
@@ -48,13 +57,12 @@ def draw_interaction(data: StudyData, metric: MetricInfo) -> Drawing:
     shown = pairs[:MAX_PANELS]
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
-    size = (1.2 + 2.9 * columns, 0.5 + 2.7 * rows)
+    size = (0.6 + 4.0 * columns, 0.5 + 2.7 * rows)
     figure, grid = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False)
     words: list[str] = []
     counts: list[int] = []
     for axes, (first, second) in zip(grid.flat, shown, strict=False):
-        along = list(dict.fromkeys(arm.levels[first] for arm in data.manifest.arms if first in arm.levels))
-        lines = list(dict.fromkeys(arm.levels[second] for arm in data.manifest.arms if second in arm.levels))
+        along, lines = _levels(data, first), _levels(data, second)
         for index, line in enumerate(lines):
             points = []
             for place, level in enumerate(along):
@@ -91,10 +99,13 @@ def draw_interaction(data: StudyData, metric: MetricInfo) -> Drawing:
             axes.axhline(mean, color=MUTED, linewidth=0.9, linestyle=DASHES[index % len(DASHES)], zorder=0)
             axes.annotate(
                 shorten(data.labels[arm], 24), (0.99, mean), xycoords=("axes fraction", "data"), ha="right", va="bottom",
-                fontsize=6.5, color=MUTED,
+                fontsize=6.5, color=MUTED, zorder=0.5, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
             )  # fmt: skip
         axes.set_xlabel(shorten(first, 30))
-        axes.legend(title=shorten(second, 26), fontsize=7.5, title_fontsize=7.5)
+        # beside the panel: lines of a factorial fill it from top to bottom
+        axes.legend(
+            title=shorten(second, 26), fontsize=7.5, title_fontsize=7.5, loc="upper left", bbox_to_anchor=(1.0, 1.0)
+        )
     words += [f"beside the design, {data.labels[arm]}: {mean:.4g}" for arm, mean in beside.items()]
     for axes in grid.flat[len(shown) :]:
         axes.set_visible(False)
