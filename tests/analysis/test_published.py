@@ -10,7 +10,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.analysis.browser import CHROMIUM, browser
 
 from analysis.__main__ import main
 from analysis.frame import load_study
@@ -21,6 +20,7 @@ from analysis.tables.spec import TableSpec
 from pipeline.schema.yaml12 import read_yaml
 from tests.analysis.synthetic import PSNR, Metric, SyntheticArm, make_study
 from tests.analysis.test_tables import tex_has
+from tests.browser import CHROMIUM, browser
 
 FID = Metric("fid", "min", "", 150.0, 1.0, 0.0, 0.5, 0.0, per_image=False)
 MIOU = Metric("seg_miou", "max", "", 0.3, 0.01, 0.0, 0.005, 0.0, per_image=False)
