@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -58,7 +59,8 @@ def run_main(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None)
             parser.print_help()
             return 2
         func: Callable[[argparse.Namespace], int] = args.func
-        with alive(_command(parser.prog, argv)):
+        serves = "serves" in args and args.serves  # waits for people: its silence is no work
+        with nullcontext() if serves else alive(_command(parser.prog, argv)):
             return func(args)
     except (UserError, RunFailed) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

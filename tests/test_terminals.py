@@ -107,11 +107,13 @@ def test_a_silent_command_says_on_a_terminal_that_it_lives_and_the_word_goes_bef
     assert numbers == "half line\n"  # nobody writes into a line that has begun, nor after the end
 
 
-def test_every_command_is_watched_on_a_terminal() -> None:
-    printed = on_a_pty(
+def test_every_command_is_watched_on_a_terminal_but_those_that_wait_for_people() -> None:
+    code = (
         "import time; from pipeline import cli, progress; progress.PATIENCE_S = 0.2\n"
         "parser = cli.Parser(prog='python -m sweeps'); parser.add_argument('word')\n"
-        "parser.set_defaults(func=lambda args: time.sleep(0.6) or 0)\n"
+        "parser.set_defaults(func=lambda args: time.sleep(0.6) or 0{more})\n"
         "raise SystemExit(cli.run_main(parser, ['plots']))"
     )
+    assert on_a_pty(code.format(more=", serves=True")) == ""
+    printed = on_a_pty(code.format(more=""))
     assert "sweeps plots is at work, " in printed and printed.endswith("\r\x1b[2K")

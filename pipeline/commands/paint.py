@@ -32,7 +32,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--port", type=int, default=0, metavar="N", help="port to listen on (default: any free one)")
     parser.add_argument("--open", action="store_true", help="open the page in this machine's browser")
     add_out(parser)
-    parser.set_defaults(func=run)
+    parser.set_defaults(func=run, serves=True)
 
 
 def run(args: argparse.Namespace) -> int:
