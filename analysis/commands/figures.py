@@ -37,6 +37,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rows", type=int, default=5, metavar="N", help="inputs an image grid shows (default: %(default)s)"
     )
+    parser.add_argument(
+        "--metric",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="an outcome to draw; may be repeated (default: the study's first six, primary ones first)",
+    )
 
 
 def check_options(args: argparse.Namespace) -> Options:
@@ -47,7 +54,7 @@ def check_options(args: argparse.Namespace) -> Options:
         raise UserError(f"--rows={args.rows}: a grid needs at least 1 row")
     if not re.fullmatch(r"spread|first|seed:[0-9]+", args.pick):
         raise UserError(f"--pick={args.pick!r}: allowed are spread, first and seed:N")
-    return Options(pick=args.pick, rows=args.rows)
+    return Options(pick=args.pick, rows=args.rows, metrics=tuple(args.metric))
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,11 +15,12 @@ from analysis.figures.interaction import crossed_factors, draw_interaction
 from analysis.figures.model import Drawing, FigureSet, LeftOut, NotDrawable, Picture, render
 from analysis.figures.robustness import draw_robustness
 from analysis.figures.samples import Choice, SampleSet, choose_samples, study_samples
-from analysis.figures.study_data import StudyData
+from analysis.figures.study_data import MetricInfo, StudyData
 from analysis.figures.tradeoff import draw_correlation, draw_pareto
+from pipeline.errors import UserError, nearest
 from pipeline.progress import LongStep
 
-MAX_METRICS = 6  # figures a metric: the primary ones and then the first secondary ones
+MAX_METRICS = 6  # metrics drawn unless others are named: the primary ones and then the first secondary ones
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Options:
 
     pick: str  # rule that chooses inputs of grids: "spread" | "first" | "seed:N"
     rows: int  # inputs a grid shows
+    metrics: tuple[str, ...] = ()  # outcomes to draw, in this order; none: the first `MAX_METRICS`
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class _Planned:
 
 
 def build_figures(data: StudyData, options: Options) -> FigureSet:
-    """Draw every figure the study has data for. Raises UserError for unreadable samples or a wrong rule."""
+    """Draw every figure the study has data for. Raises UserError for unreadable samples, a wrong rule or metric."""
     pictures: list[Picture] = []
     left_out: list[LeftOut] = []
     plans = _plan(data, options)
@@ -59,9 +61,8 @@ def _plan(data: StudyData, options: Options) -> list[_Planned]:
     plans = [
         _Planned("reconstructions", "Reconstructions", partial(_grid, draw_reconstructions, data, samples, choice))
     ]
-    metrics = [metric for metric in data.outcomes if "@" not in metric.name]
-    metrics.sort(key=lambda metric: metric.role != "primary")
-    for metric in metrics[:MAX_METRICS]:
+    metrics = _metrics(data, options.metrics)
+    for metric in metrics:
         stem = _stem(metric.name)
         plans += [
             _Planned(f"arms_{stem}", f"{metric.label} by arm", partial(draw_arms, data, metric)),
@@ -86,7 +87,7 @@ def _plan(data: StudyData, options: Options) -> list[_Planned]:
                 f"Interaction of factors in {metric.label}",
                 partial(draw_interaction, data, metric),
             )
-            for metric in metrics[:MAX_METRICS]
+            for metric in metrics
             if metric is not data.primary
         ]
     plans += [
@@ -98,6 +99,21 @@ def _plan(data: StudyData, options: Options) -> list[_Planned]:
         _Planned("edits", "Edits", partial(_grid, draw_edits, data, samples, choice)),
     ]
     return plans
+
+
+def _metrics(data: StudyData, named: Sequence[str]) -> list[MetricInfo]:
+    outcomes = [metric for metric in data.outcomes if "@" not in metric.name]
+    outcomes.sort(key=lambda metric: metric.role != "primary")
+    if not named:
+        return outcomes[:MAX_METRICS]
+    known = {metric.name: metric for metric in outcomes}
+    for name in named:
+        if name not in known:
+            raise UserError(
+                f"--metric {name}: not an outcome of study {data.manifest.name}{nearest(name, list(known))}; "
+                f"it has {', '.join(known)}"
+            )
+    return [known[name] for name in dict.fromkeys(named)]
 
 
 def _stem(name: str) -> str:

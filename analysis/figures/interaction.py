@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 from analysis.figures.model import Drawing, NotDrawable
 from analysis.figures.study_data import MetricInfo, StudyData, estimate
 from analysis.figures.style import DASHES, MARKERS, MUTED, PALETTE, axis_label, shorten, shorten_apart, wrap
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from matplotlib.axes import Axes
 
 MAX_PANELS = 6
 
@@ -39,6 +45,75 @@ def _levels(data: StudyData, factor: str) -> list[str]:
         return found
 
 
+def _draw_panel(
+    axes: Axes, data: StudyData, values: Mapping[str, list[float]], factors: tuple[str, str]
+) -> tuple[list[str], list[int]]:
+    """The first factor along x, a line a level of the second. What it says in words, and the runs behind each mark."""
+    first, second = factors
+    along, lines = _levels(data, first), _levels(data, second)
+    words: list[str] = []
+    counts: list[int] = []
+    for index, line in enumerate(lines):
+        points = []
+        for place, level in enumerate(along):
+            pool = [
+                value
+                for arm in data.manifest.arms
+                if arm.levels.get(first) == level and arm.levels.get(second) == line
+                for value in values.get(arm.name, [])
+            ]
+            if pool:
+                points.append((place, estimate(pool)))
+        if not points:
+            continue
+        counts.extend(point.seeds for _, point in points)
+        colour = PALETTE[index % len(PALETTE)]
+        shift = (index - (len(lines) - 1) / 2) * 0.05  # keeps intervals of one x apart
+        for place, point in points:
+            if point.low is not None and point.high is not None:
+                axes.plot([place + shift] * 2, [point.low, point.high], color=colour, linewidth=1.8)
+        axes.plot(
+            [place + shift for place, _ in points],
+            [point.mean for _, point in points],
+            color=colour,
+            linestyle=DASHES[index % len(DASHES)],
+            marker=MARKERS[index % len(MARKERS)],
+            label=shorten_apart(lines, 24)[index],
+        )
+        words.append(
+            f"{second} {line}: " + ", ".join(f"{first} {along[place]} {point.mean:.4g}" for place, point in points)
+        )
+    axes.set_xticks(range(len(along)), [wrap(level, 12) for level in along])
+    axes.margins(x=0.15)
+    axes.set_xlabel(shorten(first, 30))
+    # beside the panel: lines of a factorial fill it from top to bottom
+    axes.add_artist(
+        axes.legend(
+            title=shorten(second, 26), fontsize=7.5, title_fontsize=7.5, loc="upper left", bbox_to_anchor=(1, 1)
+        )
+    )
+    return words, counts
+
+
+def _draw_beside(axes: Axes, means: Mapping[str, float]) -> None:
+    """Arms beside the design, by label: a horizontal line each, named below the panel's legend."""
+    lines = [
+        axes.axhline(
+            mean, color=MUTED, linewidth=1.0, linestyle=DASHES[index % len(DASHES)], zorder=0, label=shorten(label, 24)
+        )
+        for index, (label, mean) in enumerate(means.items())
+    ]
+    if lines:
+        axes.legend(
+            handles=lines,
+            title="beside the design",
+            fontsize=7.5,
+            title_fontsize=7.5,
+            loc="lower left",
+            bbox_to_anchor=(1, 0),
+        )
+
+
 def draw_interaction(data: StudyData, metric: MetricInfo) -> Drawing:
     """One panel a pair of crossed factors: the first along x, a line a level of the second. Raises NotDrawable else."""
     import matplotlib.pyplot as plt
@@ -61,51 +136,11 @@ def draw_interaction(data: StudyData, metric: MetricInfo) -> Drawing:
     figure, grid = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False)
     words: list[str] = []
     counts: list[int] = []
-    for axes, (first, second) in zip(grid.flat, shown, strict=False):
-        along, lines = _levels(data, first), _levels(data, second)
-        for index, line in enumerate(lines):
-            points = []
-            for place, level in enumerate(along):
-                pool = [
-                    value
-                    for arm in data.manifest.arms
-                    if arm.levels.get(first) == level and arm.levels.get(second) == line
-                    for value in values.get(arm.name, [])
-                ]
-                if pool:
-                    points.append((place, estimate(pool)))
-            if not points:
-                continue
-            counts.extend(point.seeds for _, point in points)
-            colour = PALETTE[index % len(PALETTE)]
-            shift = (index - (len(lines) - 1) / 2) * 0.05  # keeps intervals of one x apart
-            for place, point in points:
-                if point.low is not None and point.high is not None:
-                    axes.plot([place + shift] * 2, [point.low, point.high], color=colour, linewidth=1.8)
-            axes.plot(
-                [place + shift for place, _ in points],
-                [point.mean for _, point in points],
-                color=colour,
-                linestyle=DASHES[index % len(DASHES)],
-                marker=MARKERS[index % len(MARKERS)],
-                label=shorten_apart(lines, 24)[index],
-            )
-            words.append(
-                f"{second} {line}: " + ", ".join(f"{first} {along[place]} {point.mean:.4g}" for place, point in points)
-            )
-        axes.set_xticks(range(len(along)), [wrap(level, 12) for level in along])
-        axes.margins(x=0.15)
-        for index, (arm, mean) in enumerate(beside.items()):
-            axes.axhline(mean, color=MUTED, linewidth=0.9, linestyle=DASHES[index % len(DASHES)], zorder=0)
-            axes.annotate(
-                shorten(data.labels[arm], 24), (0.99, mean), xycoords=("axes fraction", "data"), ha="right", va="bottom",
-                fontsize=6.5, color=MUTED, zorder=0.5, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
-            )  # fmt: skip
-        axes.set_xlabel(shorten(first, 30))
-        # beside the panel: lines of a factorial fill it from top to bottom
-        axes.legend(
-            title=shorten(second, 26), fontsize=7.5, title_fontsize=7.5, loc="upper left", bbox_to_anchor=(1.0, 1.0)
-        )
+    for axes, panel in zip(grid.flat, shown, strict=False):
+        said, runs = _draw_panel(axes, data, values, panel)
+        words += said
+        counts += runs
+        _draw_beside(axes, {data.labels[arm]: mean for arm, mean in beside.items()})
     words += [f"beside the design, {data.labels[arm]}: {mean:.4g}" for arm, mean in beside.items()]
     for axes in grid.flat[len(shown) :]:
         axes.set_visible(False)

@@ -419,6 +419,18 @@ def test_a_build_replaces_what_it_no_longer_draws(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_named_metrics_are_drawn_instead_of_the_first(tmp_path: Path) -> None:
+    later = [dataclasses.replace(PSNR, name=f"edit_psnr_task{index}", role="secondary") for index in range(8)]
+    data = study(tmp_path, arms=ARMS[:2], metrics=(PSNR, *later), seeds=(0, 1), history=False, costs=False)
+    plans = [plan.name for plan in _plan(data, dataclasses.replace(OPTIONS, metrics=("edit_psnr_task7",)))]
+    assert "arms_edit_psnr_task7" in plans and "arms_psnr" not in plans
+    assert "arms_edit_psnr_task7" not in [plan.name for plan in _plan(data, OPTIONS)]
+    with pytest.raises(
+        UserError, match=r"--metric psnrr: not an outcome of study .*did you mean psnr.*it has psnr, edit"
+    ):
+        build_figures(data, dataclasses.replace(OPTIONS, metrics=("psnrr",)))
+
+
 def test_build_collects_pictures_in_order(tmp_path: Path) -> None:
     data = study(tmp_path, arms=ARMS[:1], metrics=(PSNR,), seeds=(0,), history=False, costs=False)
     figures = build_figures(data, OPTIONS)
