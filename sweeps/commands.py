@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pipeline.cli import OUT, Parser, add_out, text_table
 from pipeline.errors import UserError
 from pipeline.launch.job import TRAIN_ENTRY
+from sweeps.find import find_started, find_sweep, storage_url
 
 if TYPE_CHECKING:
     import optuna
@@ -156,12 +157,12 @@ def run_sweep(args: argparse.Namespace) -> int:
         raise UserError(
             f"--beat {args.beat}, --silence {args.silence}: silence must be longer than the time between beats"
         )
-    sweep = _sweep(args)
+    sweep, args.out = find_sweep(args.sweep, args.out, args.storage, tuple(args.set))
     check(sweep)
     for line in unavailable(sweep):
         console.print(f"! {line}", style="yellow", highlight=False, markup=False, soft_wrap=True)
     resources = Resources.divide(args.jobs, per_gpu=args.per_gpu)
-    url = _url(args, sweep.name)
+    url = storage_url(args.storage, args.out, sweep.name)
     storage = open_storage(url)
     study = open_study(storage, sweep, create=args.create)
     _say_revision(console, study)
@@ -195,7 +196,7 @@ def show_status(args: argparse.Namespace) -> int:
     """`sweeps status`."""
     from sweeps import report
 
-    sweep, study = _existing(args)
+    sweep, study = _started(args)
     console = _console()
     if not args.watch:
         console.print(report.status_table(study, sweep, console.width))
@@ -216,7 +217,7 @@ def show_best(args: argparse.Namespace) -> int:
     from sweeps import report
     from sweeps.storage import folder_of
 
-    sweep, study = _existing(args)
+    sweep, study = _started(args)
     path = args.to or folder_of(args.out, sweep.name) / BEST
     trial = report.write_best(study, sweep, path, args.trial)
     console = _console()
@@ -236,7 +237,7 @@ def show_importance(args: argparse.Namespace) -> int:
     """`sweeps importance`."""
     from sweeps import report
 
-    sweep, study = _existing(args)
+    sweep, study = _started(args)
     console = _console()
     for objective, shares in report.importances(study, sweep, args.method).items():
         console.print(f"{objective} ({args.method})", highlight=False)
@@ -250,7 +251,7 @@ def make_plots(args: argparse.Namespace) -> int:
     from sweeps import report
     from sweeps.storage import folder_of
 
-    sweep, study = _existing(args)
+    sweep, study = _started(args)
     written, left = report.write_plots(study, sweep, folder_of(args.out, sweep.name) / "plots")
     console = _console()
     for path in written:
@@ -262,49 +263,10 @@ def make_plots(args: argparse.Namespace) -> int:
     return 0
 
 
-def _existing(args: argparse.Namespace) -> tuple[Sweep, optuna.Study]:
-    """The newest revision in the storage; with `--set`, the revision that those overrides make."""
-    from sweeps.storage import folder_of, open_storage, open_study, studies_of
-    from sweeps.sweep import Sweep
-
-    sweep = _sweep(args)
-    folder = folder_of(args.out, sweep.name)
-    if args.storage is None and not (folder / "journal.log").exists():
-        raise UserError(f"sweep {sweep.name}: nothing in {folder}; start it: python -m sweeps run {args.sweep}")
-    storage = open_storage(_url(args, sweep.name))
-    revisions = studies_of(storage, sweep.name)
-    if args.set or not revisions:
-        return sweep, open_study(storage, sweep, create=False)
-    return Sweep.model_validate(revisions[-1].user_attrs["sweep"]), revisions[-1]
-
-
-def _sweep(args: argparse.Namespace) -> Sweep:
-    """The sweep of a word: a file, the name of a shipped one or of one that has run, or its folder. Sets `args.out`."""
-    from pipeline.errors import nearest
-    from pipeline.schema.files import find_folder, is_file_name
-    from sweeps.storage import ROOM, open_storage, studies_of
-    from sweeps.sweep import load_sweep, parse_sweep, shipped, with_extra
-
-    args.out, name = find_folder(args.sweep, args.out, ROOM)
-    extra = tuple(args.set)
-    if is_file_name(args.sweep) or name in shipped():
-        return load_sweep(args.sweep if is_file_name(args.sweep) else name, extra, args.out)
-    ran = sorted(path.parent.name for path in (args.out / ROOM).glob("*/journal.log"))
-    if args.storage is not None or name in ran:
-        revisions = studies_of(open_storage(_url(args, name)), name)
-        if revisions:
-            kept = parse_sweep(revisions[-1].user_attrs["sweep"], f"sweep {name}")
-            return with_extra(kept, extra, args.out)
-    known = [*shipped(), *ran]
-    raise UserError(
-        f"unknown sweep {args.sweep!r}{nearest(name, known)}; there are: {', '.join(known)}, or a .yaml file"
-    )
-
-
-def _url(args: argparse.Namespace, name: str) -> str:
-    from sweeps.storage import default_storage
-
-    return args.storage if args.storage is not None else default_storage(args.out, name)
+def _started(args: argparse.Namespace) -> tuple[Sweep, optuna.Study]:
+    """The sweep a sub-command reads; `args.out` becomes its folder."""
+    sweep, study, args.out = find_started(args.sweep, args.out, args.storage, tuple(args.set))
+    return sweep, study
 
 
 def _say_revision(console: Console, study: optuna.Study) -> None:
