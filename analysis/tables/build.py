@@ -85,7 +85,7 @@ def build_table(study: Study, spec: TableSpec, name: str = "main") -> Table:
         notes=(
             *notes.general(study, spec, _facts(filled, seeds_of_table, absent), rows),
             *(f"No column for {text}." for text in unavailable),
-            *notes.bounds(study, [part.column for part in filled]),
+            *notes.bounds(study, [part.column for part in filled], rows),
         ),
         warnings=tuple(warnings),
         problems=tuple(problems),

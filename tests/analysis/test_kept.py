@@ -13,7 +13,7 @@ from analysis.frame import load_study
 from analysis.tables import TableSpec, build_table, load_spec, render
 from analysis.tables.spec import ShowSpec
 from pipeline.errors import UserError
-from tests.analysis.synthetic import make_study
+from tests.analysis.synthetic import SyntheticArm, make_study
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 DIFFERENCES = TableSpec(show=ShowSpec(delta=True, interval=True))
@@ -94,3 +94,40 @@ def test_a_table_kept_with_the_project_follows_from_the_frame_beside_it() -> Non
     kept = (RESULTS / "attention" / "table.md").read_text().splitlines()
     rows = [line for line in kept if line.startswith("| ")]
     assert [line for line in made if line.startswith("| ")] == rows and len(rows) > 10
+
+
+def test_a_kept_study_of_three_data_sets_gives_its_table_by_data_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    effects = {"fashion": 2.0, "faces": 1.0, "street": -1.0}
+    arms = [
+        SyntheticArm(
+            f"{model}-{data}",
+            f"{label}, {data}",
+            {"psnr": effects[data] if model == "access" else -3.0 if model == "painter" else 0.0},
+            reference=(model, data) == ("ca2sis", "fashion"),
+            kind="rule" if model == "painter" else "trained",
+            levels={"model": model, "data": data},
+            provenance={"data": {"digest": data, "summary": data}},
+        )
+        for data in effects
+        for model, label in (("ca2sis", "(CA)²-SIS"), ("access", "learned access"), ("painter", "painter"))
+    ]
+    make_study(tmp_path / "out", name="photos", arms=arms)
+    folder = tmp_path / "kept" / "photos"
+    folder.mkdir(parents=True)
+    shutil.copy(tmp_path / "out" / "photos" / "plan.json", folder)
+    assert analysis("frame", "photos", "--root", tmp_path / "out", "--out", folder / "frame.parquet") == 0
+    capsys.readouterr()
+    assert analysis("table", folder, "--spec", "by_data", "--format", "md") == 0
+    said = capsys.readouterr().out
+    table = build_table(load_study(folder.parent, "photos"), load_spec("by_data")[1])
+    assert [row.label for row in table.rows] == ["(CA)²-SIS", "learned access", "painter"]
+    assert [group for group, _ in table.column_groups] == list(effects)
+    access = dict(zip([column.group for column in table.columns], table.row("learned access").cells, strict=True))
+    for data, effect in effects.items():
+        found = access[data]
+        assert found.difference == pytest.approx(effect, abs=0.6)
+        assert found.lower is not None and found.upper is not None and found.lower < found.difference < found.upper
+        assert f"{found.difference:+.2f}"[:4] in said.replace("−", "-")
+    assert all(cell.difference is None for cell in table.row("painter").cells), "the trivial baseline is not compared"

@@ -464,6 +464,25 @@ def test_no_reference_is_refused_when_differences_are_asked_for(tmp_path: Path) 
         table_of(tmp_path, FULL, arms=(SyntheticArm("a"), SyntheticArm("b")))
 
 
+def test_with_a_pivot_each_data_set_has_its_own_floor(tmp_path: Path) -> None:
+    still = {"seed_std": 0.0, "image_std": 0.0, "run_std": 0.0, "residual_std": 0.0}
+    metrics = (PSNR, Metric("fd", "min", base=9.0), Metric("fd_floor", "none", base=1.25, **still))
+    arms = [
+        dataclasses.replace(arm, effects={"fd_floor": 2.0 if arm.levels["data"] == "scenes" else 0.0})
+        for arm in data_factor()
+    ]
+    table = table_of(tmp_path, TableSpec(metrics=["psnr", "fd"], pivot="data"), arms=arms, metrics=metrics)
+    assert (
+        "faces, fd: two halves of the real images score 1.25; scenes, fd: two halves of the real images score 3.25."
+        in table.notes
+    )
+
+
+def test_a_rule_that_has_not_run_is_no_unequal_budget(tmp_path: Path) -> None:
+    arms = (*TWO, SyntheticArm("rule", "painter", images_seen=0, states=dict.fromkeys((0, 1, 2), "missing")))
+    assert not any("unequal" in text for text in table_of(tmp_path, arms=arms).warnings)
+
+
 # -- layout ------------------------------------------------------------------------------------------------------------
 
 
