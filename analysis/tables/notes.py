@@ -155,7 +155,9 @@ def budgets(study: Study, rows: list[RowPlan]) -> list[str]:
     if study.manifest.budget != "equal":
         return []
     trained = {arm for row in rows if row.kind == "arm" for arm in row.arms.values()}
-    runs = study.runs[study.runs["arm"].isin(trained) & (study.runs["budget_images"] != 0)]  # a rule that has not run yet
+    runs = study.runs[
+        study.runs["arm"].isin(trained) & (study.runs["budget_images"] != 0)
+    ]  # a rule that has not run yet
     counts = runs.groupby("budget_images")["arm_label"].agg(lambda labels: ", ".join(dict.fromkeys(labels)))
     if len(counts) < 2:
         return []
