@@ -40,7 +40,7 @@ def haarpsi(output: ImageBatch, target: ImageBatch) -> Tensor:
     similarity, weight = [], []  # of edges along rows, of edges along columns, then of colour; (N,H/2,W/2) each
     for turn in (False, True):
         a, b = (_edges(image[:, 0].mT if turn else image[:, 0]) for image in (x, y))
-        alike = sum(_similarity(a[k], b[k]) for k in range(SCALES - 1)) / (SCALES - 1)
+        alike = torch.stack([_similarity(a[k], b[k]) for k in range(SCALES - 1)]).mean(dim=0)
         heavy = torch.maximum(a[-1], b[-1])
         similarity.append(alike.mT if turn else alike)
         weight.append(heavy.mT if turn else heavy)
