@@ -21,6 +21,7 @@ import pandas as pd
 
 from analysis import columns
 from analysis.imported import load_imported
+from analysis.kept import kept_frames
 from pipeline.errors import UserError
 from pipeline.records import Arm, RunStore, StudyManifest, StudyMetric
 from pipeline.records.bulk import RawRecord, read_raw
@@ -101,6 +102,8 @@ class Study:
         if arms is not None:
             finished = finished[finished["arm"].isin(list(arms))]
         for arm, seed, run_id in finished[["arm", "seed", "run_id"]].itertuples(index=False, name=None):
+            if not self.store.record(str(run_id)).exists:
+                continue  # of a kept study only the frames are here
             values = self._values_of(str(run_id))
             chosen = values[(values["metric"] == metric) & (values["split"] == self.manifest.split)]
             if protocol_fingerprint is not None:
@@ -120,12 +123,15 @@ class Study:
 
 
 def load_study(out: Path, study: str) -> Study:
-    """Read the study `study` below the folder `out` (`OUT/<study>/plan.json`, `OUT/runs/`).
+    """Read the study `study` below the folder `out` (`OUT/<study>/plan.json`, `OUT/runs/`; where there are no runs, kept frames).
 
     Raises UserError when there is no such study, its plan is damaged, or an arm has two runs at one seed.
     """
     manifest = _labels_apart(_load_manifest(out / study))
     _refuse_duplicates(manifest)
+    kept = None if (out / "runs").is_dir() else kept_frames(out / study, manifest)
+    if kept is not None:
+        return Study(out, manifest, *kept, load_imported(out / study))
     raw = {cell.run_id: read_raw(out / "runs", cell.run_id) for cell in manifest.cells}
     runs = _runs_frame(manifest, raw)
     frame = _metric_frame(manifest, raw, runs)
@@ -262,18 +268,16 @@ def _absence(record: RawRecord, reason: str, manifest: StudyManifest, metric: st
     if record.state != "finished" or record.damage:
         state = "damaged" if record.damage else record.state
         return f"the run is {state}: {reason}" if reason else f"the run is {state}"
-    measured = record.provenance.get("protocols")
-    done = isinstance(measured, dict) and manifest.protocol in measured
-    return f"the run has no such metric {_advice(metric, manifest.protocol, manifest.split, done)}"
+    return f"the run has no such metric {_advice(metric, manifest.protocol, manifest.split)}"
 
 
 @functools.lru_cache(maxsize=1024)
-def _advice(metric: str, protocol: str, split: str, done: bool) -> str:
-    """Where a metric is missing although the run is finished; `done`: it has been evaluated under the study's protocol."""
+def _advice(metric: str, protocol: str, split: str) -> str:
+    """Where a metric is missing although the run is finished: never evaluated so, or before the metric was there."""
     where = f"under protocol {protocol} on split {split}"
     shipped = {name: PROTOCOLS.load(name) for name in PROTOCOLS.names()}
     why = left_out(metric, shipped[protocol], split) if protocol in shipped else ""
-    if not done and not why:
+    if not why:
         return f"{where} (python -m pipeline evaluate RUN --protocol {protocol})"
     others = [
         (name, other.split)
@@ -281,8 +285,8 @@ def _advice(metric: str, protocol: str, split: str, done: bool) -> str:
         if name != protocol and not left_out(metric, other, other.split)
     ]
     others.sort(key=lambda item: (item[1] != split, item[0] != USUAL))
-    if not why or not others:
-        return f"{where}{f' ({why})' if why else ''}"
+    if not others:
+        return f"{where} ({why})"
     name, on = others[0]
     return (
         f"{where}: {why} (python -m pipeline evaluate RUN --protocol {name}, and in a table's specification "

@@ -28,6 +28,8 @@ from analysis.tables.layout import ColumnPlan
 from pipeline.errors import UserError
 
 Verdict = Literal["supported", "contradicted", "undecided", "not testable"]
+NAMED = ("arm", "label")  # facts that say what an arm is called, not what it is
+DATA = "data.digest"  # fact that tells data sets apart: where they lie is no part of a config
 VERDICTS: tuple[Verdict, ...] = ("supported", "contradicted", "undecided", "not testable")
 
 
@@ -95,7 +97,8 @@ def _config(study: Study, arm: str) -> dict[str, Any]:
         record = study.store.record(cell.run_id)
         if cell.arm == arm and record.exists:
             try:
-                return {key: value for key, value in config_of(record).items() if key != "seed"}
+                config = {key: value for key, value in config_of(record).items() if key != "seed"}
+                return {**config, DATA: record.identity["data"]}
             except (UserError, KeyError):
                 continue  # a damaged record; another seed of the arm says the same
     return {}
@@ -129,20 +132,27 @@ def _evidence(
 
 
 def _candidates(study: Study, selector: Selector, facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Arms that fit; the study's reference arm alone, where it is among them."""
+    """Arms that fit; where the study's reference arm is among them, it alone, and alone its like on each other data set."""
     fitting = [arm for arm, of_arm in facts.items() if matches(selector, of_arm)]
     reference = study.reference
-    return [reference.name] if reference is not None and reference.name in fitting else fitting
+    if reference is None or reference.name not in fitting:
+        return fitting
+    like = {arm for arm in fitting if _config_but_data(facts[arm]) == _config_but_data(facts[reference.name])}
+    covered = [facts[arm].get(DATA) for arm in like]
+    return [arm for arm in fitting if arm in like or facts[arm].get(DATA) not in covered]
+
+
+def _config_but_data(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in facts.items() if not key.startswith(("data.", "factor:")) and key not in NAMED}
 
 
 def _confounds(claim: Claim, first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """Config keys in which two arms differ although the claim is not about them."""
     keys = sorted(set(first) | set(second))
-    named = ("arm", "label")
     return [
         key
         for key in keys
-        if key not in named
+        if key not in NAMED
         and not key.startswith("factor:")
         and first.get(key) != second.get(key)
         and not claim.allows(key)

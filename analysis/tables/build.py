@@ -53,6 +53,7 @@ def build_table(study: Study, spec: TableSpec, name: str = "main") -> Table:
     gatherer = Gatherer(study)
     filled = [_fill(gatherer, plan, rows, spec) for plan in plans]
     elsewhere = numbers_from_elsewhere(study, spec)
+    filled, unavailable = _without_unavailable(study, filled, elsewhere)
     filled = _with_published_columns(filled, elsewhere, rows, spec)
     if spec.show.delta or spec.show.stars or spec.show.interval:
         _compare(study, filled, rows, spec)
@@ -73,7 +74,7 @@ def build_table(study: Study, spec: TableSpec, name: str = "main") -> Table:
     if len(elsewhere):
         built += rows_from_elsewhere(elsewhere, [(part.column, part.plan) for part in filled], footnotes.add)
     warnings = notes.warnings(study, rows, seeds_of_table)
-    problems = _problems(filled, rows, built) + notes.defects_of_provenance(study, rows)
+    problems = _problems(filled, rows, built) + unavailable + notes.defects_of_provenance(study, rows)
     return Table(
         name=name,
         title=spec.title or f"Study {study.name}",
@@ -83,12 +84,37 @@ def build_table(study: Study, spec: TableSpec, name: str = "main") -> Table:
         footnotes=tuple((mark, text) for text, mark in footnotes.letters.items()),
         notes=(
             *notes.general(study, spec, _facts(filled, seeds_of_table, absent), rows),
-            *notes.bounds(study, [part.column for part in filled]),
+            *(f"No column for {text}." for text in unavailable),
+            *notes.bounds(study, [part.column for part in filled], rows),
         ),
         warnings=tuple(warnings),
         problems=tuple(problems),
         alarms=_alarms(study, filled),
     )
+
+
+def _without_unavailable(
+    study: Study, filled: list[_Filled], elsewhere: pd.DataFrame
+) -> tuple[list[_Filled], list[str]]:
+    """The columns without those that no run could measure for want of weights or data, and what these lack, in words.
+
+    The primary metric keeps its column, and so does one that has numbers from elsewhere, or that would leave no column at all.
+    """
+    kept, words = [], []
+    shown = {study.primary.name if study.primary else "", *elsewhere["metric"]}
+    for part in filled:
+        found = {status for item in part.gathered.values() for status, _ in item.defects.values()}
+        if part.summaries or found - {"not_applicable"} != {"unavailable"} or part.plan.metric in shown:
+            kept.append(part)
+            continue
+        reasons = {
+            text: None
+            for item in part.gathered.values()
+            for status, text in item.defects.values()
+            if status == "unavailable"
+        }
+        words.append(f"{part.column.label}: unavailable in every run ({'; '.join(reasons)})")
+    return (kept, list(dict.fromkeys(words))) if kept else (filled, [])
 
 
 def _with_published_columns(

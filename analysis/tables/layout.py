@@ -67,6 +67,7 @@ def plan_rows(study: Study, spec: TableSpec) -> list[RowPlan]:
     reference = spec.reference or (study.reference.name if study.reference else None)
     kinds = _kinds(study)
     rows: dict[str, RowPlan] = {}
+    labels: dict[str, list[str]] = {}
     for name in wanted:
         arm = by_name[name]
         key, label, level = _row_of(arm, spec.pivot)
@@ -78,6 +79,8 @@ def plan_rows(study: Study, spec: TableSpec) -> list[RowPlan]:
         old = rows.get(key)
         arms = {**old.arms, level: name} if old else {level: name}
         is_reference = name == reference or (old is not None and old.reference)
+        labels.setdefault(key, []).append(arm.label)
+        label = _in_common(labels[key]) or label
         rows[key] = RowPlan(key, label, kinds[name], group, is_reference, arms)
     return _with_baselines(list(rows.values()), spec)
 
@@ -94,6 +97,12 @@ def _row_of(arm: Arm, pivot: str | None) -> tuple[str, str, str]:
     rest = {factor: level for factor, level in arm.levels.items() if factor != pivot}
     key = ",".join(f"{factor}={level}" for factor, level in sorted(rest.items())) or arm.name
     return key, ", ".join(rest.values()) or arm.label, arm.levels.get(pivot, "")
+
+
+def _in_common(labels: list[str]) -> str:
+    """The parts that all labels of a row share: "street, SPADE" and "faces, SPADE" are SPADE; "" of a single label."""
+    first, *others = ([*label.split(", ")] for label in labels)
+    return ", ".join(part for part in first if others and all(part in other for other in others))
 
 
 def _kinds(study: Study) -> dict[str, RowKind]:

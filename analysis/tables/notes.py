@@ -155,7 +155,9 @@ def budgets(study: Study, rows: list[RowPlan]) -> list[str]:
     if study.manifest.budget != "equal":
         return []
     trained = {arm for row in rows if row.kind == "arm" for arm in row.arms.values()}
-    runs = study.runs[study.runs["arm"].isin(trained)]
+    runs = study.runs[
+        study.runs["arm"].isin(trained) & (study.runs["budget_images"] != 0)
+    ]  # a rule that has not run yet
     counts = runs.groupby("budget_images")["arm_label"].agg(lambda labels: ", ".join(dict.fromkeys(labels)))
     if len(counts) < 2:
         return []
@@ -181,8 +183,11 @@ def _data(runs: pd.DataFrame) -> list[str]:
     return [f"Data: {'; '.join(parts)}."] if parts else []
 
 
-def bounds(study: Study, columns: Sequence[Column]) -> list[str]:
-    """Floors and ceilings of the columns' metrics, where runs recorded them: what no number should go beyond."""
+def bounds(study: Study, columns: Sequence[Column], rows: list[RowPlan]) -> list[str]:
+    """Floors and ceilings of the columns' metrics, where runs recorded them: what no number should go beyond.
+
+    With a pivot, each group of columns has its own: those of its arms.
+    """
     frame = study.frame
     home = frame[
         (frame["status"] == "ok")
@@ -191,14 +196,19 @@ def bounds(study: Study, columns: Sequence[Column]) -> list[str]:
         & (frame["protocol"] == study.manifest.protocol)
         & (frame["split"] == study.manifest.split)
     ]
+    levels = {level for row in rows for level in row.arms} - {""}
     parts = []
     for column in columns:
+        level = column.group if column.group in levels else ""
+        of_level = [row.arms[level] for row in rows if level in row.arms]
+        of_column = home[home["arm"].isin(of_level)] if level else home
+        label = f"{level}, {column.label}" if level else column.label
         for suffix, words in (("floor", "two halves of the real images"), ("real", "the real images themselves")):
-            values = home[home["metric"] == f"{column.metric}_{suffix}"]["value"]
+            values = of_column[of_column["metric"] == f"{column.metric}_{suffix}"]["value"]
             if column.kind == "metric" and len(values):
                 decimals = max(column.decimals, 2)
                 ends = sorted({number(float(value) / column.scale, decimals) for value in (values.min(), values.max())})
-                parts.append(f"{column.label}: {words} score {' to '.join(ends)}")
+                parts.append(f"{label}: {words} score {' to '.join(ends)}")
     return [f"{'; '.join(dict.fromkeys(parts))}."] if parts else []
 
 

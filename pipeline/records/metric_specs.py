@@ -56,6 +56,8 @@ _SPECS = (
     _spec("ssim", "", "max", "mean over images; Wang 2004: Gaussian 11, sigma 1.5, K 0.01/0.03, range 1, valid windows"),
     _spec("ssim_range2", "", "max", "as ssim with data range 2 on [0,1] images: only beside numbers published that way"),
     _spec("rmse", "", "min", "mean over images of the root mean squared error, range 1"),
+    _spec("haarpsi", "", "max",
+          "mean over images; HaarPSI, Reisenhofer 2018: YIQ, halved, 3 scales, C 30, alpha 4.2, range 255, black outside"),
     _spec("lpips_recon_alex", "", "min", "LPIPS 0.1, AlexNet, output against target, signed range"),
     _spec("lpips_recon_vgg", "", "min", "LPIPS 0.1, VGG-16, output against target, signed range"),
     _spec("dists", "", "min", "DISTS, VGG-16 with L2 pooling, output against target, unit range, no resize"),

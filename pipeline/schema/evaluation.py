@@ -18,7 +18,7 @@ from pipeline.schema.files import NamedFiles
 
 MetricGroup = Literal[
     "reconstruction",  # PSNR, SSIM, RMSE
-    "perceptual",  # LPIPS, DISTS: need weights
+    "perceptual",  # HaarPSI; LPIPS, DISTS: need weights
     "attention",  # agreement of attention maps with masks
     "cost",  # parameters, FLOPs, throughput, memory
     "semantic",  # a segmenter's mIoU on generated and on real images

@@ -15,7 +15,7 @@ from pipeline.schema.run import RunConfig
 # Group -> the metrics it measures; rows are named by them, or extend them by a task, kind, level or class.
 MEASURED: dict[MetricGroup, tuple[str, ...]] = {
     "reconstruction": ("psnr", "ssim", "ssim_range2", "rmse"),
-    "perceptual": ("lpips_recon_alex", "lpips_recon_vgg", "dists"),
+    "perceptual": ("haarpsi", "lpips_recon_alex", "lpips_recon_vgg", "dists"),
     "attention": ("attention_miou", "attention_leakage", "attention_entropy"),
     "cost": ("params", "flops_per_image", "latency_ms", "inversion_s_per_image", "eval_images_per_s", "peak_mem_gib"),
     "semantic": (

@@ -60,9 +60,46 @@ def test_arms_differ_from_the_reference_in_the_named_keys_alone() -> None:
     assert not any(key.startswith("data.") for keys in changed.values() for key in keys)
 
 
+@pytest.fixture
+def photos_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with small made photos where study `photos` has its three sets."""
+    for index, (name, width, height) in enumerate((("fashion", 24, 36), ("faces", 24, 30), ("street", 32, 24))):
+        root = tmp_path / "data" / name
+        for part in ("images", "labels"):
+            (root / part).mkdir(parents=True)
+        (root / "classes.txt").write_text("background\nthing\nother\n")
+        drawn = np.random.default_rng(index)
+        for image in range(16):
+            picture = drawn.integers(0, 256, (height, width, 3), dtype=np.uint8)
+            Image.fromarray(picture).save(root / "images" / f"{image:02d}.png")
+            labels = drawn.integers(0, 3, (height, width), dtype=np.uint8)
+            Image.fromarray(labels).save(root / "labels" / f"{image:02d}.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_study_of_photos_asks_the_same_of_three_data_sets(photos_here: Path) -> None:
+    plan = make_plan(load_study("photos"), seeds=[0])
+    assert len(plan.manifest.cells) == 7 * 3
+    of_arm = {cell.arm: plan.runs[cell.run_id] for cell in plan.manifest.cells}
+    roots: dict[str, set[str | None]] = {}
+    for arm in plan.manifest.arms:
+        roots.setdefault(arm.levels["data"], set()).add(of_arm[arm.name].config.data.root)
+    assert roots == {name: {f"data/{name}"} for name in ("fashion", "faces", "street")}
+    assert len({cell.images_seen for cell in plan.manifest.cells} - {0}) == 1
+    access = next(arm.name for arm in plan.manifest.arms if arm.levels == {"model": "access", "data": "fashion"})
+    assert set(differences(of_arm[access], of_arm["reference"])) == {"model.attention.masking", "loss.attention.weight"}
+
+
+def test_the_study_of_photos_says_where_it_looks_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="data/fashion"):
+        make_plan(load_study("photos"), seeds=[0])
+
+
 @pytest.mark.parametrize("preset", ["tiny", "small", "medium", "paper"])
 @pytest.mark.parametrize("name", shipped())
-def test_shipped_studies_plan_at_every_preset(name: str, preset: str) -> None:
+def test_shipped_studies_plan_at_every_preset(name: str, preset: str, photos_here: Path) -> None:
     extra = [f"preset={preset}"]
     if preset == "paper":  # the published recipes differ in epochs and batch; an equal budget has to be asked for
         extra += ["train.iterations=9", "train.epochs=null", "train.batch_size=2"]

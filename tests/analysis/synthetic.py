@@ -68,6 +68,7 @@ class SyntheticArm:
     images_seen: int = 6400
     provenance: Mapping[str, Any] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
+    model: Mapping[str, Any] = field(default_factory=dict)  # its model section; {}: one of its own
 
 
 NO_ATTENTION = {"attention_iou": "the arm has no attention"}
@@ -138,11 +139,12 @@ def make_study(
             shifts = (effects or {}).get(arm.name, {}) if effects is not None else arm.effects
             for run_seed in seeds:
                 config = {
-                    "model": {"family": arm.name, "levels": dict(arm.levels)},
+                    "model": dict(arm.model) or {"family": arm.name, "levels": dict(arm.levels)},
                     "seed": run_seed,
                     "study_noise": seed,
                 }
-                text = identity_text(config, {"digest": "data-1"}, SCHEMA_VERSION)
+                data = arm.provenance.get("data", {"digest": "data-1"})
+                text = identity_text(config, data, SCHEMA_VERSION)
                 run_id = digest(text)
                 overrides = ("preset=tiny", *(arm.overrides or (f"model={arm.name}",)), f"seed={run_seed}")
                 cells.append(Cell(arm.name, run_seed, run_id, overrides, arm.images_seen))

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from analysis.claims import Claim, Judgement, judge, load_claims
 from analysis.claims.judge import p_values
-from analysis.claims.spec import matches
+from analysis.claims.spec import SHIPPED, matches
 from analysis.frame import load_study
 from analysis.statistics import hierarchical_interval
 from pipeline.errors import UserError
 from tests.analysis.synthetic import Metric, SyntheticArm, make_study
 
 PSNR = Metric("psnr", "max", "dB", 20.0, 0.3, 1.0, 0.1, 0.3, role="primary")
+PHOTOS = SHIPPED.with_name("claims_photos.yaml")
 ERROR = Metric("error", "min", "", 1.0, 0.05, 0.2, 0.02, 0.05)
 CLAIM = Claim(id="x", says="a beats b", metric="psnr", better={"arm": "a"}, worse={"arm": "b"}, may_differ=["model.*"])
 
@@ -183,6 +184,34 @@ def test_the_reference_arm_stands_for_its_side(tmp_path: Path) -> None:
     assert [(item.better, item.worse) for item in found.evidence] == [("w1", "w0")]
 
 
+def two_data_sets() -> list[SyntheticArm]:
+    return [
+        SyntheticArm(
+            f"{masking}-{data}",
+            effects={"psnr": 1.0 if masking == "access" else 0.0},
+            reference=(masking, data) == ("none", "faces"),
+            levels={"masking": masking, "data": data},
+            model={"masking": masking},
+            provenance={"data": {"digest": data}},
+        )
+        for data in ("faces", "scenes")
+        for masking in ("none", "access")
+    ]
+
+
+def test_where_data_sets_vary_each_has_its_own_comparison_and_none_goes_across(tmp_path: Path) -> None:
+    claim = CLAIM.model_copy(update={"better": {"model.masking": "access"}, "worse": {"model.masking": "none"}})
+    found = judged(tmp_path, claim, arms=two_data_sets(), seeds=(0, 1, 2, 3))
+    assert [(item.better, item.worse) for item in found.evidence] == [
+        ("access-faces", "none-faces"), ("access-scenes", "none-scenes"),
+    ]  # fmt: skip
+    assert found.verdict == "supported"
+    across = claim.model_copy(update={"better": {"arm": "access-scenes"}, "worse": {"arm": "none-faces"}})
+    found = judged(tmp_path / "across", across, arms=two_data_sets())
+    assert found.verdict == "not testable"
+    assert found.reason == "access-scenes and none-faces differ also in data.digest"
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -225,7 +254,7 @@ def test_the_shipped_claims_are_valid_and_their_config_keys_exist() -> None:
     from pipeline.config import compose
     from pipeline.schema.base import flat
 
-    claims = load_claims()
+    claims = [*load_claims(), *load_claims(PHOTOS)]
     assert len(claims) >= 10
     known = set(flat(compose(["preset=tiny", "data=procfaces"]).model_dump(mode="json")))
     for claim in claims:
@@ -240,7 +269,7 @@ def test_shipped_claims_tables_and_labels_know_the_metrics_that_exist() -> None:
     from analysis.tables import load_spec, shipped_specs
     from pipeline.records.metric_specs import SPECS, spec_of
 
-    used = {metric for claim in load_claims() for metric in claim.metrics}
+    used = {metric for claim in [*load_claims(), *load_claims(PHOTOS)] for metric in claim.metrics}
     for name in shipped_specs():
         spec = load_spec(name)[1]
         used |= {item if isinstance(item, str) else item.metric for item in [*spec.metrics, *spec.cost]}

@@ -188,8 +188,9 @@ def test_the_advice_of_a_footnote_works_when_it_is_followed(tmp_path: Path, monk
     assert all(row.cells[0].value for row in table.rows) and not table.alarms
 
 
-def test_a_run_that_was_not_evaluated_is_told_the_command(tmp_path: Path) -> None:
-    with_metric(tmp_path, "fd_seg", evaluated=False)
+@pytest.mark.parametrize("evaluated", [False, True], ids=["never", "before the metric was there"])
+def test_a_run_that_was_not_evaluated_is_told_the_command(tmp_path: Path, evaluated: bool) -> None:
+    with_metric(tmp_path, "fd_seg", evaluated=evaluated)
     manifest = StudyManifest.load(tmp_path / "synthetic")
     dataclasses.replace(manifest, split="test").save(tmp_path / "synthetic")
     table = build_table(load_study(tmp_path, "synthetic"), TableSpec(metrics=["fd_seg"]))

@@ -237,6 +237,19 @@ def test_every_kind_of_absence_has_its_mark_and_footnote(tmp_path: Path) -> None
     assert "no attention, PSNR" not in joined  # what does not apply is no defect
 
 
+def test_a_metric_that_no_run_could_measure_gives_a_line_instead_of_a_column(tmp_path: Path) -> None:
+    arms = [dataclasses.replace(arm, unavailable={"ssim": "weights.pth is absent"}) for arm in TWO]
+    table = table_of(tmp_path / "all", arms=arms)
+    assert "ssim" not in [column.metric for column in table.columns] and not table.alarms
+    (line,) = [text for text in table.notes if text.startswith("No column for")]
+    assert line == "No column for SSIM: unavailable in every run (weights.pth is absent)."
+    assert "SSIM: unavailable in every run (weights.pth is absent)" in table.problems, "--strict does not accept it"
+    one = table_of(tmp_path / "one", arms=(arms[0], TWO[1]))
+    assert cell(one, "a", "ssim").plain == "unavailable", "a column that has a value keeps its marks"
+    primary = [dataclasses.replace(arm, unavailable={"psnr": "weights.pth is absent"}) for arm in TWO]
+    assert cell(table_of(tmp_path / "primary", arms=primary), "a", "psnr").plain == "unavailable"
+
+
 def test_no_format_prints_nan(tmp_path: Path) -> None:
     table = table_of(tmp_path, FULL, arms=WRONG, seeds=(0, 1))
     for form in ("md", "tex", "csv", "html", "terminal"):
@@ -451,6 +464,25 @@ def test_no_reference_is_refused_when_differences_are_asked_for(tmp_path: Path) 
         table_of(tmp_path, FULL, arms=(SyntheticArm("a"), SyntheticArm("b")))
 
 
+def test_with_a_pivot_each_data_set_has_its_own_floor(tmp_path: Path) -> None:
+    still = {"seed_std": 0.0, "image_std": 0.0, "run_std": 0.0, "residual_std": 0.0}
+    metrics = (PSNR, Metric("fd", "min", base=9.0), Metric("fd_floor", "none", base=1.25, **still))
+    arms = [
+        dataclasses.replace(arm, effects={"fd_floor": 2.0 if arm.levels["data"] == "scenes" else 0.0})
+        for arm in data_factor()
+    ]
+    table = table_of(tmp_path, TableSpec(metrics=["psnr", "fd"], pivot="data"), arms=arms, metrics=metrics)
+    (line,) = [text for text in table.notes if "two halves" in text]
+    assert re.findall(r"(\w+), fd: two halves of the real images score ([\d.]+?)0*[;.]", line) == [
+        ("faces", "1.25"), ("scenes", "3.25"),
+    ]  # fmt: skip
+
+
+def test_a_rule_that_has_not_run_is_no_unequal_budget(tmp_path: Path) -> None:
+    arms = (*TWO, SyntheticArm("rule", "painter", images_seen=0, states=dict.fromkeys((0, 1, 2), "missing")))
+    assert not any("unequal" in text for text in table_of(tmp_path, arms=arms).warnings)
+
+
 # -- layout ------------------------------------------------------------------------------------------------------------
 
 
@@ -471,6 +503,34 @@ def test_pivot_makes_groups_of_columns(tmp_path: Path) -> None:
     tex = to_latex(table)
     assert r"\multicolumn{2}{c}{faces} & \multicolumn{2}{c}{scenes} \\" in tex
     assert r"\cmidrule(lr){2-3} \cmidrule(lr){4-5}" in tex
+
+
+def test_a_pivot_s_rows_are_called_what_their_arms_labels_share(tmp_path: Path) -> None:
+    arms = [
+        SyntheticArm("reference", "CA²-SIS", levels={"model": "ca2sis", "data": "faces"}, reference=True),
+        SyntheticArm("b", "CA²-SIS, scenes", levels={"model": "ca2sis", "data": "scenes"}),
+        SyntheticArm("c", "SPADE, mask only, faces", levels={"model": "spade", "data": "faces"}),
+        SyntheticArm("d", "SPADE, mask only, scenes", levels={"model": "spade", "data": "scenes"}),
+        SyntheticArm("e", "SEAN, faces", levels={"model": "sean", "data": "faces"}),
+    ]
+    table = table_of(tmp_path, TableSpec(metrics=["psnr"], pivot="data"), arms=arms)
+    assert [row.label for row in table.rows] == ["CA²-SIS", "SPADE, mask only", "sean"]
+    assert cell(table, "sean", "scenes/psnr").plain == ""
+
+
+def test_by_data_has_the_difference_to_the_reference_on_the_same_data_set(tmp_path: Path) -> None:
+    arms = [
+        dataclasses.replace(arm, effects={"psnr": {"faces": 1.0, "scenes": -2.0}[arm.levels["data"]]})
+        if arm.levels["model"] == "spade"
+        else arm
+        for arm in data_factor()
+    ]
+    table = table_of(tmp_path, load_spec("by_data")[1], arms=arms)
+    assert table.column_groups[0][0] == "faces" and table.column_groups[-1][0] == "scenes"
+    for column, effect in (("faces/psnr", 1.0), ("scenes/psnr", -2.0)):
+        found = cell(table, "spade", column)
+        assert found.difference == pytest.approx(effect, abs=0.6)
+        assert found.lower is not None and found.upper is not None and found.lower < found.difference < found.upper
 
 
 def test_group_by_and_groups_make_groups_of_rows(tmp_path: Path) -> None:

@@ -143,15 +143,21 @@ def test_the_fingerprint_follows_data_and_count_and_metric_not_the_model() -> No
 
 def test_every_metric_worsens_with_the_picture() -> None:
     config = protocol(
-        "reconstruction", "semantic", "distribution", segmenter__iterations=150, segmenter__train_images=12
+        "reconstruction",
+        "perceptual",
+        "semantic",
+        "distribution",
+        segmenter__iterations=150,
+        segmenter__train_images=12,
     )
     levels = [rows_of(evaluate(Echo(noise), faces(), config, device=CPU, splits=SPLITS)) for noise in (0.0, 0.4, 1.2)]
-    for name in ("psnr", "ssim", "rmse", "seg_miou", "seg_accuracy", "fd_seg", "kd_seg_x1000"):
+    for name in ("psnr", "ssim", "rmse", "haarpsi", "seg_miou", "seg_accuracy", "fd_seg", "kd_seg_x1000"):
         values = [float(rows[name].value) for rows in levels]  # type: ignore[arg-type]
         ordered = sorted(values, reverse=levels[0][name].direction == "max")
         assert values == ordered and len(set(values)) == 3, (name, values)
     perfect = levels[0]
     assert perfect["psnr"].value == 100 and perfect["ssim"].value == pytest.approx(1)
+    assert perfect["haarpsi"].value == pytest.approx(1)
     assert perfect["seg_miou"].value == pytest.approx(perfect["seg_miou_real"].value)
 
 
@@ -162,13 +168,15 @@ def test_what_cannot_be_measured_says_so(tmp_path: Path, monkeypatch: pytest.Mon
         update={"distribution": config.distribution.model_copy(update={"features": ("inception", "segmenter")})}
     )
     rows = rows_of(evaluate(Echo(), faces(4, 32), config, device=CPU))
+    assert rows["haarpsi"].status == "ok", "it needs no weights"
     assert rows["lpips_recon_alex"].status == "unavailable" and "weights fetch" in rows["lpips_recon_alex"].reason
     assert {rows[name].status for name in ("fid", "kid_x1000", "fd_seg", "seg_miou")} == {"unavailable"}
     assert "train split" in rows["seg_miou"].reason
     assert rows["attention_miou"].status == rows["pixel_div"].status == "not_applicable"
     assert rows["edit_psnr_style_transfer"].reason == "the family has no style per class"
-    small = rows_of(evaluate(Echo(), faces(2, 8), protocol("reconstruction"), device=CPU))
+    small = rows_of(evaluate(Echo(), faces(2, 8), protocol("reconstruction", "perceptual"), device=CPU))
     assert small["ssim"].status == "not_applicable" and small["psnr"].status == "ok"
+    assert small["haarpsi"].status == "not_applicable" and "smaller than 16 pixels" in small["haarpsi"].reason
 
 
 def test_rank_deficiency_is_marked() -> None:

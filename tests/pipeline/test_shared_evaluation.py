@@ -20,7 +20,7 @@ from tests.pipeline.tiny import MEASURED, TINY, environment, run
 # Every stage in seconds. Seven images in batches of two: the last batch is short, and so is the last round of three processes.
 SHARED = (
     "protocol=standard", "protocol.batch_size=2",
-    "protocol.groups=[reconstruction,attention,cost,semantic,distribution,diversity,editing,robustness]",
+    "protocol.groups=[reconstruction,perceptual,attention,cost,semantic,distribution,diversity,editing,robustness]",
     "protocol.distribution.features=[segmenter]", "protocol.distribution.bootstrap=3", "protocol.segmenter.iterations=3",
     "protocol.editing.tasks=[style_transfer,style_interpolation,sampling,absent_style]", "protocol.editing.pairs=5",
     "protocol.robustness.kinds=[jitter]", "protocol.robustness.images=5", "protocol.diversity.images=3",

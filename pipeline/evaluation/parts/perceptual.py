@@ -1,4 +1,4 @@
-"""LPIPS and DISTS over the image stream; without weights, rows that say so."""
+"""HaarPSI, LPIPS and DISTS over the image stream; the last two without weights: rows that say so."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from pipeline.evaluation.context import Context
 from pipeline.evaluation.parts.part import mean_row
 from pipeline.evaluation.rows import RowMaker
 from pipeline.evaluation.view import View
+from pipeline.metrics import haarpsi
 from pipeline.metrics.accumulate import Contribution, Totals
 from pipeline.metrics.perceptual import Dists, Lpips, PerceptualDistance, too_small
 from pipeline.records.rows import MetricRow
 from pipeline.weights import WeightsMissing
 
-NAMES = ("lpips_recon_alex", "lpips_recon_vgg", "dists")
+WEIGHTED = ("lpips_recon_alex", "lpips_recon_vgg", "dists")
 
 
 class PerceptualPart:
-    """`lpips_recon_alex`, `lpips_recon_vgg`, `dists`, per image."""
+    """`haarpsi`, `lpips_recon_alex`, `lpips_recon_vgg`, `dists`, per image."""
 
     def __init__(self, context: Context) -> None:
         folder, device = context.protocol.weights_dir, context.device
@@ -27,7 +28,9 @@ class PerceptualPart:
         }
         self.metrics: dict[str, PerceptualDistance] = {}
         self.missing: dict[str, str] = {}
-        self.small = too_small(context.dataset.height, context.dataset.width)
+        height, width = context.dataset.height, context.dataset.width
+        self.no_haarpsi = haarpsi.why_not(height, width)
+        self.small = too_small(height, width)
         if self.small:
             return
         alex, self.missing["lpips_recon_alex"] = context.lpips
@@ -40,16 +43,20 @@ class PerceptualPart:
                 self.missing[name] = str(error)
 
     def measure(self, view: View) -> Contribution:
-        """Per-image distances of output and target."""
-        return {
-            f"each/{name}": metric.distance(view.output, view.target).cpu().numpy()
-            for name, metric in self.metrics.items()
-        }
+        """Per-image similarities and distances of output and target."""
+        found = {name: metric.distance(view.output, view.target) for name, metric in self.metrics.items()}
+        if not self.no_haarpsi:
+            found["haarpsi"] = haarpsi.haarpsi(view.output, view.target)
+        return {f"each/{name}": values.cpu().numpy() for name, values in found.items()}
 
     def rows(self, totals: Totals, make: RowMaker) -> list[MetricRow]:
         """Means over images, or why there is none."""
         rows = []
-        for name in NAMES:
+        if self.no_haarpsi:
+            rows.append(make.not_applicable("haarpsi", self.no_haarpsi))
+        else:
+            rows.append(mean_row("haarpsi", totals, make))
+        for name in WEIGHTED:
             if self.small:
                 rows.append(make.not_applicable(name, self.small))
             elif name in self.metrics:

@@ -1,0 +1,62 @@
+"""A study without its records: the frames kept of it, from which its tables are made as from the runs themselves.
+
+`python -m analysis frame STUDY --out KEPT/frame.parquet --runs KEPT/runs.parquet` and a copy of `plan.json` keep a study. What
+needs more than frames (pictures, values an image, configs) is not there: intervals then cover seeds alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from analysis import columns
+from pipeline.errors import UserError
+from pipeline.records import StudyManifest
+
+FRAME, RUNS = "frame.parquet", "runs.parquet"
+
+
+def kept_frames(folder: Path, manifest: StudyManifest) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """(metric frame, runs) kept beside the plan in `folder`; None where there are none.
+
+    Without `runs.parquet` the runs are known by what the frame says of them. Raises UserError for a frame that cannot be read,
+    is of another version, or is not of this plan.
+    """
+    path = folder / FRAME
+    if not path.is_file():
+        return None
+    frame = _read(path, columns.FRAME)
+    factors = [name for name in frame.columns if name.startswith("factor:")]
+    frame = columns.typed(frame[[*columns.FRAME, *factors]], columns.FRAME)
+    planned = {(cell.arm, cell.seed, cell.run_id) for cell in manifest.cells}
+    found = frame[["arm", "seed", "run_id"]].drop_duplicates()
+    strange = [key[2] for key in found.itertuples(index=False, name=None) if key not in planned]
+    if strange:
+        raise UserError(f"{path} is not of the plan beside it: run {strange[0][:10]} is not planned")
+    return frame, _runs(folder / RUNS, frame)
+
+
+def _runs(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    if path.is_file():
+        runs = _read(path, columns.RUNS)
+    else:
+        known = [name for name in columns.RUNS if name in columns.FRAME]
+        runs = frame[known].drop_duplicates("run_id").reindex(columns=list(columns.RUNS))
+        runs["run_reason"] = ""
+    return columns.typed(runs[list(columns.RUNS)].reset_index(drop=True), columns.RUNS)
+
+
+def _read(path: Path, documented: dict[str, tuple[str, str]]) -> pd.DataFrame:
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read ({type(error).__name__}): write it again with `analysis frame`"
+        ) from error
+    lacking = [name for name in documented if name not in frame.columns]
+    versions = set(frame["schema"]) - {columns.FRAME_SCHEMA} if "schema" in frame.columns else set()
+    if lacking or versions:
+        what = f"it has no column {lacking[0]}" if lacking else f"its schema is {versions.pop()}"
+        raise UserError(f"{path} is of another version ({what}; wanted: {columns.FRAME_SCHEMA})")
+    return frame

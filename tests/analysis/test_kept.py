@@ -1,0 +1,133 @@
+"""Kept studies: tables from frames alone are those from the records."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis import __main__ as command
+from analysis.frame import load_study
+from analysis.tables import TableSpec, build_table, load_spec, render
+from analysis.tables.spec import ShowSpec
+from pipeline.errors import UserError
+from tests.analysis.synthetic import SyntheticArm, make_study
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
+DIFFERENCES = TableSpec(show=ShowSpec(delta=True, interval=True))
+
+
+def analysis(*arguments: object) -> int:
+    return command.main([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """A study's folder with its plan and frames, where its runs are not."""
+    make_study(tmp_path / "out")
+    folder = tmp_path / "kept" / "synthetic"
+    folder.mkdir(parents=True)
+    shutil.copy(tmp_path / "out" / "synthetic" / "plan.json", folder)
+    frames = ("--out", folder / "frame.parquet", "--runs", folder / "runs.parquet")
+    assert analysis("frame", "synthetic", "--root", tmp_path / "out", *frames) == 0
+    return folder
+
+
+def test_a_table_from_kept_frames_is_the_table_from_the_records(
+    kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert analysis("table", "synthetic", "--out", tmp_path / "out", "--format", "md") == 0
+    from_records = capsys.readouterr().out
+    assert analysis("table", kept, "--format", "md") == 0
+    assert capsys.readouterr().out == from_records
+
+
+def test_without_values_an_image_intervals_cover_seeds(kept: Path, tmp_path: Path) -> None:
+    here, there = (build_table(load_study(out, "synthetic"), DIFFERENCES) for out in (kept.parent, tmp_path / "out"))
+    pairs = [
+        (one, other)
+        for row, twin in zip(here.rows, there.rows, strict=True)
+        for one, other in zip(row.cells, twin.cells, strict=True)
+        if other.difference is not None
+    ]
+    assert pairs
+    for one, other in pairs:
+        assert one.difference == other.difference
+        assert one.lower is not None and one.upper is not None and one.lower < one.upper
+
+
+def test_the_frame_alone_is_enough(kept: Path) -> None:
+    (kept / "runs.parquet").unlink()
+    table = build_table(load_study(kept.parent, "synthetic"), TableSpec())
+    assert all(cell.status in ("ok", "not_applicable") for row in table.rows for cell in row.cells)
+
+
+def test_records_come_before_kept_frames(kept: Path, tmp_path: Path) -> None:
+    shutil.copy(kept / "frame.parquet", tmp_path / "out" / "synthetic")
+    frame = pd.read_parquet(tmp_path / "out" / "synthetic" / "frame.parquet")
+    frame.assign(value=0.0).to_parquet(tmp_path / "out" / "synthetic" / "frame.parquet")
+    assert load_study(tmp_path / "out", "synthetic").frame["value"].max() > 0
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda frame: frame.assign(schema=99), "another version .its schema is 99; wanted: 1"),
+        (lambda frame: frame.drop(columns="status"), "another version .it has no column status"),
+        (lambda frame: frame.assign(run_id="f" * 64), "not of the plan beside it: run ffffffffff is not planned"),
+    ],
+)
+def test_a_frame_that_does_not_fit_is_refused(kept: Path, damage, words: str) -> None:  # type: ignore[no-untyped-def]
+    damage(pd.read_parquet(kept / "frame.parquet")).to_parquet(kept / "frame.parquet")
+    with pytest.raises(UserError, match=words):
+        load_study(kept.parent, "synthetic")
+    (kept / "frame.parquet").write_bytes(b"cut off")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_study(kept.parent, "synthetic")
+
+
+def test_a_table_kept_with_the_project_follows_from_the_frame_beside_it() -> None:
+    made = render(build_table(load_study(RESULTS, "attention"), load_spec("main")[1]), "md").splitlines()
+    kept = (RESULTS / "attention" / "table.md").read_text().splitlines()
+    rows = [line for line in kept if line.startswith("| ")]
+    assert [line for line in made if line.startswith("| ")] == rows and len(rows) > 10
+
+
+def test_a_kept_study_of_three_data_sets_gives_its_table_by_data_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    effects = {"fashion": 2.0, "faces": 1.0, "street": -1.0}
+    arms = [
+        SyntheticArm(
+            f"{model}-{data}",
+            f"{label}, {data}",
+            {"psnr": effects[data] if model == "access" else -3.0 if model == "painter" else 0.0},
+            reference=(model, data) == ("ca2sis", "fashion"),
+            kind="rule" if model == "painter" else "trained",
+            levels={"model": model, "data": data},
+            provenance={"data": {"digest": data, "summary": data}},
+        )
+        for data in effects
+        for model, label in (("ca2sis", "(CA)²-SIS"), ("access", "learned access"), ("painter", "painter"))
+    ]
+    make_study(tmp_path / "out", name="photos", arms=arms)
+    folder = tmp_path / "kept" / "photos"
+    folder.mkdir(parents=True)
+    shutil.copy(tmp_path / "out" / "photos" / "plan.json", folder)
+    assert analysis("frame", "photos", "--root", tmp_path / "out", "--out", folder / "frame.parquet") == 0
+    capsys.readouterr()
+    assert analysis("table", folder, "--spec", "by_data", "--format", "md") == 0
+    said = capsys.readouterr().out
+    table = build_table(load_study(folder.parent, "photos"), load_spec("by_data")[1])
+    assert [row.label for row in table.rows] == ["(CA)²-SIS", "learned access", "painter"]
+    assert [group for group, _ in table.column_groups] == list(effects)
+    access = dict(zip([column.group for column in table.columns], table.row("learned access").cells, strict=True))
+    for data, effect in effects.items():
+        found = access[data]
+        assert found.difference == pytest.approx(effect, abs=0.6)
+        assert found.lower is not None and found.upper is not None and found.lower < found.difference < found.upper
+        assert f"{found.difference:+.2f}"[:4] in said.replace("−", "-")
+    assert all(cell.difference is None for cell in table.row("painter").cells), "the trivial baseline is not compared"
