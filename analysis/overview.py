@@ -83,6 +83,7 @@ def overview(study: Study, metric: str | None = None, *, level: float = 0.95, wi
     directions = [direction for item in gathered.values() for direction in item.directions]
     direction = column.direction or (directions[0] if directions else "none")
     unjudged = why_unjudged(study, name, values)
+    aim = study.primary.name if study.primary is not None else None  # of which the warnings of every table speak
     reference = study.reference.name if study.reference is not None and not unjudged else None
     found = [
         compare(study, name, direction, row.key, reference, values, fingerprint=fingerprint, level=level)
@@ -104,7 +105,7 @@ def overview(study: Study, metric: str | None = None, *, level: float = 0.95, wi
         factorial=None if unjudged else _factorial(study, values),
         correlations=_correlations(study),
         warnings=(
-            *([f"{metric_label(name)} compares nothing: {unjudged}."] if unjudged else []),
+            *([f"{metric_label(name)} compares nothing: {unjudged}."] if unjudged and name != aim else []),
             *warnings(study, rows, min(len(item) for item in values.values())),
         ),
     )

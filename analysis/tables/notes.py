@@ -207,7 +207,7 @@ def bounds(study: Study, columns: Sequence[Column], rows: list[RowPlan]) -> list
     ]
     parts = []
     for column in columns:
-        floor = "one class everywhere" if column.metric in OF_LABELS else "two halves of the real images"
+        floor = "maps of one class everywhere" if column.metric in OF_LABELS else "two halves of the real images"
         for suffix, words in (("floor", floor), ("real", "the real images themselves")):
             values = home[home["metric"] == f"{column.metric}_{suffix}"]["value"]
             if column.kind == "metric" and len(values):

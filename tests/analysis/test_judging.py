@@ -138,7 +138,8 @@ def test_claims_on_it_are_not_testable(blind: Study, tmp_path: Path) -> None:
 def test_compare_report_and_figures_conclude_nothing_from_it(blind: Study) -> None:
     found = overview(blind)
     assert all(line.comparison is None for line in found.lines)
-    assert f"! mIoU compares nothing: {REASON}." in describe(found)
+    assert f"! The primary metric mIoU ranks nothing here: {REASON}." in describe(found)
+    assert f"! FD (segmenter) compares nothing: {REASON}." in describe(overview(blind, "fd_seg"))
     assert {name for item in found.correlations for name in (item.first, item.second)}.isdisjoint(
         {"seg_miou", "fd_seg"}
     )
