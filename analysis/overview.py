@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis.comparisons import Comparison, compare, correct
 from analysis.frame import Study
+from analysis.judging import why_unjudged
 from analysis.labels import metric_label
 from analysis.statistics import (
     Correlation,
@@ -81,7 +82,9 @@ def overview(study: Study, metric: str | None = None, *, level: float = 0.95, wi
         raise UserError(f"study {study.name!r}: no finished run has a value of {name!r}")
     directions = [direction for item in gathered.values() for direction in item.directions]
     direction = column.direction or (directions[0] if directions else "none")
-    reference = study.reference.name if study.reference is not None else None
+    unjudged = why_unjudged(study, name, values)
+    aim = study.primary.name if study.primary is not None else None  # of which the warnings of every table speak
+    reference = study.reference.name if study.reference is not None and not unjudged else None
     found = [
         compare(study, name, direction, row.key, reference, values, fingerprint=fingerprint, level=level)
         for row in rows
@@ -99,9 +102,12 @@ def overview(study: Study, metric: str | None = None, *, level: float = 0.95, wi
         level=level,
         within=within,
         lines=tuple(_line(row, values, by_arm.get(row.key), level, within) for row in rows if row.key in values),
-        factorial=_factorial(study, values),
+        factorial=None if unjudged else _factorial(study, values),
         correlations=_correlations(study),
-        warnings=tuple(warnings(study, rows, min(len(item) for item in values.values()))),
+        warnings=(
+            *([f"{metric_label(name)} compares nothing: {unjudged}."] if unjudged and name != aim else []),
+            *warnings(study, rows, min(len(item) for item in values.values())),
+        ),
     )
 
 
@@ -146,13 +152,15 @@ def _factorial(study: Study, values: dict[str, dict[int, float]]) -> Factorial |
 
 def _correlations(study: Study) -> tuple[Correlation, ...]:
     frame = study.frame
+    names = [item.name for item in study.manifest.metrics]
+    judged = [name for name in names if not why_unjudged(study, name, (arm.name for arm in study.manifest.arms))]
     home = frame[
         (frame["status"] == "ok")
         & (frame["state"] == "trained")
         & (frame["run_state"] == "finished")
         & (frame["protocol"] == study.manifest.protocol)
         & (frame["split"] == study.manifest.split)
-        & frame["metric"].isin([item.name for item in study.manifest.metrics])
+        & frame["metric"].isin(judged)
     ]
     if home.duplicated(["run_id", "metric"]).any():
         return ()  # several versions of a metric: the table refuses them, and so does this

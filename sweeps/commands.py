@@ -187,6 +187,7 @@ def run_sweep(args: argparse.Namespace) -> int:
     finally:
         executor.close()
     console.print(report.status_table(study, sweep, console.width))
+    _warn(console, study, sweep, args.out)
     if stopped:
         return EXIT_INCOMPLETE
     return 0 if any(trial.state == TrialState.COMPLETE for trial in report.proper(study)) else 1
@@ -200,6 +201,7 @@ def show_status(args: argparse.Namespace) -> int:
     console = _console()
     if not args.watch:
         console.print(report.status_table(study, sweep, console.width))
+        _warn(console, study, sweep, args.out)
         return 0
     from rich.live import Live
 
@@ -227,6 +229,7 @@ def show_best(args: argparse.Namespace) -> int:
             console.print(f"front: trial {item.number}: {values}", highlight=False)
     values = ", ".join(f"{name} {value:.5g}" for name, value in zip(sweep.objectives, trial.values, strict=True))
     console.print(f"trial {trial.number}: {values} (validation split)", highlight=False)
+    _warn(console, study, sweep, args.out)
     console.print(" ".join(trial.user_attrs["overrides"]), highlight=False, markup=False, soft_wrap=True)
     use = str(path) if args.to else sweep.name if args.out == OUT else f"{sweep.name} --out {args.out}"
     console.print(f"written: {path}; use it with +best={use}", highlight=False, soft_wrap=True)
@@ -276,6 +279,20 @@ def _say_revision(console: Console, study: optuna.Study) -> None:
             f"revision {revision} of this sweep (space, objectives or base changed; older ones are kept)",
             highlight=False,
         )
+
+
+def _warn(console: Console, study: optuna.Study, sweep: Sweep, out: Path) -> None:
+    """Say where the objective rests on a segmenter that cannot judge, as the first finished run's record shows."""
+    from pipeline.records import RunStore
+    from sweeps.outcome import cannot_rank
+    from sweeps.report import proper
+
+    ids = [trial.user_attrs["run_id"] for trial in proper(study) if trial.values and "run_id" in trial.user_attrs]
+    records = (RunStore(out / "runs").record(run_id) for run_id in ids)
+    record = next((record for record in records if record.exists), None)
+    line = "" if record is None else cannot_rank(record, sweep)
+    if line:
+        console.print(f"! {line}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 def _console() -> Console:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from pipeline.records import MetricRow
+from pipeline.records.judge import cannot_judge, rests_on_segmenter
 from pipeline.records.metric_specs import OF_THE_TRAINING_PROCESS
 from pipeline.records.store import RunRecord
 from sweeps.sweep import Sweep
@@ -20,6 +21,14 @@ def values_of(record: RunRecord, sweep: Sweep) -> tuple[dict[str, float] | None,
             said = reasons[0] if reasons else "the run has no such row"
             return None, f"no value of {name} under protocol {sweep.protocol}: {said}"
     return found, ""
+
+
+def cannot_rank(record: RunRecord, sweep: Sweep) -> str:
+    """Which objectives rest on a segmenter that cannot judge, and why it cannot; "" where none does or nothing is known."""
+    blind = [name for name in sweep.objectives if rests_on_segmenter(name)]
+    rows = [row for row in record.metrics if _counts(row, sweep) and row.value is not None] if blind else []
+    reason = cannot_judge({row.name: row.value for row in rows if row.value is not None})
+    return f"nothing is best by {', '.join(blind)}: {reason}" if reason else ""
 
 
 def _counts(row: MetricRow, sweep: Sweep) -> bool:

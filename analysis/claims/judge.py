@@ -19,6 +19,7 @@ import numpy as np
 from analysis.claims.spec import Claim, Selector, matches
 from analysis.comparisons import generator_for, paired_matrix
 from analysis.frame import Study
+from analysis.judging import why_unjudged
 from analysis.run_diff import config_of
 from analysis.statistics.bootstrap import Interval, hierarchical_interval
 from analysis.statistics.effects import seeds_needed
@@ -193,6 +194,9 @@ def _compare(study: Study, gatherer: Gatherer, claim: Claim, metric: str, pair: 
     seeds = tuple(sorted(set(first.values) & set(second.values)))
     if not seeds:
         return f"{metric}: {_without(pair, (first, second))}"
+    unjudged = why_unjudged(study, metric, pair)
+    if unjudged:
+        return f"{metric}: {unjudged}"
     direction = planned if planned in ("max", "min") else next(iter(first.directions), "none")
     if direction not in ("max", "min"):
         return f"{metric} has no direction: nothing can be better"

@@ -50,11 +50,13 @@ def draw_arms(data: StudyData, metric: MetricInfo) -> Drawing:
 def draw_forest(data: StudyData, metric: MetricInfo) -> Drawing:
     """One row an arm: its difference from the reference arm, paired by seed (and test image where recorded).
 
-    Raises NotDrawable without a reference arm or without such pairs.
+    Raises NotDrawable without a reference arm, without such pairs and where a metric's segmenter cannot judge.
     """
     import matplotlib.pyplot as plt
 
     reference = data.reference
+    if metric.name in data.unjudged:
+        raise NotDrawable(data.unjudged[metric.name])
     if reference is None:
         raise NotDrawable("the study names no reference arm")
     if reference not in data.by_arm(metric.name):

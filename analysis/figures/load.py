@@ -10,6 +10,7 @@ import numpy as np
 from analysis.comparisons import Comparison, compare, correct, generator_for
 from analysis.figures.study_data import Estimate, MetricInfo, StudyData, estimate
 from analysis.frame import Study
+from analysis.judging import why_unjudged
 from analysis.labels import metric_label
 from analysis.statistics.bootstrap import hierarchical_interval
 from analysis.tables.gather import Gatherer
@@ -57,12 +58,18 @@ def figure_data(study: Study) -> StudyData:
     )
     trivial = _trivial(study)
     estimates, comparisons = {}, {}
+    reasons = {
+        item.name: why_unjudged(study, item.name, (arm.name for arm in study.manifest.arms)) for item in outcomes
+    }
+    unjudged = {name: reason for name, reason in reasons.items() if reason}
     for metric in outcomes:
         item = measured.get(metric.name, _Measured("", "none", "", {}))
         estimates[metric.name] = {
             arm: _estimate(study, metric.name, item.fingerprint, arm, of_arm) for arm, of_arm in item.values.items()
         }
-        comparisons[metric.name] = _comparisons(study, metric, item.fingerprint, item.values, trivial)
+        comparisons[metric.name] = (
+            {} if metric.name in unjudged else _comparisons(study, metric, item.fingerprint, item.values, trivial)
+        )
     return StudyData(
         manifest=study.manifest,
         metrics=(*outcomes, *paid),
@@ -71,6 +78,7 @@ def figure_data(study: Study) -> StudyData:
         trivial=trivial,
         estimates=estimates,
         comparisons=comparisons,
+        unjudged=unjudged,
     )
 
 

@@ -37,6 +37,7 @@ class StudyData:
     trivial: frozenset[str]  # arms that follow a rule and learn nothing
     estimates: Mapping[str, Mapping[str, Estimate]]  # metric -> arm, for outcomes
     comparisons: Mapping[str, Mapping[str, Comparison]]  # metric -> arm, against the reference arm, for outcomes
+    unjudged: Mapping[str, str]  # outcome -> why nothing is concluded from it; those without a reason are absent
 
     @cached_property
     def arms(self) -> tuple[str, ...]:

@@ -49,6 +49,8 @@ def write_verdict(data: StudyData) -> Verdict:
     found = data.estimates[metric.name]
     if not found:
         return Verdict(f"No finished run has a value of {metric.label}: nothing can be concluded yet.", (), "")
+    if metric.name in data.unjudged:
+        return Verdict(f"{metric.label} decides nothing: {data.unjudged[metric.name]}.", (), "")
     comparisons = data.comparisons[metric.name]
     findings = [_against_reference(data, metric, item) for arm, item in comparisons.items() if arm not in data.trivial]
     findings += _against_trivial(data, metric)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
 from analysis.comparisons import Comparison, compare, correct
 from analysis.frame import Study
+from analysis.judging import why_unjudged
 from analysis.statistics.summary import Summary, summarise
 from analysis.tables import notes
 from analysis.tables.elsewhere import column_of_published, numbers_from_elsewhere, rows_from_elsewhere
@@ -42,6 +43,7 @@ class _Filled:
     ranks: dict[str, Rank] = field(default_factory=dict)
     ties: set[str] = field(default_factory=set)
     comparisons: dict[str, Comparison] = field(default_factory=dict)
+    unjudged: str = ""  # why nothing in the column is ranked or compared
 
 
 def build_table(study: Study, spec: TableSpec, name: str = "main") -> Table:
@@ -59,6 +61,9 @@ def build_table(study: Study, spec: TableSpec, name: str = "main") -> Table:
         _compare(study, filled, rows, spec)
     seeds_of_table = _usual_n(filled)
     footnotes = _Footnotes()
+    for part in filled:
+        if part.unjudged:
+            part.column = replace(part.column, notes=(footnotes.add(f"not ranked: {part.unjudged}"),))
     below_baseline = _trivial(study, filled, rows)
     built = []
     for row in rows:
@@ -202,7 +207,8 @@ def _fill(gatherer: Gatherer, plan: ColumnPlan, rows: list[RowPlan], spec: Table
         plan.key, plan.metric, plan.label, unit, direction, plan.kind, plan.group, scale, decimals, fingerprint
     )
     part = _Filled(plan, column, gathered, summaries)
-    if plan.kind == "metric" and spec.mark_best:
+    part.unjudged = why_unjudged(gatherer.study, plan.metric, arms, protocol=plan.protocol, split=plan.split)
+    if plan.kind == "metric" and spec.mark_best and not part.unjudged:
         ranked = {row.key for row in rows if row.kind in MEASURED}
         part.ranks = rank(
             {key: item.mean for key, item in summaries.items() if key in ranked}, direction, decimals, scale
@@ -223,7 +229,7 @@ def _compare(study: Study, filled: list[_Filled], rows: list[RowPlan], spec: Tab
         )
     family: list[tuple[_Filled, str, Comparison]] = []
     for part in filled:
-        if part.plan.kind != "metric":
+        if part.plan.kind != "metric" or part.unjudged:
             continue
         home = (part.plan.protocol, part.plan.split) == (study.manifest.protocol, study.manifest.split)
         for row in rows:
@@ -266,6 +272,8 @@ def _trivial(study: Study, filled: list[_Filled], rows: list[RowPlan]) -> dict[t
     for part in filled:
         if part.plan.metric != primary.name or part.plan.kind != "metric" or part.column.direction == "none":
             continue
+        if part.unjudged:
+            continue  # what beats the baseline there says nothing
         sign = -1 if part.column.direction == "min" else 1
         for baseline in (row for row in rows if row.kind == "baseline" and row.key in part.summaries):
             floor = part.summaries[baseline.key].mean

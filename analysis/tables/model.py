@@ -48,6 +48,7 @@ class Column:
     scale: float  # printed number = value / scale
     decimals: int
     fingerprint: str  # of the metric; "" where no run has a value
+    notes: tuple[str, ...] = ()  # letters of footnotes
 
 
 @dataclass(frozen=True)

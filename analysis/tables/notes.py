@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.frame import Study
+from analysis.judging import UNKNOWN_FLOOR, floor_unknown, why_unjudged
+from analysis.labels import metric_label
 from analysis.statistics.summary import FEW_SEEDS
 from analysis.tables.layout import RowPlan
 from analysis.tables.model import RANK_LEGEND, Column
@@ -16,6 +18,7 @@ from analysis.tables.numbers import number
 from analysis.tables.spec import TableSpec
 
 SHORT = 10  # characters of a digest that people are shown
+OF_LABELS = ("seg_miou", "seg_accuracy")  # whose floor is that of a trivial segmenter
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ def warnings(study: Study, rows: list[RowPlan], n: int) -> list[str]:
     found += _mixed(study, runs)
     found += budgets(study, rows)
     found += _upside_down(study)
+    found += _unjudged(study, rows)
     twins = _same_runs(runs)
     if twins:
         found.append(f"Arms that are the same runs: {twins}.")
@@ -101,6 +105,16 @@ def _upside_down(study: Study) -> list[str]:
         f"The plan says {said.name}: {said.direction}; better is {meant.direction}, as the metric itself says."
         for said, meant in zip(study.manifest.metrics, study.metrics, strict=True)
         if {said.direction, meant.direction} == {"max", "min"}
+    ]
+
+
+def _unjudged(study: Study, rows: list[RowPlan]) -> list[str]:
+    """Primary metrics that rest on a segmenter that cannot judge: the study has no answer by them."""
+    arms = _arms(rows)
+    return [
+        f"The primary metric {metric_label(metric.name)} ranks nothing here: {reason}."
+        for metric in study.metrics
+        if metric.role == "primary" and (reason := why_unjudged(study, metric.name, arms))
     ]
 
 
@@ -184,7 +198,7 @@ def _data(runs: pd.DataFrame) -> list[str]:
 
 
 def bounds(study: Study, columns: Sequence[Column], rows: list[RowPlan]) -> list[str]:
-    """Floors and ceilings of the columns' metrics, where runs recorded them: what no number should go beyond.
+    """Floors and ceilings of the columns' metrics, where runs recorded them, and where a floor is wanted and unknown.
 
     With a pivot, each group of columns has its own: those of its arms.
     """
@@ -197,18 +211,24 @@ def bounds(study: Study, columns: Sequence[Column], rows: list[RowPlan]) -> list
         & (frame["split"] == study.manifest.split)
     ]
     levels = {level for row in rows for level in row.arms} - {""}
-    parts = []
+    parts: list[str] = []
+    unknown: list[str] = []
     for column in columns:
         level = column.group if column.group in levels else ""
         of_level = [row.arms[level] for row in rows if level in row.arms]
         of_column = home[home["arm"].isin(of_level)] if level else home
         label = f"{level}, {column.label}" if level else column.label
-        for suffix, words in (("floor", "two halves of the real images"), ("real", "the real images themselves")):
+        floor = "maps of one class everywhere" if column.metric in OF_LABELS else "two halves of the real images"
+        for suffix, words in (("floor", floor), ("real", "the real images themselves")):
             values = of_column[of_column["metric"] == f"{column.metric}_{suffix}"]["value"]
             if column.kind == "metric" and len(values):
                 decimals = max(column.decimals, 2)
                 ends = sorted({number(float(value) / column.scale, decimals) for value in (values.min(), values.max())})
                 parts.append(f"{label}: {words} score {' to '.join(ends)}")
+        if floor_unknown(study, column.metric, of_level if level else _arms(rows)):
+            unknown.append(label)
+    if unknown:
+        parts.append(f"{', '.join(dict.fromkeys(unknown))}: {UNKNOWN_FLOOR}")
     return [f"{'; '.join(dict.fromkeys(parts))}."] if parts else []
 
 
@@ -231,5 +251,8 @@ def _same_runs(runs: pd.DataFrame) -> str:
 
 
 def _runs_of(study: Study, rows: list[RowPlan]) -> pd.DataFrame:
-    arms = {arm for row in rows for arm in row.arms.values()}
-    return study.runs[study.runs["arm"].isin(arms)]
+    return study.runs[study.runs["arm"].isin(_arms(rows))]
+
+
+def _arms(rows: list[RowPlan]) -> set[str]:
+    return {arm for row in rows for arm in row.arms.values()}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from pipeline.cli import text_table
 from pipeline.records import MetricRow
+from pipeline.records.judge import cannot_judge
 
 NUMBERS = ("value", "untrained")
 
@@ -35,6 +36,9 @@ def print_rows(rows: Sequence[MetricRow], untrained: Sequence[MetricRow] = ()) -
         console.print(text_table(columns, lines, width=console.width, spare=("unit", "untrained"), right=NUMBERS))
     for reason, names in lost.items():
         print(f"{', '.join(names)}: {reason}")
+    blind = cannot_judge({row.name: row.value for row in rows if row.value is not None})
+    if blind:
+        print(f"tables will not rank what rests on the segmenter: {blind}")
     if heads:
         print(f"and {len(heads)} rows of single attention heads: {heads[0].name}, ...")
 

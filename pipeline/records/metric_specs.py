@@ -18,6 +18,8 @@ from pipeline.records.rows import Direction
 # score: how good; bound: a floor, a ceiling or the end of an interval of a score; cost: what using the network takes, measured by
 # the metric group cost; training: what training took, measured by the run itself. Costs of both kinds are shown, never ranked.
 Kind = Literal["score", "bound", "cost", "training"]
+# Who reads the picture where a score rests on more than its pixels; `pipeline.records.judge` says whether it can.
+Judge = Literal["", "segmenter"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class MetricSpec:
     direction: Direction  # which way is better; no study, plan or table may say otherwise
     version: int
     definition: str
+    judge: Judge = ""
 
     @property
     def is_cost(self) -> bool:
@@ -42,12 +45,19 @@ class MetricSpec:
 
 
 def _spec(
-    name: str, unit: str, direction: Direction, definition: str, version: int = 1, kind: Kind = "score"
+    name: str,
+    unit: str,
+    direction: Direction,
+    definition: str,
+    version: int = 1,
+    kind: Kind = "score",
+    judge: Judge = "",
 ) -> MetricSpec:
-    return MetricSpec(name, kind, unit, direction, version, definition)
+    return MetricSpec(name, kind, unit, direction, version, definition, judge)
 
 
 _bound, _cost, _training = (partial(_spec, kind=kind) for kind in ("bound", "cost", "training"))
+_judged = partial(_spec, judge="segmenter")
 
 
 # fmt: off
@@ -63,8 +73,8 @@ _SPECS = (
     _spec("dists", "", "min", "DISTS, VGG-16 with L2 pooling, output against target, unit range, no resize"),
     _spec("fid", "", "min", "Frechet distance, float64 symmetric eigenvalues; clean-fid resize and Inception features"),
     _spec("kid_x1000", "", "min", "1000 x unbiased cubic-kernel MMD over seeded subsets; clean-fid features"),
-    _spec("fd_seg", "", "min", "Frechet distance in standardised features of the project's own segmenter: not FID"),
-    _spec("kd_seg_x1000", "", "min", "1000 x cubic-kernel MMD in standardised features of the project's own segmenter: not KID"),
+    _judged("fd_seg", "", "min", "Frechet distance in standardised features of the project's own segmenter: not FID"),
+    _judged("kd_seg_x1000", "", "min", "1000 x cubic-kernel MMD in standardised features of the project's own segmenter: not KID"),
     _bound("fid_floor", "", "none", "as fid between two halves of the real images: what zero looks like at this n"),
     _bound("fid_low", "", "none", "2.5 % quantile of fid over resampled generated images"),
     _bound("fid_high", "", "none", "97.5 % quantile of fid over resampled generated images"),
@@ -73,13 +83,17 @@ _SPECS = (
     _bound("fd_seg_low", "", "none", "2.5 % quantile of fd_seg over resampled generated images"),
     _bound("fd_seg_high", "", "none", "97.5 % quantile of fd_seg over resampled generated images"),
     _bound("kd_seg_x1000_floor", "", "none", "as kd_seg_x1000 between two halves of the real images"),
-    _spec("seg_miou", "", "max", "mean IoU of a segmenter on generated images over classes in the labels"),
+    _judged("seg_miou", "", "max", "mean IoU of a segmenter on generated images over classes in the labels"),
     _bound("seg_miou_real", "", "none", "as seg_miou on the real images: the ceiling"),
-    _spec("seg_accuracy", "", "max", "pixel accuracy of a segmenter on generated images"),
+    _judged("seg_accuracy", "", "max", "pixel accuracy of a segmenter on generated images"),
     _bound("seg_accuracy_real", "", "none", "as seg_accuracy on the real images: the ceiling"),
-    _spec("seg_iou", "", "max", "IoU of one class of a segmenter on generated images"),
+    _bound("seg_miou_floor", "", "none", "as seg_miou of the class most pixels have, everywhere: what knowing nothing gives"),
+    _bound("seg_accuracy_floor", "", "none", "as seg_accuracy of the class most pixels have, everywhere"),
+    _bound("seg_skill", "", "none", "(seg_miou_real - seg_miou_floor) / (1 - seg_miou_floor): whether the segmenter can judge"),
+    _bound("seg_skill_low", "", "none", "2.5 % quantile of seg_skill over resampled images"),
+    _judged("seg_iou", "", "max", "IoU of one class of a segmenter on generated images"),
     _bound("seg_iou_real", "", "none", "as seg_iou on the real images: the ceiling"),
-    _spec("seg_miou_own", "", "max", "mean IoU of a segmenter on generated images with the layout the family drew itself"),
+    _judged("seg_miou_own", "", "max", "mean IoU of a segmenter on generated images with the layout the family drew itself"),
     _spec("layout_miou", "", "max", "mean IoU of the layout a family drew itself with the given mask, in the family's classes"),
     _spec("attention_miou", "", "max", "mean IoU of argmax attention with the nearest-resized mask, classes in the labels"),
     _spec("attention_leakage", "", "min", "mean probability outside the own class, softmax of head-averaged logits"),
@@ -108,7 +122,7 @@ _SPECS = (
     _spec("edit_outside_change", "", "min", "RMSE between edit and own reconstruction outside the edited region, range 1"),
     _spec("edit_style_distance", "", "min",
           "RMS difference of colour means and deviations to the style's source, mean over the edited classes"),
-    _spec("edit_mask_agreement", "", "max", "mean IoU of a segmenter on the edited image with the edited mask"),
+    _judged("edit_mask_agreement", "", "max", "mean IoU of a segmenter on the edited image with the edited mask"),
     _spec("edit_smoothness", "", "max", "evenness of the steps of an interpolation: smallest step over largest"),
     # Robustness: rows are named `<spec>_<kind>`.
     _spec("robust_psnr", "dB", "max", "PSNR under mask noise of the given kind and level"),

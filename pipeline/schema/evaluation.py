@@ -58,17 +58,37 @@ class DistributionConfig(Section):
     seed: Seed
 
 
+class StoppingConfig(Section):
+    """When the segmenter's training ends: by a part of the train split that it does not learn from."""
+
+    held_back: Annotated[float, Field(gt=0, lt=1)]  # share of the training images
+    every: Count  # updates between two looks at them
+    patience: Count  # looks without a mean IoU better by `gain`, then the best weights so far are taken
+    gain: Annotated[float, Field(ge=0, lt=1)]
+    average: Annotated[float, Field(ge=0, lt=1)]  # decay of the running mean of the weights that is looked at; 0: none
+
+
+class AugmentationConfig(Section):
+    """What training images of the segmenter go through beside mirroring."""
+
+    scale: Annotated[float, Field(ge=0, le=1)]  # zoom by exp(u), |u| <= scale, then moved as far as that leaves room
+    colour: Annotated[float, Field(ge=0, le=1)]  # channels multiplied by exp(u), and all moved by u of the range
+
+
 class SegmenterConfig(Section):
     """The segmenter whose agreement and features are measured; trained by the project on the train split unless external."""
 
     architecture: Literal["unet", "deeplabv3_resnet50"]  # unet: own compact one, for small images
     width: Annotated[int, Field(ge=4)]  # channels of the first unet level
     depth: Annotated[int, Field(ge=1, le=6)]  # halvings of the unet
-    iterations: Count
+    iterations: Count  # at most, with `stopping`
     batch_size: Count
     lr: Annotated[float, Field(gt=0)]
     train_images: Count | None  # first so many of the train split; null: all
     seed: Seed
+    dice: Annotated[float, Field(ge=0)] = later(0.0)  # weight of soft Dice beside the cross-entropy
+    stopping: StoppingConfig | None = later(None)  # null: after `iterations`, with a rate that ends at 0 there
+    augmentation: AugmentationConfig | None = later(None)
     external: str | None  # TorchScript file: (N,3,H,W) in [-1,1] -> logits (N,K,H,W); null: the own one
 
 

@@ -20,8 +20,8 @@ MEASURED: dict[MetricGroup, tuple[str, ...]] = {
     "cost": ("params", "flops_per_image", "latency_ms", "inversion_s_per_image", "eval_images_per_s", "peak_mem_gib"),
     "semantic": (
         *(f"seg_{name}{end}" for name in ("miou", "accuracy", "iou") for end in ("", "_real")),
-        "seg_miou_own",
-        "layout_miou",
+        *("seg_miou_floor", "seg_accuracy_floor", "seg_skill", "seg_skill_low"),
+        *("seg_miou_own", "layout_miou"),
     ),
     "distribution": tuple(
         f"{name}{end}"

@@ -141,7 +141,7 @@ def test_the_fingerprint_follows_data_and_count_and_metric_not_the_model() -> No
     assert len(prints) == 4
 
 
-def test_every_metric_worsens_with_the_picture() -> None:
+def test_every_metric_worsens_with_the_picture(tmp_path: Path) -> None:
     config = protocol(
         "reconstruction",
         "perceptual",
@@ -150,7 +150,10 @@ def test_every_metric_worsens_with_the_picture() -> None:
         segmenter__iterations=150,
         segmenter__train_images=12,
     )
-    levels = [rows_of(evaluate(Echo(noise), faces(), config, device=CPU, splits=SPLITS)) for noise in (0.0, 0.4, 1.2)]
+    levels = [
+        rows_of(evaluate(Echo(noise), faces(), config, device=CPU, cache=tmp_path, splits=SPLITS))
+        for noise in (0.0, 0.4, 1.2)
+    ]
     for name in ("psnr", "ssim", "rmse", "haarpsi", "seg_miou", "seg_accuracy", "fd_seg", "kd_seg_x1000"):
         values = [float(rows[name].value) for rows in levels]  # type: ignore[arg-type]
         ordered = sorted(values, reverse=levels[0][name].direction == "max")
@@ -159,6 +162,14 @@ def test_every_metric_worsens_with_the_picture() -> None:
     assert perfect["psnr"].value == 100 and perfect["ssim"].value == pytest.approx(1)
     assert perfect["haarpsi"].value == pytest.approx(1)
     assert perfect["seg_miou"].value == pytest.approx(perfect["seg_miou_real"].value)
+    real, floor = (perfect[f"seg_miou_{name}"].value for name in ("real", "floor"))
+    pixels = np.bincount(np.concatenate([faces()[i].label.reshape(-1) for i in range(12)]))
+    assert floor == pytest.approx(pixels.max() / pixels.sum() / (pixels > 0).sum())
+    assert perfect["seg_accuracy_floor"].value == pytest.approx(pixels.max() / pixels.sum())
+    assert perfect["seg_skill"].value == pytest.approx((real - floor) / (1 - floor))  # type: ignore[operator]
+    assert perfect["seg_skill_low"].value < perfect["seg_skill"].value  # type: ignore[operator]
+    for name in ("seg_miou_floor", "seg_skill_low"):
+        assert len({rows[name].value for rows in levels}) == 1, "of the real images, whatever is generated"
 
 
 def test_what_cannot_be_measured_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +194,7 @@ def test_rank_deficiency_is_marked() -> None:
     rows = rows_of(
         evaluate(Echo(0.1), faces(), protocol("distribution", segmenter__iterations=2), device=CPU, splits=SPLITS)
     )
-    assert rows["fd_seg"].status == "ok" and "rank-deficient: 12 images for 32 features" in rows["fd_seg"].reason
+    assert rows["fd_seg"].status == "ok" and "rank-deficient: 12 images for 64 features" in rows["fd_seg"].reason
 
 
 class Killed(BaseException):

@@ -14,7 +14,7 @@ from pipeline.launch.job import Job, JobEnd
 from pipeline.launch.scheduler import Policy, Task, run_tasks
 from pipeline.launch.watch import NoWatch
 from pipeline.records import MetricRow, RunRecord, RunStore
-from sweeps.outcome import values_of
+from sweeps.outcome import cannot_rank, values_of
 from sweeps.storage import open_storage, open_study
 from sweeps.sweep import all_overrides
 from sweeps.worker import Limits, Worker
@@ -47,6 +47,22 @@ def test_only_the_trained_row_of_the_protocol_and_split_counts(tmp_path: Path) -
     assert values_of(record_of(tmp_path, PSNR, *planted), sweep()) == ({"psnr": 30.0}, "")
     reason = "no value of psnr under protocol quick: the run has no such row"
     assert values_of(record_of(tmp_path / "planted", *planted), sweep()) == (None, reason)
+
+
+def test_an_objective_whose_segmenter_cannot_judge_says_so(tmp_path: Path) -> None:
+    made = sweep(objectives={"seg_miou": "max", "psnr": "max"})
+    seg = MetricRow("seg_miou", 0.05, 8, "", "max", "val", "quick", "m")
+    low = replace(seg, name="seg_skill_low", value=0.01, direction="none")
+    bounds = [replace(low, name="seg_miou_real", value=0.052), replace(low, name="seg_miou_floor", value=0.045), low]
+    blind = record_of(tmp_path, PSNR, seg, *bounds)
+    said = cannot_rank(blind, made)
+    assert said.startswith(
+        "nothing is best by seg_miou: the segmenter cannot judge these photos: mIoU 0.052 on the real"
+    )
+    assert cannot_rank(blind, sweep()) == "", "psnr rests on pixels"
+    able = record_of(tmp_path / "able", PSNR, seg, *bounds[:2], replace(low, value=0.3))
+    assert cannot_rank(able, made) == ""
+    assert cannot_rank(record_of(tmp_path / "old", PSNR, seg, bounds[0]), made) == "", "nothing is known"
 
 
 def test_what_training_cost_counts_whichever_protocol_it_was_trained_under(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def _number(value: float | None) -> str:
 def _notes(row: Row, texts: dict[str, str], table: Table) -> str:
     parts = [texts[mark] for mark in row.notes]
     for column, cell in zip(table.columns, row.cells, strict=True):
-        parts += [f"{column.key}: {texts[mark]}" for mark in cell.notes]
+        parts += [f"{column.key}: {texts[mark]}" for mark in (*column.notes, *cell.notes) if cell.status != "blank"]
     return "; ".join(parts)
 
 

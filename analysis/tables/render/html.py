@@ -62,6 +62,7 @@ def _head(column: Column) -> str:
     if arrow(column.direction):
         better = "higher" if column.direction == "max" else "lower"
         text += f' <span class="arrow" title="{better} is better">{arrow(column.direction)}</span>'
+    text += _sup(column.notes)
     return f'<th scope="col" data-column="{escape(column.key)}" data-direction="{escape(column.direction)}">{text}</th>'
 
 

@@ -97,7 +97,7 @@ def _heads(table: Table) -> list[str]:
 def _head(column: Column) -> str:
     unit = f" {escape(f'[{column.unit}]')}" if column.unit else ""
     mark = f" {escape(arrow(column.direction))}" if arrow(column.direction) else ""
-    return escape(column.label) + unit + mark
+    return escape(column.label) + unit + mark + _sup(column.notes)
 
 
 def _body(table: Table) -> list[str]:

@@ -20,7 +20,7 @@ def to_markdown(table: Table) -> str:
     """The table as Markdown."""
     lines = [line for text in table.alarms for line in (f"⚠ {escape(text)}", "")]
     lines += [f"**{escape(table.title)}**", ""]
-    lines.append(_line(["", *(escape(_head(column)) for column in table.columns)]))
+    lines.append(_line(["", *(escape(_head(column)) + _sup(column.notes) for column in table.columns)]))
     lines.append("|".join(["", " :--- ", *(" ---: " for _ in table.columns), ""]))
     last_side = ""
     for group, rows in table.row_groups:

@@ -65,7 +65,8 @@ def _draw(table: Table, block: list[int], title: str) -> RichTable:
 
 def _head(table: Table, index: int) -> str:
     column = table.columns[index]
-    return f"{column.group}\n{heading(column)}" if column.group else heading(column)
+    text = heading(column) + _marks(column.notes)
+    return f"{column.group}\n{text}" if column.group else text
 
 
 def _blocks(table: Table, width: int) -> list[list[int]]:

@@ -27,7 +27,7 @@ from pipeline.bench.accuracy.measure import CONSTANT, Axes, Form, Kernel, Settin
 from pipeline.metrics.distribution import Moments
 from pipeline.metrics.images import ImageBatch
 from pipeline.metrics.reconstruction import SSIM_K1, SSIM_K2, SSIM_SIGMA, SSIM_WINDOW, ssim
-from pipeline.metrics.segmenter import standardised, standards
+from pipeline.metrics.segmenter_training import standardised, standards
 from pipeline.models.norms import BatchNorm2d, GroupNorm, InstanceNorm2d, LayerNorm
 from pipeline.models.spectral import SpectralNorm
 

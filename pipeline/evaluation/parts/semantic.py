@@ -1,4 +1,4 @@
-"""A segmenter's view of generated and real images over the stream; real images are the ceiling beside every number."""
+"""A segmenter's view of generated and real images over the stream; ceiling and floor stand beside every number."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from pipeline.data.batch import one_hot
@@ -17,6 +16,7 @@ from pipeline.evaluation.rows import RowMaker
 from pipeline.evaluation.view import View
 from pipeline.metrics.accumulate import Contribution, Totals
 from pipeline.metrics.segmentation import Confusion
+from pipeline.metrics.skill import FOUND, HIT, RESAMPLES, SEED, TRUE, ious, mean_iou, skill_of, tallies
 from pipeline.models.contract import ComposingGenerator
 from pipeline.records.kept import kept_at, read_array, write_array
 from pipeline.records.rows import MetricRow
@@ -24,7 +24,7 @@ from pipeline.schema.measures import NOT_HERE
 
 
 class SemanticPart:
-    """`seg_miou`, `seg_accuracy`, `seg_iou_<class>` and the same with `_real`; `seg_miou_own` and `layout_miou` of own layouts."""
+    """`seg_miou`, `seg_accuracy`, `seg_iou_<class>`, the same with `_real`, floors, `seg_skill`; `seg_miou_own`, `layout_miou`."""
 
     def __init__(self, context: Context) -> None:
         self.space = context.dataset.label_space
@@ -34,47 +34,57 @@ class SemanticPart:
         self.stored: Path | None = None  # what the segmenter makes of the real images: the same for every run
         if self.segmenter is not None and context.cache is not None:
             content = context.world.of_main(lambda: content_digest(context.dataset, context.total, context.cache))
-            depends_on = ["real confusion", self.segmenter.digest, self.space.unknown, content]
+            depends_on = ["real tallies", self.segmenter.digest, self.space.unknown, content]
             self.stored = kept_at(context.cache / "reference", depends_on)
-        shape = (self.space.num_classes, self.space.num_classes)
+        shape = (context.total, 3, self.space.num_classes)
         self.real = context.world.of_main(lambda: read_array(self.stored, shape))  # read or measured by all alike
 
     def measure(self, view: View) -> Contribution:
-        """Confusion counts on outputs and on targets."""
+        """Confusion counts on outputs, tallies of each target."""
         found = self._own_layout(view)
         if self.segmenter is None:
             return found
-        judged = {"output": view.output} | ({"real": view.target} if self.real is None else {})
-        for name, images in judged.items():
-            confusion = Confusion(self.space.num_classes, self.space.unknown)
-            # Real images come from 8-bit files: generated ones are judged on the same grid.
-            confusion.update(self.segmenter.labels(images.quantised()), view.label)
-            found[f"sum/seg_{name}"] = confusion.counts.numpy()
+        # Real images come from 8-bit files: generated ones are judged on the same grid.
+        confusion = Confusion(self.space.num_classes, self.space.unknown)
+        confusion.update(self.segmenter.labels(view.output.quantised()), view.label)
+        found["sum/seg_output"] = confusion.counts.numpy()
+        if self.real is None:
+            seen = self.segmenter.labels(view.target.quantised())
+            found["feat/seg_real"] = tallies(seen, view.label, self.space.num_classes, self.space.unknown)
         return found
 
     def rows(self, totals: Totals, make: RowMaker) -> list[MetricRow]:
-        """Whole-set scores, then every class that occurs in the labels."""
+        """Whole-set scores, ceilings, floors and skill; then every class that occurs in the labels."""
         rows = self._own_rows(totals, make)
         if self.segmenter is None:
             names = ("seg_miou", "seg_accuracy", "seg_miou_real", "seg_accuracy_real")
             return rows + [make.unavailable(name, self.reason) for name in names]
         settings: dict[str, Any] = {"segmenter": self.segmenter.digest, "ignored": self.space.unknown, "resize": "none"}
-        output = totals.sums["sum/seg_output"]
-        real = totals.sums.get("sum/seg_real", np.zeros_like(output)) if self.real is None else self.real
-        if real.sum() != output.sum():  # the same pixels were judged
+        output = Confusion.of(totals.sums["sum/seg_output"])
+        each = totals.stacked("feat/seg_real") if self.real is None else self.real
+        if each[:, TRUE].sum() != output.counts.sum():  # the same pixels were judged
             raise UserError(
                 "cache/reference was emptied while this evaluation was interrupted: remove cache/evaluating too"
             )
         if self.real is None and self.stored is not None:
-            write_array(self.stored, real)
-        for counts, suffix in ((output, ""), (real, "_real")):
-            confusion = Confusion.of(counts)
-            pixels_from = len(totals.stacked("each/content"))
-            rows.append(make.ok(f"seg_miou{suffix}", confusion.mean_iou(), pixels_from, **settings))
-            rows.append(make.ok(f"seg_accuracy{suffix}", confusion.accuracy(), pixels_from, **settings))
-            for class_name, value in zip(self.space.classes, confusion.iou(), strict=True):
+            write_array(self.stored, each)
+        n = len(totals.stacked("each/content"))
+        real, skill = each.sum(axis=0), skill_of(each)
+        accuracy_real = float(real[HIT].sum() / real[FOUND].sum())
+        for suffix, miou, accuracy, of_classes in (
+            ("", output.mean_iou(), output.accuracy(), output.iou()),
+            ("_real", float(mean_iou(real)), accuracy_real, ious(real).tolist()),
+        ):
+            rows.append(make.ok(f"seg_miou{suffix}", miou, n, **settings))
+            rows.append(make.ok(f"seg_accuracy{suffix}", accuracy, n, **settings))
+            for class_name, value in zip(self.space.classes, of_classes, strict=True):
                 if not math.isnan(value):
-                    rows.append(make.ok(f"seg_iou{suffix}_{class_name}", value, pixels_from, **settings))
+                    rows.append(make.ok(f"seg_iou{suffix}_{class_name}", value, n, **settings))
+        labels: dict[str, Any] = {"ignored": self.space.unknown}
+        rows.append(make.ok("seg_miou_floor", skill.miou_floor, n, **labels))
+        rows.append(make.ok("seg_accuracy_floor", skill.accuracy_floor, n, **labels))
+        rows.append(make.ok("seg_skill", skill.value, n, note=_how_trained(self.segmenter.record), **settings))
+        rows.append(make.ok("seg_skill_low", skill.low, n, **settings, resamples=RESAMPLES, seed=SEED))
         return rows
 
     def _own_layout(self, view: View) -> Contribution:
@@ -111,3 +121,11 @@ class SemanticPart:
             return None
         pixel = one_hot(torch.full((1, 1, 1), self.space.unknown), self.space.num_classes)
         return int(self.composing.merged(pixel).argmax(dim=1))
+
+
+def _how_trained(record: dict[str, Any]) -> str:
+    """Where the segmenter's training ended, as its record says; "" of an external one."""
+    if "updates" not in record:
+        return ""
+    watched = f", watched on {record['held_back']} photos held back" if record["held_back"] else ""
+    return f"segmenter of {record['updates']} updates, best after {record['best_at']}{watched}"

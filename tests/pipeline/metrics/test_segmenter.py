@@ -16,7 +16,8 @@ from pipeline.evaluation.reference import reference_features
 from pipeline.evaluation.resume import Resume
 from pipeline.metrics.images import ImageBatch, from_uint8
 from pipeline.metrics.segmentation import Confusion
-from pipeline.metrics.segmenter import Segmenter, UNet, build_network, external_segmenter, trained_segmenter
+from pipeline.metrics.segmenter import Segmenter, external_segmenter, trained_segmenter
+from pipeline.metrics.segmenter_networks import UNet, build_network
 from pipeline.progress import Quiet
 from pipeline.schema.evaluation import SegmenterConfig
 from tests.pipeline.metrics.doubles import CLASSES, Echo, faces, painter, protocol
@@ -25,7 +26,7 @@ CPU = torch.device("cpu")
 
 
 def config(**changes: object) -> SegmenterConfig:
-    small = {"width": 4, "depth": 1, "iterations": 40, "batch_size": 4, "train_images": 8}
+    small = {"width": 4, "depth": 1, "iterations": 80, "batch_size": 4, "train_images": 8, "lr": 2e-2, "stopping": None}
     return protocol().segmenter.model_copy(update={**small, **changes})
 
 
@@ -42,7 +43,7 @@ def test_it_learns_is_cached_and_found_again(tmp_path: Path, monkeypatch: pytest
     before = trained_segmenter(config(iterations=1), data, CPU, tmp_path, Quiet())
     after = trained_segmenter(config(), data, CPU, tmp_path, Quiet())
     assert judged(after) > max(0.5, judged(before) + 0.1)
-    monkeypatch.setattr("pipeline.metrics.segmenter._train", lambda *a: pytest.fail("trained a second time"))
+    monkeypatch.setattr("pipeline.metrics.segmenter.train_segmenter", lambda *a: pytest.fail("trained a second time"))
     again = trained_segmenter(config(), faces(8, 24, "train"), CPU, tmp_path, Quiet())
     assert again.digest == after.digest != before.digest
     images = from_uint8(data[0].image[None])
