@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.models.kernels import folds, is_naive
+from pipeline.models.noise import pixel_noise
 from pipeline.models.norms import NormKind, param_free_norm
 
 NoiseKind = Literal["always", "train", "off"]
@@ -239,5 +240,4 @@ class SeanNorm(nn.Module):
         """x plus one standard normal map an image, scaled per channel."""
         if self.noise == "off" or (self.noise == "train" and not self.training):
             return x
-        noise = torch.randn(x.shape[0], 1, *x.shape[-2:], device=x.device, dtype=x.dtype)  # (N,1,h,w)
-        return x + noise * self.noise_scale.to(x.dtype).view(1, -1, 1, 1)
+        return x + pixel_noise(x) * self.noise_scale.to(x.dtype).view(1, -1, 1, 1)

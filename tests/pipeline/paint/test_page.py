@@ -16,6 +16,7 @@ from pipeline.__main__ import main
 from tests.browser import CHROMIUM, CONTRAST, Browser, browser
 from tests.pipeline.paint.conftest import Served
 from tests.pipeline.paint.scenes import ask, body, unpacked
+from tests.pipeline.paint.scenes import pictures as drawn
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt-get install chromium)")
 
@@ -76,7 +77,7 @@ def test_a_stroke_changes_the_map_and_both_pictures_to_what_the_runs_make_of_it(
     after = pictures(page)
     label = painted_label(page, served)
     assert (label[2, 2:14] == 14).all()
-    expected = json.loads(served.ask("pictures", body(ask(label)))[1])
+    expected = drawn(served, ask(label))
     for index in (0, 1):
         assert not np.array_equal(before[index], after[index])
         assert np.array_equal(after[index], unpacked(expected["pictures"][index]["pixels"], SIDE, SIDE, 3))
@@ -149,7 +150,7 @@ def test_twenty_quick_strokes_end_on_the_picture_of_the_last(page: Browser, serv
         choose(page, ("hat", "skin", "hair", "cloth")[number % 4])
         page.drag("#map", [(number / 20, 0.1), (1 - number / 20, 0.9)])
     after = pictures(page)
-    expected = json.loads(served.ask("pictures", body(ask(painted_label(page, served))))[1])
+    expected = drawn(served, ask(painted_label(page, served)))
     for index in (0, 1):
         assert np.array_equal(after[index], unpacked(expected["pictures"][index]["pixels"], SIDE, SIDE, 3))
     assert page.evaluate("Number(document.body.dataset.shown)") >= 2
@@ -163,9 +164,7 @@ def test_a_class_takes_its_style_from_another_photo_and_gives_it_back(page: Brow
     page.choose("#class-photo", "1")
     taken = pictures(page)
     label = painted_label(page, served)
-    expected = json.loads(
-        served.ask("pictures", body(ask(label, styles=("sample:0", "sample:1"), classes={"hair": 1})))[1]
-    )
+    expected = drawn(served, ask(label, styles=("sample:0", "sample:1"), classes={"hair": 1}))
     for index in (0, 1):
         assert np.array_equal(taken[index], unpacked(expected["pictures"][index]["pixels"], SIDE, SIDE, 3))
     assert said(page, "taken") == "hair: B ×"
@@ -173,7 +172,7 @@ def test_a_class_takes_its_style_from_another_photo_and_gives_it_back(page: Brow
     assert all(np.array_equal(one, other) for one, other in zip(pictures(page), before, strict=True))
     page.choose("#towards", "1")
     page.choose("#position", "100")
-    whole = json.loads(served.ask("pictures", body(ask(label, styles=("sample:1",))))[1])
+    whole = drawn(served, ask(label, styles=("sample:1",)))
     assert np.array_equal(pictures(page)[1], unpacked(whole["pictures"][1]["pixels"], SIDE, SIDE, 3))
     assert page.evaluate("document.getElementById('noise').disabled")
     assert "does not sample styles" in said(page, "noise-reason")
