@@ -21,6 +21,7 @@ from pipeline.errors import UserError
 from pipeline.identity import without_nuisance
 from pipeline.models.contract import Generator, Synthesis
 from pipeline.models.head_maps import level_names
+from pipeline.models.kept import StyleMemory
 from pipeline.models.spectral import settle_spectral_norm
 from pipeline.records import RunRecord
 from pipeline.records.store import SHORT_ID
@@ -48,6 +49,7 @@ class Arm:
     device: torch.device
     levels: tuple[str, ...]  # of its attention, coarsest first
     known: OrderedDict[str, Tensor] = field(default_factory=OrderedDict)  # styles (1,...) by the name of their photo
+    memory: StyleMemory = field(default_factory=StyleMemory)
     attended: dict[SceneKey, list[Tensor]] = field(
         default_factory=dict
     )  # attention of the last scene that was asked for
@@ -127,7 +129,7 @@ class Studio:
         photos = [(name, self.photo(name)) for name in scene.styles]
         return painted(
             arm.generator, scene.recipe, self.space, scene.label, lambda place: arm.style_of(*photos[place]),
-            arm.device, attention=attention,
+            arm.device, attention=attention, memory=arm.memory,
         )  # fmt: skip
 
     def attention(self, arm: Arm, scene: Scene) -> list[Tensor]:

@@ -30,12 +30,13 @@ function step(by) {
   choose(left[at < 0 ? 0 : (at + by + left.length) % left.length]);
 }
 
-// The classes whose names hold the words; if there is one alone, it is what one paints.
+// The classes whose names hold the words; the one that is named in full, or left alone, is what one paints.
 function find() {
   const wanted = $("find").value.trim().toLowerCase();
   classes.forEach((name, k) => { button(k).hidden = !name.toLowerCase().includes(wanted); });
   const left = classes.map((_, k) => k).filter((k) => !button(k).hidden);
-  if (left.length === 1) choose(left[0]);
+  const named = left.find((k) => classes[k].toLowerCase() === wanted) ?? (left.length === 1 ? left[0] : null);
+  if (named !== null) choose(named);
   $("found").textContent = wanted ? `${left.length} of ${classes.length}` : "";
 }
 
@@ -108,6 +109,7 @@ export function buildBrushes() {
     $("classes").append(made);
   });
   $("find-line").hidden = classes.length <= MANY;
+  $("classes").classList.toggle("many", classes.length > MANY);
   $("find").addEventListener("input", find);
   for (const name of ["brush", "fill", "pick"]) $(`tool-${name}`).addEventListener("click", () => tool(name));
   $("brush").max = Math.max(4, Math.round(Math.min(width, height) / 3));

@@ -7,15 +7,15 @@ import { facts, photos, runs, scene } from "./session.js";
 const MEASURED = 20; // strokes that the median is of
 const latencies = [];
 // Numbers of states: the newest there is, and the newest that was asked for; requests under way, and the time of the newest change.
-const work = { state: 0, asked: 0, open: 0, time: 0 };
+const work = { state: 0, asked: 0, open: 0, time: null };
 const each = new Map(); // run -> milliseconds of its last picture
 
 // Once a change: what the difference is shown to.
 export const begun = remember;
 
-// There is a newer state. `time`: of the event behind it. In the middle of a stroke (`final` false) one request is under way at a time:
+// There is a newer state. `time`: of the event behind it; without one it is no stroke, and not timed. In the middle of a stroke (`final` false) one request is under way at a time:
 // what is painted meanwhile goes out whole with the next one, and the states between are dropped.
-export function changed(time = performance.now(), final = true) {
+export function changed(time = null, final = true) {
   work.state += 1;
   work.time = time;
   document.body.dataset.state = "waiting";
@@ -52,7 +52,7 @@ async function request(final) {
   if ("milliseconds" in last && !("run" in last)) {
     const painted = await onScreen();
     document.body.dataset.shown = state;
-    if (state === work.state) measure(painted, time, last.milliseconds);
+    if (state === work.state && time !== null) measure(painted, time, last.milliseconds);
   }
   if (!work.open && work.asked === work.state) settle();
 }

@@ -121,6 +121,34 @@ def test_fill_and_pick(page: Browser, served: Served) -> None:
     assert after[-1, 0] == 14 and (after[label != corner] == label[label != corner]).all()
 
 
+def test_a_search_leaves_the_classes_whose_names_hold_the_words_and_takes_the_one_that_is_meant(page: Browser) -> None:
+    page.evaluate("document.getElementById('find-line').hidden = false")  # as with more than thirty classes
+    page.type("#find", "brow")
+    left = "[...document.querySelectorAll('#classes button:not([hidden])')].map(e => e.title)"
+    assert page.evaluate(left) == ["l_brow", "r_brow"] and said(page, "found") == "2 of 19"
+    page.evaluate("document.getElementById('map').focus()")
+    chosen = "document.querySelector('#classes [aria-pressed=true]').title"
+    page.press(".")
+    first = page.evaluate(chosen)
+    page.press(".")
+    assert [first, page.evaluate(chosen)] == ["l_brow", "r_brow"]
+    page.evaluate("document.getElementById('find').select()")
+    page.type("#find", "hair")
+    assert page.evaluate(chosen) == "hair"
+
+
+def test_what_loads_is_no_stroke_and_is_not_timed(page: Browser) -> None:
+    hint = said(page, "latency")
+    assert hint.startswith("Paint a stroke: the time from its end")
+    page.click("#sample-next")
+    page.wait("document.querySelector('.photo header span').textContent === 'test000001'")
+    page.wait(SETTLED)
+    assert said(page, "latency") == hint
+    page.drag("#map", [(0.5, 0.5)])
+    page.wait(SETTLED)
+    assert "(median of 1: " in said(page, "latency") and "1 thread each" in said(page, "latency")
+
+
 def test_a_keyboard_alone_paints(page: Browser, served: Served) -> None:
     before = painted_label(page, served)
     page.evaluate("document.getElementById('map').focus()")

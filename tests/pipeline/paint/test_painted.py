@@ -13,6 +13,7 @@ from pipeline.data.label_spaces import SPACES, label_space
 from pipeline.editing.painted import encoded, mask_of, mixed_style, painted, refusals
 from pipeline.models.build import build_generator
 from pipeline.models.contract import Capabilities, Generator, Synthesis
+from pipeline.models.kept import StyleMemory
 from pipeline.models.noise import standard_normal
 from pipeline.schema.painting import StyleRecipe
 from tests.pipeline.metrics.doubles import painter
@@ -133,3 +134,25 @@ def test_families_draw_their_noise_from_the_seed_and_leave_torch_s_generator_alo
     with torch.no_grad():
         plain = generator.synthesize(mask_of(label, SPACE.num_classes, CPU), style).image
     assert torch.equal(pictures[0], plain), "as torch's own generator with that seed"
+
+
+@pytest.mark.parametrize("size", ["size=16", "size=64"])  # codes spread over regions alone; folded into weights as well
+def test_what_is_kept_of_a_style_leaves_the_pictures_of_other_maps_and_styles_as_they_are(size: str) -> None:
+    config = compose([*TINY, "model=sean", size])
+    generator = build_generator(config.model, SPACE.num_classes, config.data.hw).eval()
+    memory, random = StyleMemory(), np.random.default_rng(0)
+    labels = random.integers(0, SPACE.num_classes, (2, *config.data.hw))
+    photos = random.integers(0, 256, (2, *config.data.hw, 3)).astype(np.uint8)
+    styles = [encoded(generator, photo, labels[0], CPU) for photo in photos]
+    made = 0
+    for label, style in ((0, 0), (1, 0), (1, 1), (0, 1), (0, 0)):
+
+        def draw(kept: StyleMemory | None, label: int = label, style: int = style) -> Tensor:
+            return painted(
+                generator, recipe(), SPACE, labels[label], lambda place: styles[style], CPU, memory=kept
+            ).image
+
+        before = {owner: kept[2] for owner, kept in memory.kept.items()}
+        assert torch.equal(draw(memory), draw(None))
+        made += any(memory.kept[owner][2] is not kept for owner, kept in before.items())
+    assert memory.kept and made == 2, "made anew where the style is another one, and only there"
