@@ -14,6 +14,8 @@ from pipeline.data.batch import image_tensor, one_hot
 from pipeline.data.label_spaces import LabelSpace
 from pipeline.editing.tasks import refusal
 from pipeline.models.contract import Capabilities, Generator, Synthesis
+from pipeline.models.kept import StyleMemory, style_kept
+from pipeline.models.noise import noise_seeded
 from pipeline.schema.painting import StyleRecipe
 
 Wish = Literal["layout", "photo", "towards", "classes", "noise", "attention"]
@@ -81,13 +83,14 @@ def painted(
     device: torch.device,
     *,
     attention: bool = False,
+    memory: StyleMemory | None = None,
 ) -> Synthesis:
     """The picture of a painted label map (H,W).
 
-    Seeds torch's global generator with the recipe's seed: some families draw noise in every pass, and a picture must repeat.
+    `memory`: of this generator, where many maps are painted in one style; the picture is the same bits. Some families draw noise
+    in every pass: they draw it from the recipe's seed, for a picture must repeat.
     """
     mask = mask_of(label, generator.num_classes, device)
-    with torch.no_grad():
+    with torch.no_grad(), noise_seeded(recipe.seed, device), style_kept(memory or StyleMemory()):
         style = mixed_style(generator, recipe, space, mask, styles)
-        torch.manual_seed(recipe.seed)
         return generator.synthesize(mask, style, attention=attention)

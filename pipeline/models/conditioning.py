@@ -15,7 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.models.kept import of_style
 from pipeline.models.kernels import folds, is_naive
+from pipeline.models.noise import pixel_noise
 from pipeline.models.norms import NormKind, param_free_norm
 
 NoiseKind = Literal["always", "train", "off"]
@@ -133,13 +135,24 @@ class StyleModulation(nn.Module):
         Either the codes in their regions (N,S,h,w) and `weight` itself, or the one-hot `layout` (N,K,h,w) and weights folded
         with the codes, one set an image (N,O,K,3,3): whichever takes fewer multiply-adds.
         """
+        codes, weight = self.codes_and_weight(style, weight, layout.shape[2] * layout.shape[3])
+        return self.source(layout, codes, weight), weight
+
+    def codes_and_weight(self, style: Tensor, weight: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
+        """Codes (N,K,S), and `weight` as `source_and_weight` gives it for a layout of so many pixels."""
         codes = F.relu(torch.einsum("nks,kts->nkt", style, self.class_weight) + self.class_bias)  # (N,K,S)
         num_classes, style_dim = codes.shape[1], codes.shape[2]
-        pixels = layout.shape[2] * layout.shape[3]
         cheaper = num_classes * (style_dim + pixels) < style_dim * pixels  # multiply-adds an output channel and tap
         if folds() and cheaper:
-            return layout.to(codes.dtype), torch.einsum("nks,osyx->nokyx", codes, weight)
-        return torch.einsum("nks,nkhw->nshw", codes, layout.to(codes.dtype)), weight
+            return codes, torch.einsum("nks,osyx->nokyx", codes, weight)
+        return codes, weight
+
+    @staticmethod
+    def source(layout: Tensor, codes: Tensor, weight: Tensor) -> Tensor:
+        """What `weight` is convolved with: the layout where it is folded with the codes (N,O,K,3,3), else codes in regions."""
+        if weight.dim() == 5:
+            return layout.to(codes.dtype)
+        return torch.einsum("nks,nkhw->nshw", codes, layout.to(codes.dtype))
 
     def _spread_naive(self, layout: Tensor, style: Tensor) -> Tensor:
         """The literal loop over images and classes present at this resolution; -> (N,S,h,w)."""
@@ -214,8 +227,26 @@ class SeanNorm(nn.Module):
 
     def _at_once(self, by_style: StyleModulation, x: Tensor, mask: Tensor, style: Tensor) -> Tensor:
         """As `forward`: blending weights go into the convolutions, both branches are one convolution where they can be."""
-        layout = resize_nearest(mask, (x.shape[-2], x.shape[-1]))  # (N,K,h,w) {0,1}
-        channels = x.shape[1]
+        size = (x.shape[-2], x.shape[-1])
+        layout = resize_nearest(mask, size)  # (N,K,h,w) {0,1}
+        codes, style_weight, weight, bias = of_style(
+            self, style, size[0] * size[1], lambda: self._blended(by_style, x.shape[1], style, size[0] * size[1])
+        )
+        source, features = by_style.source(layout, codes, style_weight), self.modulation.features(mask, size)
+        if style_weight.dim() == 4 or style_weight.shape[0] == 1:
+            both = F.conv2d(torch.cat([source.to(features.dtype), features], dim=1), weight, bias, padding=1)
+        else:
+            both = F.conv2d(features, weight, bias, padding=1) + convolve(source, style_weight)
+        scale, shift = both.chunk(2, dim=1)  # (N,C,h,w) each
+        return torch.addcmul(shift, self.norm(self._with_noise(x)), scale)
+
+    def _blended(
+        self, by_style: StyleModulation, channels: int, style: Tensor, pixels: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Codes, weight of the style branch, weight of both branches (of the mask's alone where they stay two), bias.
+
+        All that does not depend on the layout.
+        """
         a_gamma, a_beta = torch.sigmoid(self.blend_gamma), torch.sigmoid(self.blend_beta)
         share = torch.cat([a_gamma.expand(channels), a_beta.expand(channels)])  # (2C,) of the style branch
         ones = torch.cat([torch.ones_like(share[:channels]), torch.zeros_like(share[:channels])])  # of 1 + gamma
@@ -223,21 +254,15 @@ class SeanNorm(nn.Module):
         mask_weight, mask_bias = self.modulation.stacked()
         bias = share * style_bias + (1 - share) * mask_bias + ones
         share = share.view(-1, 1, 1, 1)
-        source, style_weight = by_style.source_and_weight(layout, style, share * style_weight)
-        features, mask_weight = self.modulation.features(mask, (x.shape[-2], x.shape[-1])), (1 - share) * mask_weight
-        if style_weight.dim() == 5 and style_weight.shape[0] == 1:
-            style_weight = style_weight[0]
-        if style_weight.dim() == 4:
-            weight = torch.cat([style_weight, mask_weight], dim=1)
-            both = F.conv2d(torch.cat([source.to(features.dtype), features], dim=1), weight, bias, padding=1)
-        else:
-            both = F.conv2d(features, mask_weight, bias, padding=1) + convolve(source, style_weight)
-        scale, shift = both.chunk(2, dim=1)  # (N,C,h,w) each
-        return torch.addcmul(shift, self.norm(self._with_noise(x)), scale)
+        codes, style_weight = by_style.codes_and_weight(style, share * style_weight, pixels)
+        mask_weight = (1 - share) * mask_weight
+        if style_weight.dim() == 5 and style_weight.shape[0] > 1:
+            return codes, style_weight, mask_weight, bias
+        one = style_weight[0] if style_weight.dim() == 5 else style_weight
+        return codes, style_weight, torch.cat([one, mask_weight], dim=1), bias
 
     def _with_noise(self, x: Tensor) -> Tensor:
         """x plus one standard normal map an image, scaled per channel."""
         if self.noise == "off" or (self.noise == "train" and not self.training):
             return x
-        noise = torch.randn(x.shape[0], 1, *x.shape[-2:], device=x.device, dtype=x.dtype)  # (N,1,h,w)
-        return x + noise * self.noise_scale.to(x.dtype).view(1, -1, 1, 1)
+        return x + pixel_noise(x) * self.noise_scale.to(x.dtype).view(1, -1, 1, 1)

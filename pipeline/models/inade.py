@@ -16,6 +16,7 @@ from pipeline.errors import UserError
 from pipeline.models.conditioning import resize_nearest
 from pipeline.models.contract import Capabilities, GeneratorPass, InstanceGenerator, Synthesis
 from pipeline.models.kernels import is_naive
+from pipeline.models.noise import standard_normal
 from pipeline.models.norms import NormKind, instance_norm, param_free_norm
 from pipeline.models.sean import region_means
 from pipeline.models.spectral import apply_spectral_norm
@@ -247,8 +248,8 @@ class InadeGenerator(InstanceGenerator):
 
     def _start_noise(self, noise: Tensor) -> Tensor:
         drawn = self.config.start_noise == "always" or (self.config.start_noise == "train" and self.training)
-        make = torch.randn if drawn else torch.zeros
-        return make(noise.shape[0], self.config.z_dim, device=noise.device, dtype=noise.dtype)
+        shape = (noise.shape[0], self.config.z_dim)
+        return standard_normal(*shape, like=noise) if drawn else noise.new_zeros(shape)
 
 
 def one_hot_instances(instances: Tensor, count: int | None = None) -> Tensor:

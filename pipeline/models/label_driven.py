@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pipeline.errors import UserError
 from pipeline.models.conditioning import resize_nearest
 from pipeline.models.contract import Capabilities, Generator, GeneratorPass, Synthesis
+from pipeline.models.noise import standard_normal
 from pipeline.models.norms import instance_norm
 from pipeline.models.spectral import apply_spectral_norm
 from pipeline.models.trunk import LEAK, Condition, UpsamplingTrunk, check_size, initialise
@@ -125,8 +126,8 @@ class LabelDrivenGenerator(Generator):
         noise, size = style, (maps.shape[-2], maps.shape[-1])
         if style.numel() == 0:
             drawn = self.training or self.noise_draw == "always"
-            make = torch.randn if drawn else torch.zeros
-            noise = make(maps.shape[0], self.noise_channels, device=maps.device, dtype=maps.dtype)
+            shape = (maps.shape[0], self.noise_channels)
+            noise = standard_normal(*shape, like=maps) if drawn else maps.new_zeros(shape)
         if noise.dim() == 2:
             noise = noise[:, :, None, None].expand(-1, -1, *size)
         return torch.cat([resize_nearest(noise, size).to(maps.dtype), maps], dim=1)

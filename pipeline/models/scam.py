@@ -16,6 +16,7 @@ from pipeline.models.conditioning import resize_nearest
 from pipeline.models.contract import Capabilities, Generator, Synthesis
 from pipeline.models.latent_encoder import LatentEncoder
 from pipeline.models.masked_attention import LabelMasks, LatentBlock, LatentChange, MaskedAttention, positional_code
+from pipeline.models.noise import pixel_noise
 from pipeline.models.norms import InstanceNorm2d
 from pipeline.models.trunk import LEAK
 from pipeline.schema.model_scam import ScamModel
@@ -65,8 +66,8 @@ class ScamModulation(nn.Module):
         return F.leaky_relu(out, LEAK), latents
 
     def noise_map(self, x: Tensor) -> Tensor:
-        """One standard normal number a pixel of `x`, for all its channels: (N,1,h,w), from torch's generator."""
-        return torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device, dtype=x.dtype)
+        """One standard normal number a pixel of `x`, for all its channels: (N,1,h,w)."""
+        return pixel_noise(x)
 
 
 class ScamBlock(nn.Module):

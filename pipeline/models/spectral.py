@@ -56,6 +56,13 @@ def _normalise(vector: Tensor) -> None:
     vector.div_(torch.linalg.vector_norm(vector).clamp_(min=_EPS))
 
 
+def settle_spectral_norm(network: nn.Module) -> None:
+    """Give every normalised conv the weight that it has in eval mode, once for all passes; the pictures are the same bits."""
+    for module in network.modules():
+        if parametrize.is_parametrized(module, "weight"):
+            parametrize.remove_parametrizations(module, "weight")
+
+
 def apply_spectral_norm(convs: Iterable[nn.Module]) -> None:
     """Put `SpectralNorm` on the weight of each conv; state keys become parametrizations.weight.{original, 0.u, 0.v}."""
     for conv in convs:

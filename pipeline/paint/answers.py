@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
@@ -17,8 +18,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.view import as_images
 from pipeline.metrics.images import from_uint8
 from pipeline.metrics.reconstruction import psnr
-from pipeline.models.head_maps import level_names
-from pipeline.paint.studio import Arm, Labels, Scene, Studio, differences
+from pipeline.paint.studio import Arm, Labels, Scene, Studio, Truth, differences
 from pipeline.records.store import SHORT_ID
 from pipeline.schema.base import Section
 from pipeline.schema.files import check
@@ -33,7 +33,7 @@ class Ask(Section):
     """A scene as the page sends it."""
 
     page: Annotated[str, Field(pattern=r"^[a-z0-9]{1,40}$")]  # which of several open pages
-    number: Annotated[int, Field(ge=0)]  # of the request; a page counts up
+    number: Annotated[int, Field(ge=0)]  # of the state; a page counts up
     label: str  # base64 of (H,W) uint8 class indices, row by row
     styles: Annotated[tuple[str, ...], Field(min_length=1, max_length=16)]
     recipe: StyleRecipe
@@ -45,6 +45,12 @@ class Ask(Section):
 
 
 A = TypeVar("A", bound=Ask)
+
+
+class PicturesAsk(Ask):
+    """A scene to be drawn by every run."""
+
+    final: bool  # a stroke or another change is over: pictures of older states are not waited for
 
 
 class AttentionAsk(Ask):
@@ -66,7 +72,7 @@ def read(kind: type[A], body: bytes) -> A:
     """A request of that kind. UserError, one line, for any other."""
     try:
         values = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"request: not JSON ({error})") from error
     return check(kind, values, Document(values, "request"))
 
@@ -102,47 +108,48 @@ def facts(studio: Studio) -> dict[str, Any]:
         "split": studio.split,
         "samples": len(studio.dataset),
         "faces": studio.renderer is not None,
-        "threads": torch.get_num_threads(),
+        "threads": studio.threads,
         "runs": [_run_facts(arm, changes) for arm, changes in zip(studio.arms, others, strict=True)],
     }
 
 
-def pictures(studio: Studio, ask: Ask) -> dict[str, Any]:
-    """The pictures of a scene, one a run, and the true edit where there is one."""
-    begin = time.perf_counter()
-    scene = scene_of(studio, ask)
-    truth = studio.truth(scene)
-    target = None if truth.picture is None else from_uint8(truth.picture[None])
-    made = []
-    for arm in studio.arms:
-        start = time.perf_counter()
-        output = as_images(studio.draw(arm, scene).image).to("cpu")
-        milliseconds = 1000 * (time.perf_counter() - start)
-        made.append(
-            {
-                "pixels": packed(output.uint8()),
-                "psnr": None if target is None else round(float(psnr(output, target)[0]), 2),
-                "milliseconds": round(milliseconds, 1),
-                "notes": _left_out(arm, scene.recipe),
-            }
-        )
+def picture(studio: Studio, scene: Scene, true_edit: Callable[[], Truth], arm: Arm) -> dict[str, Any]:
+    """What one run makes of a scene, and its PSNR to the true edit where there is one."""
+    start = time.perf_counter()
+    output = as_images(studio.draw(arm, scene).image).to("cpu")
+    milliseconds = 1000 * (time.perf_counter() - start)
+    target = true_edit().picture
     return {
-        "number": ask.number,
-        "pictures": made,
-        "truth": None if truth.picture is None else packed(truth.picture),
-        "truth_reason": truth.reason,
-        "milliseconds": round(1000 * (time.perf_counter() - begin), 1),
+        "run": studio.arms.index(arm),
+        "pixels": packed(output.uint8()),
+        "psnr": None if target is None else round(float(psnr(output, from_uint8(target[None]))[0]), 2),
+        "milliseconds": round(milliseconds, 1),
+        "notes": _left_out(arm, scene.recipe),
     }
 
 
-def attention(studio: Studio, ask: AttentionAsk) -> dict[str, Any]:
+def truth_facts(truth: Truth) -> dict[str, Any]:
+    """The true edit, or why there is none."""
+    return {"truth": None if truth.picture is None else packed(truth.picture), "truth_reason": truth.reason}
+
+
+def refuse_without_attention(studio: Studio, place: int) -> None:
+    """UserError for a run that there is not, or one without attention."""
+    if place >= len(studio.arms):
+        raise UserError(f"request: run {place}; there are {len(studio.arms)} (counted from 0)")
+    arm = studio.arms[place]
+    reason = refusals(arm.generator.capabilities)["attention"]
+    if reason:
+        raise UserError(f"run {arm.record.id[:SHORT_ID]} ({arm.family}): {reason}")
+
+
+def attention(studio: Studio, ask: AttentionAsk, arm: Arm) -> dict[str, Any]:
     """At each level, the classes that one pixel attends to most: shares of the softmax over the level's logits."""
-    arm = _arm_with_attention(studio, ask.run)
     if ask.y >= studio.height or ask.x >= studio.width:
         raise UserError(f"request: pixel {ask.x}, {ask.y} is outside {studio.width}x{studio.height}")
     told = []
     maps = studio.attention(arm, scene_of(studio, ask))
-    for name, logits in zip(level_names(level.shape[-2] for level in maps), maps, strict=True):
+    for name, logits in zip(arm.levels, maps, strict=True):
         height, width = logits.shape[-2:]
         row, column = ask.y * height // studio.height, ask.x * width // studio.width
         shares = logits[0, :, row, column].double().softmax(dim=0)
@@ -157,17 +164,15 @@ def attention(studio: Studio, ask: AttentionAsk) -> dict[str, Any]:
     return {"number": ask.number, "levels": told}
 
 
-def overlay(studio: Studio, ask: OverlayAsk) -> dict[str, Any]:
+def overlay(studio: Studio, ask: OverlayAsk, arm: Arm) -> dict[str, Any]:
     """(H,W) uint8: the class that each pixel attends to most at one level."""
-    arm = _arm_with_attention(studio, ask.run)
     maps = studio.attention(arm, scene_of(studio, ask))
-    names = level_names(level.shape[-2] for level in maps)
-    if ask.level not in names:
-        raise UserError(f"request: level {ask.level!r}; there are {', '.join(names)}")
-    classes = maps[names.index(ask.level)][0].argmax(dim=0).to(torch.uint8).cpu().numpy()
+    if ask.level not in arm.levels:
+        raise UserError(f"request: level {ask.level!r}; there are {', '.join(arm.levels)}")
+    classes = maps[arm.levels.index(ask.level)][0].argmax(dim=0).to(torch.uint8).cpu().numpy()
     rows = np.arange(studio.height) * classes.shape[0] // studio.height
     columns = np.arange(studio.width) * classes.shape[1] // studio.width
-    return {"number": ask.number, "classes": packed(classes[rows[:, None], columns[None, :]]), "levels": names}
+    return {"number": ask.number, "classes": packed(classes[rows[:, None], columns[None, :]])}
 
 
 def photo_facts(studio: Studio, name: str) -> dict[str, Any]:
@@ -189,20 +194,8 @@ def _run_facts(arm: Arm, changes: list[str]) -> dict[str, Any]:
         "family": arm.family,
         "differs": [*changes[:DIFFERENCES], *more],
         "refusals": refusals(arm.generator.capabilities),
-        "levels": _levels(arm),
+        "levels": list(arm.levels),
     }
-
-
-def _levels(arm: Arm) -> list[str]:
-    """Names of a run's attention levels, coarsest first; found by a pass, for no family says them."""
-    if not arm.generator.capabilities.attention:
-        return []
-    height, width = arm.config.data.hw
-    mask = torch.zeros(1, arm.generator.num_classes, height, width, device=arm.device)
-    mask[:, 0] = 1
-    with torch.no_grad():
-        style = arm.generator.encode_style(mask.new_zeros(1, 3, height, width), mask)
-        return level_names(level.shape[-2] for level in arm.generator.synthesize(mask, style).attention)
 
 
 def _left_out(arm: Arm, recipe: StyleRecipe) -> list[str]:
@@ -215,16 +208,6 @@ def _left_out(arm: Arm, recipe: StyleRecipe) -> list[str]:
         "noise": ("noise", recipe.noise > 0),
     }
     return [f"without {what}: {reasons[wish]}" for wish, (what, wanted) in asked.items() if wanted and reasons[wish]]
-
-
-def _arm_with_attention(studio: Studio, place: int) -> Arm:
-    if place >= len(studio.arms):
-        raise UserError(f"request: run {place}; there are {len(studio.arms)} (counted from 0)")
-    arm = studio.arms[place]
-    reason = refusals(arm.generator.capabilities)["attention"]
-    if reason:
-        raise UserError(f"run {arm.record.id[:SHORT_ID]} ({arm.family}): {reason}")
-    return arm
 
 
 def _known(studio: Studio, ask: Ask) -> StyleRecipe:

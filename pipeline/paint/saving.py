@@ -19,7 +19,7 @@ from pipeline.editing.painted import encoded, painted
 from pipeline.errors import UserError
 from pipeline.evaluation.samples import write_png
 from pipeline.evaluation.view import as_images
-from pipeline.paint.studio import Labels, Picture, Scene, Studio
+from pipeline.paint.studio import Arm, Labels, Picture, Scene, Studio
 from pipeline.provenance import code_version
 from pipeline.records import atomic
 from pipeline.records.store import SHORT_ID
@@ -40,8 +40,13 @@ class Repeated:
     equal: bool  # bit for bit what was saved
 
 
-def save(studio: Studio, scene: Scene, out: Path) -> Path:
-    """Draw a scene with every run and write it into a new folder of `OUT/edits/painted`; returns its `painting.json`."""
+def drawn(studio: Studio, scene: Scene, arm: Arm) -> Picture:
+    """(H,W,3) uint8: what a run makes of a scene."""
+    return as_images(studio.draw(arm, scene).image).uint8()[0]
+
+
+def save(studio: Studio, scene: Scene, made: Sequence[Picture], out: Path) -> Path:
+    """Write a scene and what the runs made of it into a new folder of `OUT/edits/painted`; returns its `painting.json`."""
     folder = _new_folder(out / "edits" / "painted")
     write_ids(folder / "label.png", scene.label, studio.space)
     styles = []
@@ -51,8 +56,7 @@ def save(studio: Studio, scene: Scene, out: Path) -> Path:
         write_ids(folder / files[1], photo.label, studio.space)
         styles.append(StylePhoto(name=photo.key, photo=files[0], label=files[1]))
     pictures = []
-    for arm in studio.arms:
-        picture = as_images(studio.draw(arm, scene).image).uint8()[0]
+    for arm, picture in zip(studio.arms, made, strict=True):
         file = f"{arm.family}_{arm.record.id[:SHORT_ID]}.png"
         write_png(folder / file, picture)
         pictures.append(PaintedPicture(run=arm.record.id, file=file, pixels=_digest(picture)))
@@ -66,7 +70,7 @@ def save(studio: Studio, scene: Scene, out: Path) -> Path:
         styles=tuple(styles),
         recipe=scene.recipe,
         pictures=tuple(pictures),
-        threads=torch.get_num_threads(),
+        threads=studio.threads,
         device=device_name(studio.arms[0].device),
         torch=torch.__version__,
         code=str(code_version()["code_digest"]),

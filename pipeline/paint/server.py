@@ -1,44 +1,46 @@
-"""The server of the paint page: one worker, a token in every address, nothing loaded from or sent to anywhere else."""
+"""The server of the paint page: a token in every address, nothing loaded from or sent to anywhere else."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import secrets
 import socket
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.errors import RunFailed, UserError
 from pipeline.pages.style import BASE
 from pipeline.paint import answers, uploads
-from pipeline.paint.answers import Ask, AttentionAsk, OverlayAsk
-from pipeline.paint.saving import save
-from pipeline.paint.studio import Studio
+from pipeline.paint.answers import Ask, AttentionAsk, OverlayAsk, PicturesAsk
+from pipeline.paint.lanes import Jobs, Lane, Overtaken, as_they_end, one_worker
+from pipeline.paint.saving import drawn, save
+from pipeline.paint.studio import Arm, Scene, Studio
 
 PAGE = Path(__file__).with_name("page")
+SCRIPTS = ("brushes", "common", "map", "paint", "pictures", "pixels", "pointer", "requests", "session", "styles")
 FILES = {
     "": (PAGE / "paint.html", "text/html"),
     "base.css": (BASE, "text/css"),
     "paint.css": (PAGE / "paint.css", "text/css"),
-    **{f"{name}.js": (PAGE / f"{name}.js", "text/javascript") for name in ("common", "map", "paint", "pixels")},
+    **{f"{name}.js": (PAGE / f"{name}.js", "text/javascript") for name in SCRIPTS},
 }
 LOOPBACK = ("127.0.0.1", "localhost")
 MAX_BODY = 2 * uploads.MAX_BYTES + 65_536  # a photo and its label map
-MOST_PAGES = 32  # whose newest request is remembered
 # The page takes nothing from elsewhere, sends nothing elsewhere, and does not tell its address, which holds the token.
 HEADERS = {
     "Content-Security-Policy": (
@@ -50,36 +52,58 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 T = TypeVar("T")
+L = TypeVar("L", AttentionAsk, OverlayAsk)
 
 
 class Desk:
-    """The one worker that the studio belongs to, and the newest request of each page."""
+    """The studio with its workers: one for each run, and one for all that no run computes."""
 
-    def __init__(self, studio: Studio, out: Path) -> None:
-        self.studio, self.out = studio, out
-        # A thread counts torch's threads for itself.
-        self._worker = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),))
-        self._newest: dict[str, int] = {}
+    def __init__(self, studio: Studio) -> None:
+        self.studio, self.jobs = studio, Jobs()
+        self.lanes = [Lane(arm, studio.threads) for arm in studio.arms]
+        self._worker = one_worker(studio.threads)
 
     async def do(self, work: Callable[[], T]) -> T:
-        """Result of `work`, done by the worker in its turn."""
+        """Result of `work` that asks nothing of a run, in its turn."""
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
-    async def newest(self, ask: Ask, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """As `do`; a request that a newer one of its page has overtaken before its turn is dropped, unanswered.
+    async def pictures(self, ask: PicturesAsk, scene: Scene) -> AsyncIterator[dict[str, Any]]:
+        """The true edit and each run's picture as they are ready, and a last word: the time, or that a newer state came."""
+        begin = time.perf_counter()
+        truth = self._worker.submit(self.studio.truth, scene)
+        work = partial(answers.picture, self.studio, scene, truth.result)
 
-        What has begun is finished: a page that asks faster than runs draw still sees pictures.
-        """
-        self._newest[ask.page] = max(ask.number, self._newest.pop(ask.page, 0))
-        if len(self._newest) > MOST_PAGES:
-            del self._newest[next(iter(self._newest))]
+        async def true_edit() -> dict[str, Any]:
+            return answers.truth_facts(await asyncio.wrap_future(truth))
 
-        def unless_overtaken() -> dict[str, Any]:
-            if self._newest.get(ask.page, 0) > ask.number:
-                return {"number": ask.number, "overtaken": True}
-            return work()
+        try:
+            with self.jobs.job(ask.page, ask.number, yields=False) as job:
+                parts = as_they_end([true_edit(), *(lane.do(work, job) for lane in self.lanes)])
+                async with contextlib.aclosing(parts):
+                    async for part in parts:
+                        yield part
+        except Overtaken:
+            yield _overtaken(ask)
+        except (UserError, RunFailed) as error:
+            yield {"error": _line(error)}
+        else:
+            yield {"number": ask.number, "milliseconds": round(1000 * (time.perf_counter() - begin), 1)}
 
-        return await self.do(unless_overtaken)
+    async def looked(self, ask: L, work: Callable[[Studio, L, Arm], dict[str, Any]]) -> dict[str, Any]:
+        """What a run attends to; pictures of a newer state go first."""
+        answers.refuse_without_attention(self.studio, ask.run)
+        try:
+            with self.jobs.job(ask.page, ask.number, yields=True) as job:
+                return await self.lanes[ask.run].do(partial(work, self.studio, ask), job)
+        except Overtaken:
+            return _overtaken(ask)
+
+    async def saved(self, ask: Ask, out: Path) -> Path:
+        """The `painting.json` of a scene that is drawn once more and written down."""
+        scene = await self.do(partial(answers.scene_of, self.studio, ask))
+        work = partial(drawn, self.studio, scene)
+        made = await asyncio.gather(*(lane.do(work) for lane in self.lanes))
+        return await self.do(partial(save, self.studio, scene, made, out))
 
 
 class Gate:
@@ -113,7 +137,7 @@ class Gate:
 
 def application(studio: Studio, out: Path, token: str, *, hosts: tuple[str, ...] = LOOPBACK) -> ASGIApp:
     """The page and its answers. `hosts`: names under which browsers may ask for it."""
-    desk = Desk(studio, out)
+    desk = Desk(studio)
 
     async def facts(request: Request) -> Response:
         return JSONResponse(await desk.do(partial(answers.facts, studio)))
@@ -123,20 +147,22 @@ def application(studio: Studio, out: Path, token: str, *, hosts: tuple[str, ...]
         return JSONResponse(await desk.do(partial(answers.photo_facts, studio, name)))
 
     async def pictures(request: Request) -> Response:
-        ask = answers.read(Ask, await _body(request))
-        return JSONResponse(await desk.newest(ask, partial(answers.pictures, studio, ask)))
+        ask = answers.read(PicturesAsk, await _body(request))
+        desk.jobs.arrived(ask.page, ask.number, final=ask.final)
+        scene = await desk.do(partial(answers.scene_of, studio, ask))
+        lines = (json.dumps(part) + "\n" async for part in desk.pictures(ask, scene))
+        return StreamingResponse(lines, media_type="application/x-ndjson")
 
     async def attention(request: Request) -> Response:
         ask = answers.read(AttentionAsk, await _body(request))
-        return JSONResponse(await desk.do(partial(answers.attention, studio, ask)))
+        return JSONResponse(await desk.looked(ask, answers.attention))
 
     async def overlay(request: Request) -> Response:
         ask = answers.read(OverlayAsk, await _body(request))
-        return JSONResponse(await desk.do(partial(answers.overlay, studio, ask)))
+        return JSONResponse(await desk.looked(ask, answers.overlay))
 
     async def keep(request: Request) -> Response:
-        ask = answers.read(Ask, await _body(request))
-        path = await desk.do(lambda: save(studio, answers.scene_of(studio, ask), out))
+        path = await desk.saved(answers.read(Ask, await _body(request)), out)
         return JSONResponse({"path": str(path), "command": f"python -m pipeline edit --from {path}"})
 
     async def label(request: Request) -> Response:
@@ -162,7 +188,7 @@ def application(studio: Studio, out: Path, token: str, *, hosts: tuple[str, ...]
     app = Starlette(
         routes=routes,
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)],
-        exception_handlers={UserError: _refused, RunFailed: _refused},
+        exception_handlers={UserError: _refused, RunFailed: _refused, OSError: _refused},
     )
     return Gate(app, token)
 
@@ -191,8 +217,8 @@ async def _file(path: Path, kind: str, request: Request) -> Response:
 def _keep_style(studio: Studio, said: dict[str, str], data: bytes) -> dict[str, Any]:
     """An uploaded style photo; `said` names it, and where its label map is: a file behind it, another photo's, or painted."""
     size, kind = said.get("bytes", ""), said.get("label", "")
-    if not size.isdecimal() or int(size) > len(data):
-        raise UserError(f"request: bytes={size!r} is not a length within {len(data)}")
+    if not size.isdecimal() or len(size) > 9 or int(size) > len(data):
+        raise UserError(f"request: bytes={size[:20]!r} is not a length within {len(data)}")
     photo, rest = (said.get("name", ""), data[: int(size)]), data[int(size) :]
     label: tuple[str, bytes] | np.ndarray
     if kind == "file":
@@ -216,6 +242,14 @@ async def _body(request: Request) -> bytes:
     return bytes(data)
 
 
+def _overtaken(ask: Ask) -> dict[str, Any]:
+    return {"number": ask.number, "overtaken": True}
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
 async def _refused(request: Request, error: Exception) -> Response:
-    """A mistake as one line, as the command line says it."""
-    return JSONResponse({"error": " ".join(str(error).split())}, 400 if isinstance(error, UserError) else 500)
+    """A mistake, or a disk that does not take a file, as one line: as the command line says it."""
+    return JSONResponse({"error": _line(error)}, 400 if isinstance(error, UserError) else 500)

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from pipeline.editing.truth import Renderer, renderer_of
 from pipeline.errors import UserError
 from pipeline.identity import without_nuisance
 from pipeline.models.contract import Generator, Synthesis
+from pipeline.models.head_maps import level_names
+from pipeline.models.kept import StyleMemory
+from pipeline.models.spectral import settle_spectral_norm
 from pipeline.records import RunRecord
 from pipeline.records.store import SHORT_ID
 from pipeline.runs.checkpoint import finished_run
@@ -32,17 +36,23 @@ MOST_UPLOADS = 64  # held in memory, at the size of the pictures
 MOST_STYLES = 64  # of each run, the longest unused ones forgotten
 Labels = NDArray[np.uint8]
 Picture = NDArray[np.uint8]
+SceneKey = tuple[bytes, tuple[str, ...], str]
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One run at work."""
+    """One run at work. Belongs to one thread."""
 
     record: RunRecord
     generator: Generator
     config: RunConfig
     device: torch.device
+    levels: tuple[str, ...]  # of its attention, coarsest first
     known: OrderedDict[str, Tensor] = field(default_factory=OrderedDict)  # styles (1,...) by the name of their photo
+    memory: StyleMemory = field(default_factory=StyleMemory)
+    attended: dict[SceneKey, list[Tensor]] = field(
+        default_factory=dict
+    )  # attention of the last scene that was asked for
 
     @property
     def family(self) -> str:
@@ -67,6 +77,11 @@ class Scene:
     styles: tuple[str, ...]  # "sample:<index>" or "upload:<number>"
     recipe: StyleRecipe
 
+    @property
+    def key(self) -> SceneKey:
+        """Everything in it, to be compared."""
+        return self.label.tobytes(), self.styles, self.recipe.model_dump_json()
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -77,7 +92,7 @@ class Truth:
 
 
 class Studio:
-    """Everything one server holds. Belongs to one thread: torch's threads are counted by thread, and pictures must repeat."""
+    """Everything one server holds. What it is asked of an arm, that arm's own thread asks; the rest any thread may ask."""
 
     def __init__(self, arms: Sequence[Arm], dataset: Dataset, split: Split) -> None:
         self.arms, self.dataset, self.split = tuple(arms), dataset, split
@@ -85,18 +100,22 @@ class Studio:
         self.height, self.width = dataset.height, dataset.width
         self.resize = arms[0].config.data.resize
         self.renderer: Renderer | None = renderer_of(dataset)
+        # Of torch, for each run: they draw at the same time, and one core is left to the browser and the server. Threads that
+        # wait for each other while a core is taken cost more than they bring.
+        self.threads = max(1, (torch.get_num_threads() - 1) // len(self.arms))
         self._uploads: list[Sample] = []
-        self._attended: dict[str, tuple[object, list[Tensor]]] = {}
+        self._reading = Lock()  # data sets remember what they have decoded
 
     def photo(self, name: str) -> Sample:
         """The style photo of that name; UserError where there is none."""
         kind, _, number = name.partition(":")
         held: Dataset | list[Sample] = self.dataset if kind == "sample" else self._uploads
-        if kind not in ("sample", "upload") or not number.isdecimal() or int(number) >= len(held):
+        if kind not in ("sample", "upload") or not number.isdecimal() or len(number) > 9 or int(number) >= len(held):
             raise UserError(
                 f"style photo {name!r}: there are sample:0 to sample:{len(self.dataset) - 1} and {len(self._uploads)} uploads"
             )
-        return held[int(number)]
+        with self._reading:
+            return held[int(number)]
 
     def keep(self, photo: Sample) -> str:
         """Take an uploaded photo with its label map; returns its name."""
@@ -110,15 +129,17 @@ class Studio:
         photos = [(name, self.photo(name)) for name in scene.styles]
         return painted(
             arm.generator, scene.recipe, self.space, scene.label, lambda place: arm.style_of(*photos[place]),
-            arm.device, attention=attention,
+            arm.device, attention=attention, memory=arm.memory,
         )  # fmt: skip
 
     def attention(self, arm: Arm, scene: Scene) -> list[Tensor]:
         """A run's attention logits (1,K,h,w) by level on a scene; of the last scene they are kept, for a pointer asks often."""
-        key = (scene.label.tobytes(), scene.styles, scene.recipe.model_dump_json())
-        if arm.record.id not in self._attended or self._attended[arm.record.id][0] != key:
-            self._attended[arm.record.id] = (key, self.draw(arm, scene, attention=True).attention)
-        return self._attended[arm.record.id][1]
+        key = scene.key
+        if key not in arm.attended:
+            maps = self.draw(arm, scene, attention=True).attention
+            arm.attended.clear()
+            arm.attended[key] = maps
+        return arm.attended[key]
 
     def truth(self, scene: Scene) -> Truth:
         """The scene as the renderer draws it, where every class in it has its style from one sample."""
@@ -142,15 +163,9 @@ def open_studio(out: Path, prefixes: Sequence[str], split: Split) -> Studio:
     """
     if len(prefixes) > MOST_RUNS:
         raise UserError(f"{len(prefixes)} runs are more than fit side by side; name at most {MOST_RUNS}")
-    arms = [Arm(*finished_run(out, prefix)) for prefix in prefixes]
+    arms = [_arm(out, prefix) for prefix in prefixes]
     first = arms[0]
     for arm in arms:
-        reason = refusals(arm.generator.capabilities)["layout"]
-        if reason:
-            raise UserError(
-                f"run {arm.record.id[:SHORT_ID]} ({arm.family}): {reason}; its edits: "
-                f"python -m pipeline edit {arm.record.id[:SHORT_ID]}"
-            )
         for what, value, other in (
             ("size", arm.config.data.hw, first.config.data.hw),
             ("classes", _classes(arm), _classes(first)),
@@ -162,6 +177,29 @@ def open_studio(out: Path, prefixes: Sequence[str], split: Split) -> Studio:
                 )
     dataset = build_dataset(first.config.data.model_copy(update={"cache": "memory"}), split)
     return Studio(arms, dataset, split)
+
+
+def _arm(out: Path, prefix: str) -> Arm:
+    record, generator, config, device = finished_run(out, prefix)
+    reason = refusals(generator.capabilities)["layout"]
+    if reason:
+        short = record.id[:SHORT_ID]
+        raise UserError(
+            f"run {short} ({family_of(config.model)}): {reason}; its edits: python -m pipeline edit {short}"
+        )
+    settle_spectral_norm(generator)
+    return Arm(record, generator, config, device, _levels(generator, config.data.hw, device))
+
+
+def _levels(generator: Generator, size: tuple[int, int], device: torch.device) -> tuple[str, ...]:
+    """Names of attention levels, coarsest first; found by a pass, for no family says them."""
+    if not generator.capabilities.attention:
+        return ()
+    mask = torch.zeros(1, generator.num_classes, *size, device=device)
+    mask[:, 0] = 1
+    with torch.no_grad():
+        style = generator.encode_style(mask.new_zeros(1, 3, *size), mask)
+        return tuple(level_names(level.shape[-2] for level in generator.synthesize(mask, style).attention))
 
 
 def differences(arms: Sequence[Arm]) -> list[list[str]]:

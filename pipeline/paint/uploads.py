@@ -20,6 +20,8 @@ from pipeline.paint.studio import Labels, Studio
 
 MAX_BYTES = 20_000_000  # of one file
 MAX_PIXELS = 40_000_000  # of one file: 40 megapixels are 120 MB of RGB
+MAX_NAME = 120  # bytes
+FORMATS = ("PNG", "JPEG", "MPO")  # by content; MPO: a JPEG of a phone with a second picture behind it
 T = TypeVar("T")
 
 
@@ -62,7 +64,8 @@ def _in_passing(read: Callable[[Path], T]) -> T:
 
 def _written(folder: Path, name: str, data: bytes, suffixes: tuple[str, ...], what: str) -> Path:
     """The upload as a file that a reader of data sets takes; refused by name, bytes and pixels before it is decoded."""
-    if not name or Path(name).name != name or not name.isprintable() or name.startswith(".") or len(name) > 120:
+    plain = name.isprintable() and not name.startswith(".") and Path(name).name == name
+    if not name or not plain or len(name.encode(errors="replace")) > MAX_NAME:
         raise UserError(f"{what}: {name[:40]!r} is not the name of a file")
     if Path(name).suffix.lower() not in suffixes:
         raise UserError(f"{name}: {what} must be a file {', '.join(suffixes)}")
@@ -76,6 +79,8 @@ def _written(folder: Path, name: str, data: bytes, suffixes: tuple[str, ...], wh
         Image.open(path) as opened,
     ):
         # What is no image is left to its reader, which says so.
+        if opened.format not in FORMATS:  # decoders for other formats are many, and some start other programs
+            raise UserError(f"{name}: {what} is {opened.format}, whatever its extension says; PNG and JPEG are taken")
         width, height = opened.size
         if width * height > MAX_PIXELS:
             raise UserError(f"{name}: {what} is {width}x{height}; at most {MAX_PIXELS // 10**6} megapixels are taken")

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.models.noise import pixel_noise
+
 SLOPE, GAIN = 0.2, math.sqrt(2.0)  # of the activation everywhere; the gain keeps the variance
 EPS = 1e-8  # of pixel norm and demodulation
 FIR = (1.0, 3.0, 3.0, 1.0)  # separable low pass
@@ -125,7 +127,7 @@ class RenderConv(nn.Module):
             x = filtered(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), 1, gain=4.0) + bias[:, None, None]
         else:
             x = F.conv2d(x, weight, bias, padding=1)
-        noise = self.noise if fixed_noise else torch.randn(x.shape[0], 1, *x.shape[-2:], device=x.device, dtype=x.dtype)
+        noise = self.noise if fixed_noise else pixel_noise(x)
         return leak(x + (self.noise_weight * GAIN) * noise)
 
 

@@ -1,4 +1,4 @@
-// What every part of the page uses: elements, and one way of asking the server. Text enters the page through textContent only, so no
+// What every part of the page uses: elements, and how the server is asked. Text enters the page through textContent only, so no
 // name in the data can become markup.
 
 export const $ = (id) => document.getElementById(id);
@@ -10,19 +10,30 @@ export const make = (name, attributes = {}, text = "") => {
 };
 export const trouble = (words) => { $("trouble").textContent = words; $("trouble").hidden = !words; };
 
+const GONE = "The server does not answer: is `python -m pipeline paint` still running?";
+const gone = () => { throw new Error(GONE); };
+const sound = (said) => { if (said.error) throw new Error(said.error); return said; };
+
 // The answer to a request, as JSON. Throws an Error with one line where the server refuses or is gone.
 export async function ask(address, options) {
-  let answer;
-  try {
-    answer = await fetch(address, options);
-  } catch {
-    throw new Error("The server does not answer: is `python -m pipeline paint` still running?");
-  }
-  const said = await answer.json().catch(() => ({ error: `The server failed (${answer.status}); its terminal says why.` }));
-  if (said.error) throw new Error(said.error);
-  return said;
+  const answer = await fetch(address, options).catch(gone);
+  return sound(await answer.json().catch(() => ({ error: `The server failed (${answer.status}); its terminal says why.` })));
 }
 export const post = (address, value) => ask(address, { method: "POST", body: JSON.stringify(value) });
+
+// An answer in parts, a line of JSON each: `told` hears every part as it comes. Throws as `ask` does.
+export async function parts(address, value, told) {
+  const answer = await fetch(address, { method: "POST", body: JSON.stringify(value) }).catch(gone);
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { done, value: text } = await reader.read().catch(gone);
+    const lines = (rest + (done ? "\n" : text)).split("\n");
+    rest = lines.pop();
+    for (const line of lines) if (line) told(sound(JSON.parse(line)));
+    if (done) return;
+  }
+}
 
 // The options of a select, [value, words] each.
 export function options(select, pairs, value) {

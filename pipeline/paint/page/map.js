@@ -3,8 +3,8 @@
 const HISTORY = 200; // states that undo reaches back
 
 export class LabelMap {
-  // `told`: changed(time) while a stroke runs and after every other change, begun() before the first pixel of a change,
-  // picked(class), pointed(x, y) for the pixel under pointer or cursor.
+  // `told`: begun() before the first pixel of a change, changed(time, final) after it, where `final` is false in the middle of a stroke
+  // and of a key held down, ended() at its end, picked(class), pointed(x, y) for the pixel under pointer or cursor.
   constructor(canvas, mark, { width, height, palette }, told) {
     Object.assign(this, { canvas, mark, width, height, palette, told });
     Object.assign(this, { tool: "brush", brush: 3, current: 1, label: new Uint8Array(width * height), before: [], after: [] });
@@ -15,7 +15,7 @@ export class LabelMap {
     this.last = null; // place of the stroke that runs
     canvas.addEventListener("pointerdown", (event) => this.press(event));
     canvas.addEventListener("pointermove", (event) => this.move(event));
-    for (const kind of ["pointerup", "pointercancel"]) canvas.addEventListener(kind, () => { this.last = null; });
+    for (const kind of ["pointerup", "pointercancel"]) canvas.addEventListener(kind, () => this.lift());
     canvas.addEventListener("pointerleave", () => { if (document.activeElement !== canvas) mark.hidden = true; });
     canvas.addEventListener("blur", () => { mark.hidden = true; });
     canvas.addEventListener("keydown", (event) => this.key(event));
@@ -26,19 +26,19 @@ export class LabelMap {
     this.remember();
     this.label = Uint8Array.from(label);
     this.draw();
-    this.told.changed(time);
+    this.told.changed(time, true);
   }
 
-  undo(time) { this.swap(this.before, this.after, time); }
-  redo(time) { this.swap(this.after, this.before, time); }
+  undo(time, final = true) { this.swap(this.before, this.after, time, final); }
+  redo(time, final = true) { this.swap(this.after, this.before, time, final); }
 
-  swap(from, to, time) {
+  swap(from, to, time, final) {
     if (!from.length) return;
     this.told.begun();
     to.push(this.label);
     this.label = from.pop();
     this.draw();
-    this.told.changed(time);
+    this.told.changed(time, final);
   }
 
   remember() {
@@ -58,7 +58,12 @@ export class LabelMap {
     this.canvas.setPointerCapture(event.pointerId);
     const at = this.place(event);
     if (this.tool === "brush") this.last = at;
-    this.apply(at, event.timeStamp);
+    this.apply(at, event.timeStamp, true);
+  }
+
+  lift() {
+    this.last = null;
+    this.told.ended();
   }
 
   move(event) {
@@ -74,11 +79,11 @@ export class LabelMap {
     this.line(this.last, at);
     this.last = at;
     this.draw();
-    this.told.changed(event.timeStamp);
+    this.told.changed(event.timeStamp, false);
   }
 
   // The tool at a place in pixels, as one change.
-  apply(at, time) {
+  apply(at, time, final) {
     const [x, y] = [Math.floor(at.x), Math.floor(at.y)];
     if (x < 0 || y < 0 || x >= this.width || y >= this.height) return;
     if (this.tool === "pick") {
@@ -89,7 +94,7 @@ export class LabelMap {
     if (this.tool === "fill") this.fill(x, y);
     else this.stamp(at);
     this.draw();
-    this.told.changed(time);
+    this.told.changed(time, final);
   }
 
   line(from, to) {
@@ -133,7 +138,7 @@ export class LabelMap {
       this.cursor.x = Math.max(0, Math.min(this.width - 1, this.cursor.x + way[0]));
       this.cursor.y = Math.max(0, Math.min(this.height - 1, this.cursor.y + way[1]));
     } else if (event.key === " " || event.key === "Enter") {
-      this.apply({ x: this.cursor.x + 0.5, y: this.cursor.y + 0.5 }, event.timeStamp);
+      this.apply({ x: this.cursor.x + 0.5, y: this.cursor.y + 0.5 }, event.timeStamp, !event.repeat);
     } else {
       return;
     }

@@ -4,7 +4,12 @@ const READ = { willReadFrequently: true }; // pixels come from and stay in memor
 const FAR = 64; // difference of a channel that is shown in full colour
 const OVERLAY = 0.55; // weight of a class's colour over the picture
 
-export const bytes = (packed) => Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
+export function bytes(packed) {
+  const letters = atob(packed);
+  const found = new Uint8Array(letters.length);
+  for (let i = 0; i < letters.length; i += 1) found[i] = letters.charCodeAt(i);
+  return found;
+}
 
 export function text(array) {
   let found = "";

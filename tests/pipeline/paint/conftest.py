@@ -44,12 +44,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[RunRecor
 
 
 @contextlib.contextmanager
-def serving(out: Path, records: tuple[RunRecord, ...], *, threads: int = 1) -> Iterator[Served]:
-    """The real command with these runs, ended by Ctrl-C; its end is checked as well."""
+def serving(
+    out: Path, records: tuple[RunRecord, ...], *, threads: int = 1, killed: bool = False, **environment: str
+) -> Iterator[Served]:
+    """The real command with these runs, ended by Ctrl-C, or `killed` by force; its end is checked as well."""
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", "paint", *(record.id[:10] for record in records), "--out", str(out)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**tiny.environment(), "OMP_NUM_THREADS": str(threads)},
+        env={**tiny.environment(), "OMP_NUM_THREADS": str(threads), **environment},
     )  # fmt: skip
     assert process.stdout is not None and process.stderr is not None
     line = process.stdout.readline()
@@ -59,9 +61,9 @@ def serving(out: Path, records: tuple[RunRecord, ...], *, threads: int = 1) -> I
     try:
         yield Served(out, records, line.split()[1])
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGKILL if killed else signal.SIGINT)
         status, said = process.wait(timeout=20), process.stderr.read()
-    assert (status, said) == (0, "")
+    assert (status, said) == (-signal.SIGKILL if killed else 0, "")
 
 
 @pytest.fixture(scope="package")

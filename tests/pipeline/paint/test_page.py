@@ -16,6 +16,7 @@ from pipeline.__main__ import main
 from tests.browser import CHROMIUM, CONTRAST, Browser, browser
 from tests.pipeline.paint.conftest import Served
 from tests.pipeline.paint.scenes import ask, body, unpacked
+from tests.pipeline.paint.scenes import pictures as drawn
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt-get install chromium)")
 
@@ -76,7 +77,7 @@ def test_a_stroke_changes_the_map_and_both_pictures_to_what_the_runs_make_of_it(
     after = pictures(page)
     label = painted_label(page, served)
     assert (label[2, 2:14] == 14).all()
-    expected = json.loads(served.ask("pictures", body(ask(label)))[1])
+    expected = drawn(served, ask(label))
     for index in (0, 1):
         assert not np.array_equal(before[index], after[index])
         assert np.array_equal(after[index], unpacked(expected["pictures"][index]["pixels"], SIDE, SIDE, 3))
@@ -120,6 +121,34 @@ def test_fill_and_pick(page: Browser, served: Served) -> None:
     assert after[-1, 0] == 14 and (after[label != corner] == label[label != corner]).all()
 
 
+def test_a_search_leaves_the_classes_whose_names_hold_the_words_and_takes_the_one_that_is_meant(page: Browser) -> None:
+    page.evaluate("document.getElementById('find-line').hidden = false")  # as with more than thirty classes
+    page.type("#find", "brow")
+    left = "[...document.querySelectorAll('#classes button:not([hidden])')].map(e => e.title)"
+    assert page.evaluate(left) == ["l_brow", "r_brow"] and said(page, "found") == "2 of 19"
+    page.evaluate("document.getElementById('map').focus()")
+    chosen = "document.querySelector('#classes [aria-pressed=true]').title"
+    page.press(".")
+    first = page.evaluate(chosen)
+    page.press(".")
+    assert [first, page.evaluate(chosen)] == ["l_brow", "r_brow"]
+    page.evaluate("document.getElementById('find').select()")
+    page.type("#find", "hair")
+    assert page.evaluate(chosen) == "hair"
+
+
+def test_what_loads_is_no_stroke_and_is_not_timed(page: Browser) -> None:
+    hint = said(page, "latency")
+    assert hint.startswith("Paint a stroke: the time from its end")
+    page.click("#sample-next")
+    page.wait("document.querySelector('.photo header span').textContent === 'test000001'")
+    page.wait(SETTLED)
+    assert said(page, "latency") == hint
+    page.drag("#map", [(0.5, 0.5)])
+    page.wait(SETTLED)
+    assert "(median of 1: " in said(page, "latency") and "1 thread each" in said(page, "latency")
+
+
 def test_a_keyboard_alone_paints(page: Browser, served: Served) -> None:
     before = painted_label(page, served)
     page.evaluate("document.getElementById('map').focus()")
@@ -149,7 +178,7 @@ def test_twenty_quick_strokes_end_on_the_picture_of_the_last(page: Browser, serv
         choose(page, ("hat", "skin", "hair", "cloth")[number % 4])
         page.drag("#map", [(number / 20, 0.1), (1 - number / 20, 0.9)])
     after = pictures(page)
-    expected = json.loads(served.ask("pictures", body(ask(painted_label(page, served))))[1])
+    expected = drawn(served, ask(painted_label(page, served)))
     for index in (0, 1):
         assert np.array_equal(after[index], unpacked(expected["pictures"][index]["pixels"], SIDE, SIDE, 3))
     assert page.evaluate("Number(document.body.dataset.shown)") >= 2
@@ -163,9 +192,7 @@ def test_a_class_takes_its_style_from_another_photo_and_gives_it_back(page: Brow
     page.choose("#class-photo", "1")
     taken = pictures(page)
     label = painted_label(page, served)
-    expected = json.loads(
-        served.ask("pictures", body(ask(label, styles=("sample:0", "sample:1"), classes={"hair": 1})))[1]
-    )
+    expected = drawn(served, ask(label, styles=("sample:0", "sample:1"), classes={"hair": 1}))
     for index in (0, 1):
         assert np.array_equal(taken[index], unpacked(expected["pictures"][index]["pixels"], SIDE, SIDE, 3))
     assert said(page, "taken") == "hair: B ×"
@@ -173,7 +200,7 @@ def test_a_class_takes_its_style_from_another_photo_and_gives_it_back(page: Brow
     assert all(np.array_equal(one, other) for one, other in zip(pictures(page), before, strict=True))
     page.choose("#towards", "1")
     page.choose("#position", "100")
-    whole = json.loads(served.ask("pictures", body(ask(label, styles=("sample:1",))))[1])
+    whole = drawn(served, ask(label, styles=("sample:1",)))
     assert np.array_equal(pictures(page)[1], unpacked(whole["pictures"][1]["pixels"], SIDE, SIDE, 3))
     assert page.evaluate("document.getElementById('noise').disabled")
     assert "does not sample styles" in said(page, "noise-reason")

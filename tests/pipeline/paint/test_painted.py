@@ -8,11 +8,16 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from pipeline.config import compose
 from pipeline.data.label_spaces import SPACES, label_space
 from pipeline.editing.painted import encoded, mask_of, mixed_style, painted, refusals
+from pipeline.models.build import build_generator
 from pipeline.models.contract import Capabilities, Generator, Synthesis
+from pipeline.models.kept import StyleMemory
+from pipeline.models.noise import standard_normal
 from pipeline.schema.painting import StyleRecipe
 from tests.pipeline.metrics.doubles import painter
+from tests.pipeline.tiny import TINY
 
 CPU = torch.device("cpu")
 SPACE = label_space("celebamask_hq")
@@ -64,7 +69,7 @@ class Sampler(Generator):
         return noise
 
     def synthesize(self, mask: Tensor, style: Tensor, *, attention: bool = True) -> Synthesis:
-        return Synthesis(style.view(1, -1, 1, 1).expand(1, 3, *mask.shape[2:]) + torch.randn(1))
+        return Synthesis(style.view(1, -1, 1, 1).expand(1, 3, *mask.shape[2:]) + standard_normal(1, like=mask))
 
 
 def test_noise_leads_from_the_photo_s_style_to_a_drawn_one_and_scales_where_there_is_no_photo_s() -> None:
@@ -110,3 +115,44 @@ def test_written_ids_read_back_as_the_classes_they_were(name: str) -> None:
     space = label_space(name)
     classes = np.arange(space.num_classes, dtype=np.uint8)
     assert np.array_equal(space.decode(np.asarray(space.raw_ids())[classes], name), classes)
+
+
+@pytest.mark.parametrize("overrides", [("model=sean",), ("model=oasis",), ("model=scam",), ("model=inade",)], ids=str)
+def test_families_draw_their_noise_from_the_seed_and_leave_torch_s_generator_alone(overrides: tuple[str, ...]) -> None:
+    """Two runs are drawn at the same time in two threads: what one draws must not change the other's noise."""
+    config = compose([*TINY, *overrides])
+    generator = build_generator(config.model, SPACE.num_classes, config.data.hw).eval()
+    label = np.zeros(config.data.hw, dtype=np.uint8)
+    style = encoded(generator, np.zeros((*label.shape, 3), dtype=np.uint8), label, CPU)
+    before = torch.get_rng_state()
+    pictures = [
+        painted(generator, recipe(seed=seed), SPACE, label, lambda place: style, CPU).image for seed in (5, 6, 5)
+    ]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(pictures[0], pictures[2])
+    torch.manual_seed(5)
+    with torch.no_grad():
+        plain = generator.synthesize(mask_of(label, SPACE.num_classes, CPU), style).image
+    assert torch.equal(pictures[0], plain), "as torch's own generator with that seed"
+
+
+@pytest.mark.parametrize("size", ["size=16", "size=64"])  # codes spread over regions alone; folded into weights as well
+def test_what_is_kept_of_a_style_leaves_the_pictures_of_other_maps_and_styles_as_they_are(size: str) -> None:
+    config = compose([*TINY, "model=sean", size])
+    generator = build_generator(config.model, SPACE.num_classes, config.data.hw).eval()
+    memory, random = StyleMemory(), np.random.default_rng(0)
+    labels = random.integers(0, SPACE.num_classes, (2, *config.data.hw))
+    photos = random.integers(0, 256, (2, *config.data.hw, 3)).astype(np.uint8)
+    styles = [encoded(generator, photo, labels[0], CPU) for photo in photos]
+    made = 0
+    for label, style in ((0, 0), (1, 0), (1, 1), (0, 1), (0, 0)):
+
+        def draw(kept: StyleMemory | None, label: int = label, style: int = style) -> Tensor:
+            return painted(
+                generator, recipe(), SPACE, labels[label], lambda place: styles[style], CPU, memory=kept
+            ).image
+
+        before = {owner: kept[2] for owner, kept in memory.kept.items()}
+        assert torch.equal(draw(memory), draw(None))
+        made += any(memory.kept[owner][2] is not kept for owner, kept in before.items())
+    assert memory.kept and made == 2, "made anew where the style is another one, and only there"

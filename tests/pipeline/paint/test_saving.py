@@ -13,6 +13,7 @@ from pipeline.__main__ import main
 from pipeline.schema.painting import Painting
 from tests.pipeline.paint.conftest import Served
 from tests.pipeline.paint.scenes import ask, body, unpacked
+from tests.pipeline.paint.scenes import pictures as drawn
 from tests.pipeline.tiny import command
 
 SIDE, HAT = 16, 14
@@ -26,7 +27,7 @@ def saved(served: Served) -> tuple[Path, dict[str, object]]:
     scene = ask(label, styles=("sample:0", "sample:2"), towards=1, position=0.3, classes={"hat": 1})
     status, data, _ = served.ask("save", body(scene))
     assert status == 200, data
-    answer = json.loads(served.ask("pictures", body(scene))[1])
+    answer = drawn(served, scene)
     return Path(json.loads(data)["path"]), answer
 
 

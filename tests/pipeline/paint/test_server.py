@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
+import struct
 import threading
 import urllib.parse
+import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,24 +22,29 @@ from pipeline.data import build_dataset
 from pipeline.data.batch import collate, image_array
 from pipeline.editing.truth import renderer_of
 from pipeline.paint.uploads import MAX_BYTES
+from pipeline.records import RunRecord
 from pipeline.runs.checkpoint import finished_run
-from tests.pipeline.paint.conftest import Served
-from tests.pipeline.paint.scenes import ask, body, png, unpacked
+from tests.pipeline.paint.conftest import Served, serving
+from tests.pipeline.paint.scenes import ask, body, png, told, unpacked
+from tests.pipeline.paint.scenes import pictures as drawn
 from tests.pipeline.tiny import run
 
 SIDE = 16
 SKIN, HAIR = 1, 13
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+SMALL = png(np.zeros((8, 8), dtype=np.uint8))
+# A few kilobytes of text that unpack to 100 MB.
+WITH_A_BOMB = SMALL[:33] + chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(100_000_000), 9)) + SMALL[33:]
+
+
 @pytest.fixture(scope="module")
 def faces(served: Served):  # type: ignore[no-untyped-def]
     return build_dataset(from_yaml(served.runs[0].config_yaml).data, "test")
-
-
-def told(served: Served, path: str, value: Any) -> dict[str, Any]:
-    status, data, _ = served.ask(path, body(value))
-    assert status == 200, data
-    return json.loads(data)
 
 
 def refused(served: Served, path: str, data: bytes) -> str:
@@ -84,7 +93,7 @@ def test_the_page_may_load_from_and_talk_to_itself_alone(served: Served) -> None
 
 
 def test_an_untouched_sample_is_the_run_s_reconstruction(served: Served, faces: Any) -> None:
-    answer = told(served, "pictures", ask(faces[2].label, styles=("sample:2",)))
+    answer = drawn(served, ask(faces[2].label, styles=("sample:2",)))
     assert answer["number"] == 1 and len(answer["pictures"]) == 2
     for record, picture in zip(served.runs, answer["pictures"], strict=True):
         _, generator, _, _ = finished_run(served.out, record.id)
@@ -100,7 +109,7 @@ def test_an_untouched_sample_is_the_run_s_reconstruction(served: Served, faces: 
 def test_the_true_edit_has_each_class_from_its_photo_under_the_first_one_s_light(served: Served, faces: Any) -> None:
     label = faces[0].label.copy()
     label[:4] = HAIR
-    answer = told(served, "pictures", ask(label, styles=("sample:0", "sample:3"), classes={"hair": 1}))
+    answer = drawn(served, ask(label, styles=("sample:0", "sample:3"), classes={"hair": 1}))
     renderer = renderer_of(faces)
     assert renderer is not None
     expected = renderer.painted(label, 0, {HAIR: 3})
@@ -114,15 +123,15 @@ def test_the_true_edit_has_each_class_from_its_photo_under_the_first_one_s_light
 
 @pytest.mark.parametrize("recipe", [{"towards": 1, "position": 0.5}, {"noise": 0.5}])
 def test_what_lies_between_two_styles_has_no_true_edit(served: Served, faces: Any, recipe: dict[str, Any]) -> None:
-    answer = told(served, "pictures", ask(faces[0].label, styles=("sample:0", "sample:1"), **recipe))
+    answer = drawn(served, ask(faces[0].label, styles=("sample:0", "sample:1"), **recipe))
     assert answer["truth"] is None and "no one right picture" in answer["truth_reason"]
     assert answer["pictures"][0]["psnr"] is None
 
 
 def test_a_family_says_what_it_leaves_out(served: Served, faces: Any) -> None:
-    with_noise = told(served, "pictures", ask(faces[0].label, noise=0.5))
+    with_noise = drawn(served, ask(faces[0].label, noise=0.5))
     assert with_noise["pictures"][0]["notes"] == ["without noise: the family does not sample styles"]
-    assert with_noise["pictures"][0]["pixels"] == told(served, "pictures", ask(faces[0].label))["pictures"][0]["pixels"]
+    assert with_noise["pictures"][0]["pixels"] == drawn(served, ask(faces[0].label))["pictures"][0]["pixels"]
 
 
 def test_attention_at_a_pixel_is_the_softmax_over_classes_at_each_level(served: Served, faces: Any) -> None:
@@ -144,19 +153,21 @@ def test_what_waits_behind_a_newer_request_is_dropped_and_the_newest_is_drawn(se
 
     def send(number: int) -> None:
         label = np.full((SIDE, SIDE), number % 19, dtype=np.uint8)
-        answers[number] = told(served, "pictures", {**ask(label, number=number), "page": "impatient"})
+        answers[number] = drawn(served, {**ask(label, number=number), "page": "impatient"})
 
     threads = [threading.Thread(target=send, args=(number,)) for number in range(1, 21)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    last = told(served, "pictures", ask(np.full((SIDE, SIDE), 20 % 19, dtype=np.uint8)))
+    last = drawn(served, ask(np.full((SIDE, SIDE), 20 % 19, dtype=np.uint8)))
     assert answers[20]["pictures"][0]["pixels"] == last["pictures"][0]["pixels"]
     dropped = [number for number, answer in answers.items() if answer.get("overtaken")]
     assert dropped and 20 not in dropped
-    stale = told(served, "pictures", {**ask(faces[0].label, number=3), "page": "impatient"})
-    assert stale == {"number": 3, "overtaken": True}
+    stale = drawn(served, {**ask(faces[0].label, number=3), "page": "impatient"})
+    assert stale == {"number": 3, "overtaken": True, "pictures": []}
+    look = told(served, "attention", {**ask(faces[0].label, number=3), "page": "impatient", "run": 0, "x": 0, "y": 0})
+    assert look == {"number": 3, "overtaken": True}
 
 
 # -- what it refuses -------------------------------------------------------------------------------------------------------------
@@ -177,14 +188,23 @@ def test_what_waits_behind_a_newer_request_is_dropped_and_the_newest_is_drawn(se
 def test_a_request_that_is_wrong_is_refused_with_one_line(
     served: Served, faces: Any, change: dict[str, Any], said: str
 ) -> None:
-    assert said in refused(served, "pictures", body({**ask(faces[0].label), **change}))
+    assert said in refused(served, "pictures", body({**ask(faces[0].label), "final": True, **change}))
 
 
 def test_unknown_classes_and_places_are_refused(served: Served, faces: Any) -> None:
-    assert "hiar" in refused(served, "pictures", body(ask(faces[0].label, classes={"hiar": 0})))
-    assert "style photo 4, and there are 1" in refused(served, "pictures", body(ask(faces[0].label, base=4)))
-    assert "holds class 19" in refused(served, "pictures", body(ask(np.full((SIDE, SIDE), 19, dtype=np.uint8))))
+    for scene, said in (
+        (ask(faces[0].label, classes={"hiar": 0}), "hiar"),
+        (ask(faces[0].label, base=4), "style photo 4, and there are 1"),
+        (ask(np.full((SIDE, SIDE), 19, dtype=np.uint8)), "holds class 19"),
+    ):
+        assert said in refused(served, "pictures", body({**scene, "final": True}))
     assert "not JSON" in refused(served, "pictures", b"{")
+    assert "not JSON" in refused(served, "pictures", b"[" * 200_000), "deeper than a parser goes"
+    for name in (f"sample:{'9' * 5000}", "sample:-1", "upload:0x", ""):
+        status, data, _ = served.ask(f"photo?name={name}")
+        assert status == 400 and b"style photo" in data
+    status, data = style(served, b"photo", bytes="9" * 5000)
+    assert status == 400 and "is not a length within 5" in data["error"]
 
 
 @pytest.mark.parametrize(
@@ -194,6 +214,13 @@ def test_unknown_classes_and_places_are_refused(served: Served, faces: Any) -> N
         ("map.png", png(np.zeros((8, 8, 3), dtype=np.uint8)), "map.png: label map has pixel mode RGB (colours)"),
         ("map.png", b"GIF89a nothing", "map.png: label map cannot be read: its content is no image"),
         ("map.png", png(np.zeros((64, 64), dtype=np.uint8))[:40], "map.png: label map cannot be read"),
+        (
+            "map.png",
+            png(np.zeros((8, 8), dtype=np.uint8), "TIFF"),
+            "map.png: label map is TIFF, whatever its extension says",
+        ),
+        ("map.png", WITH_A_BOMB, "map.png: label map cannot be read"),
+        (f"{'ä' * 100}.png", b"", "is not the name of a file"),
         ("map.gif", b"", "map.gif: label map must be a file .png"),
         ("../map.png", b"", "is not the name of a file"),
         ("map.png", bytes(MAX_BYTES + 1), "map.png: label map has 20.0 MB; at most 20 are taken"),
@@ -223,8 +250,8 @@ def test_an_uploaded_photo_brings_its_label_map_or_takes_another(served: Served,
     status, said = style(served, photo, own)
     assert status == 200 and said["key"] == "me.png"
     assert (unpacked(said["label"], SIDE, SIDE) == SKIN).all() and (unpacked(said["pixels"], SIDE, SIDE, 3) == 90).all()
-    drawn = told(served, "pictures", ask(faces[0].label, styles=(said["name"],)))
-    assert drawn["truth"] is None and "uploaded" in drawn["truth_reason"]
+    answer = drawn(served, ask(faces[0].label, styles=(said["name"],)))
+    assert answer["truth"] is None and "uploaded" in answer["truth_reason"]
     _, other = style(served, photo, label="sample:1")
     assert np.array_equal(unpacked(other["label"], SIDE, SIDE), faces[1].label)
     _, painted = style(served, photo, ask(faces[2].label)["label"].encode(), label="painted")
@@ -255,6 +282,7 @@ def test_runs_that_cannot_share_a_map_are_refused_at_the_start(
 ) -> None:
     other = run(served.out, "size=24", "model=painter")
     first = served.runs[0].id[:10]
+    taken = urllib.parse.urlsplit(served.address).port
     for words, line in (
         (
             (first, other.id[:10]),
@@ -262,8 +290,39 @@ def test_runs_that_cannot_share_a_map_are_refused_at_the_start(
         ),
         ((first,) * 5, "5 runs are more than fit side by side; name at most 4"),
         ((first, "--port", "70000"), "--port must be 0 to 65535, not 70000"),
+        ((first, "--port", str(taken)), f"cannot listen on 127.0.0.1:{taken}: Address already in use"),
         (("ffff",), "ffff"),
     ):
         assert main(["paint", *words, "--out", str(served.out)]) == 2
         said = capsys.readouterr().err
         assert line in said and said.startswith("error: ") and said.count("\n") == 1
+
+
+def test_a_run_that_is_gone_since_is_still_drawn_and_a_full_disk_is_one_line(
+    runs: tuple[Path, tuple[RunRecord, ...]], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(runs[0] / "runs", out / "runs")
+    scene = ask(np.zeros((SIDE, SIDE), dtype=np.uint8))
+    with serving(out, runs[1][:1]) as here:
+        before = drawn(here, scene)
+        shutil.rmtree(out)
+        assert drawn(here, scene)["pictures"][0]["pixels"] == before["pictures"][0]["pixels"]
+        out.write_text("in the way of every folder")
+        status, answer, _ = here.ask("save", body(scene))
+    said = json.loads(answer)["error"]
+    assert status == 500 and "Not a directory" in said and "\n" not in said
+
+
+def test_a_server_that_is_killed_leaves_nothing_behind(
+    runs: tuple[Path, tuple[RunRecord, ...]], tmp_path: Path
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    before = sorted(path for path in runs[0].rglob("*") if "edits" not in path.parts)
+    with serving(*runs, TMPDIR=str(tmp_path / "temporary"), killed=True) as here:
+        assert (
+            style(here, png(np.zeros((40, 40, 3), dtype=np.uint8)), png(np.zeros((40, 40), dtype=np.uint8)))[0] == 200
+        )
+        assert len(drawn(here, ask(np.zeros((SIDE, SIDE), dtype=np.uint8)))["pictures"]) == 2
+    assert list((tmp_path / "temporary").iterdir()) == []
+    assert sorted(path for path in runs[0].rglob("*") if "edits" not in path.parts) == before
