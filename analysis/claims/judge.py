@@ -109,7 +109,26 @@ def _evidence(
     study: Study, gatherer: Gatherer, claim: Claim, facts: Mapping[str, Mapping[str, Any]]
 ) -> tuple[list[Evidence], str]:
     """The claim's comparisons, or the reason why there are none."""
-    better, worse = (_candidates(study, selector, facts) for selector in (claim.better, claim.worse))
+    pairs, obstacle = comparable_pairs(claim, facts, study.reference.name if study.reference else None)
+    if not pairs:
+        return [], obstacle
+    metrics = _metrics(study, claim)
+    if not metrics:
+        return [], _unrecorded(study, claim)
+    found = [_compare(study, gatherer, claim, metric, pair) for metric in metrics for pair in pairs]
+    evidence = [item for item in found if not isinstance(item, str)]
+    obstacles = [item for item in found if isinstance(item, str)]
+    return evidence, "; ".join(dict.fromkeys(obstacles))
+
+
+def comparable_pairs(
+    claim: Claim, facts: Mapping[str, Mapping[str, Any]], reference: str | None
+) -> tuple[list[tuple[str, str]], str]:
+    """(better, worse) arms that differ in what the claim is about alone; without any, the reason.
+
+    `facts`: of each arm, its flat config beside its name, label and factor levels; `reference`: the study's reference arm.
+    """
+    better, worse = (_candidates(selector, facts, reference) for selector in (claim.better, claim.worse))
     if not better or not worse:
         side = "better" if not better else "worse"
         return [], f"no arm of the study is the {side} one ({_words(claim.better if not better else claim.worse)})"
@@ -121,24 +140,15 @@ def _evidence(
                 confounded.append(f"{first} and {second} differ also in {', '.join(other[:4])}")
             elif first != second:
                 pairs.append((first, second))
-    if not pairs:
-        return [], "; ".join(confounded) or "the two selectors name the same arm"
-    metrics = _metrics(study, claim)
-    if not metrics:
-        return [], _unrecorded(study, claim)
-    found = [_compare(study, gatherer, claim, metric, pair) for metric in metrics for pair in pairs]
-    evidence = [item for item in found if not isinstance(item, str)]
-    obstacles = [item for item in found if isinstance(item, str)]
-    return evidence, "; ".join(dict.fromkeys(obstacles))
+    return pairs, "" if pairs else "; ".join(confounded) or "the two selectors name the same arm"
 
 
-def _candidates(study: Study, selector: Selector, facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _candidates(selector: Selector, facts: Mapping[str, Mapping[str, Any]], reference: str | None) -> list[str]:
     """Arms that fit; where the study's reference arm is among them, it alone, and alone its like on each other data set."""
     fitting = [arm for arm, of_arm in facts.items() if matches(selector, of_arm)]
-    reference = study.reference
-    if reference is None or reference.name not in fitting:
+    if reference is None or reference not in fitting:
         return fitting
-    like = {arm for arm in fitting if _config_but_data(facts[arm]) == _config_but_data(facts[reference.name])}
+    like = {arm for arm in fitting if _config_but_data(facts[arm]) == _config_but_data(facts[reference])}
     covered = [facts[arm].get(DATA) for arm in like]
     return [arm for arm in fitting if arm in like or facts[arm].get(DATA) not in covered]
 

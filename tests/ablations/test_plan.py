@@ -16,10 +16,13 @@ from ablations.cost import CostModel
 from ablations.designs import arms_of
 from ablations.plan import differences, lock, make_plan
 from ablations.study import Study, load_study, parse_study, shipped
+from analysis.claims import load_claims
+from analysis.claims.judge import comparable_pairs
 from pipeline.config import compose, last_wins, resolve, to_yaml
 from pipeline.errors import UserError
 from pipeline.records import RunStore, StudyManifest
 from pipeline.schema.base import flat
+from pipeline.schema.run import completed
 
 
 def study(levels: dict[str, list[str]], **more: Any) -> Study:
@@ -245,3 +248,30 @@ def test_the_config_is_composed_once_an_arm(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(planning, "resolve", counted)
     plan = make_plan(load_study("demo"), seeds=range(29))
     assert len(plan.runs) == 203 and len(composed) == len(set(composed)) == 7
+
+
+def test_a_shipped_study_can_test_each_shipped_claim() -> None:
+    """A selector that takes the reference arm where that differs in more than the claim says tests nothing, in any study."""
+    claims = {claim.id: claim for claim in load_claims()}
+    testable: dict[str, list[str]] = {}
+    for name in shipped():
+        if name == "photos":
+            continue  # data that a user prepares; claims of its own
+        plan = make_plan(load_study(name), seeds=(0,))
+        facts = {
+            cell.arm: {"arm": cell.arm, **flat(completed(json.loads(plan.runs[cell.run_id].identity)["config"]))}
+            for cell in plan.manifest.cells
+        }
+        for arm in plan.manifest.arms:
+            facts[arm.name] |= {f"factor:{factor}": level for factor, level in arm.levels.items()}
+        reference = next((arm.name for arm in plan.manifest.arms if arm.reference), None)
+        for claim in claims.values():
+            pairs, _ = comparable_pairs(claim, facts, reference)
+            if pairs:
+                testable.setdefault(claim.id, []).append(name)
+            if (name, claim.id) == ("codes_per_class", "several_codes_help"):
+                assert sorted(pairs) == [
+                    (f"codes=4,masking={masking}", f"codes=1,masking={masking}")
+                    for masking in ("access", "hard", "none")
+                ]
+    assert sorted(set(claims) - set(testable)) == []
