@@ -2,48 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pandas as pd
 
 from analysis.comparisons import Comparison, compare, correct
 from analysis.frame import Study
 from analysis.judging import why_unjudged
-from analysis.statistics.summary import Summary, summarise
+from analysis.statistics.summary import summarise
 from analysis.tables import notes
+from analysis.tables.cells import Filled, Footnotes, below_trivial_baseline, cell_of, common_notes, row_notes
 from analysis.tables.elsewhere import column_of_published, numbers_from_elsewhere, rows_from_elsewhere
-from analysis.tables.gather import Gathered, Gatherer, describe_defects
+from analysis.tables.gather import Gathered, Gatherer
 from analysis.tables.layout import ColumnPlan, RowPlan, plan_columns, plan_rows
-from analysis.tables.model import DEFECTS, MARKS, MEASURED, Column, Rank, Row, Table, TableCell, letter
-from analysis.tables.numbers import decimals_of, number, scale_of
+from analysis.tables.model import DEFECTS, MEASURED, Column, Row, Table
+from analysis.tables.numbers import decimals_of, scale_of
 from analysis.tables.ranking import rank, ties_with_best
 from analysis.tables.spec import TableSpec
 from pipeline.errors import UserError
-
-
-@dataclass
-class _Footnotes:
-    """Letters in order of first use; equal texts share a letter."""
-
-    letters: dict[str, str] = field(default_factory=dict)
-
-    def add(self, text: str) -> str:
-        return self.letters.setdefault(text, letter(len(self.letters)))
-
-
-@dataclass
-class _Filled:
-    """One column with everything that is known of its cells, by row key."""
-
-    plan: ColumnPlan
-    column: Column
-    gathered: dict[str, Gathered]
-    summaries: dict[str, Summary]
-    ranks: dict[str, Rank] = field(default_factory=dict)
-    ties: set[str] = field(default_factory=set)
-    comparisons: dict[str, Comparison] = field(default_factory=dict)
-    unjudged: str = ""  # why nothing in the column is ranked or compared
 
 
 def build_table(study: Study, spec: TableSpec, name: str = "main") -> Table:
@@ -60,17 +36,17 @@ def build_table(study: Study, spec: TableSpec, name: str = "main") -> Table:
     if spec.show.delta or spec.show.stars or spec.show.interval:
         _compare(study, filled, rows, spec)
     seeds_of_table = _usual_n(filled)
-    footnotes = _Footnotes()
+    footnotes = Footnotes()
     for part in filled:
         if part.unjudged:
             part.column = replace(part.column, notes=(footnotes.add(f"not ranked: {part.unjudged}"),))
-    below_baseline = _trivial(study, filled, rows)
+    below_baseline = below_trivial_baseline(study, filled, rows)
     built = []
     for row in rows:
-        of_row = _common_notes([part.gathered[row.key] for part in filled])
-        marks = (*_row_notes(row, study, footnotes), *(footnotes.add(text) for text in of_row))
+        of_row = common_notes([part.gathered[row.key] for part in filled])
+        marks = (*row_notes(row, study, footnotes), *(footnotes.add(text) for text in of_row))
         cells = tuple(
-            _cell(
+            cell_of(
                 part, row, spec, seeds_of_table, footnotes, below_baseline.get((row.key, part.column.key), ""), of_row
             )
             for part in filled
@@ -98,9 +74,7 @@ def build_table(study: Study, spec: TableSpec, name: str = "main") -> Table:
     )
 
 
-def _without_unavailable(
-    study: Study, filled: list[_Filled], elsewhere: pd.DataFrame
-) -> tuple[list[_Filled], list[str]]:
+def _without_unavailable(study: Study, filled: list[Filled], elsewhere: pd.DataFrame) -> tuple[list[Filled], list[str]]:
     """The columns without those that no run could measure for want of weights or data, and what these lack, in words.
 
     The primary metric keeps its column, and so does one that has numbers from elsewhere, or that would leave no column at all.
@@ -123,15 +97,15 @@ def _without_unavailable(
 
 
 def _with_published_columns(
-    filled: list[_Filled], elsewhere: pd.DataFrame, rows: list[RowPlan], spec: TableSpec
-) -> list[_Filled]:
+    filled: list[Filled], elsewhere: pd.DataFrame, rows: list[RowPlan], spec: TableSpec
+) -> list[Filled]:
     """The columns with one more, before the costs, for each metric that a shipped group asked for alone has numbers of."""
     if not isinstance(spec.published, list) or spec.pivot is not None:
         return filled
     shown = {part.plan.metric for part in filled}
     asked = elsewhere[elsewhere["group"].fillna("") != ""]
     added = [
-        _Filled(*column_of_published(str(metric), of_metric), {row.key: Gathered() for row in rows}, {})
+        Filled(*column_of_published(str(metric), of_metric), {row.key: Gathered() for row in rows}, {})
         for metric, of_metric in asked.groupby("metric", sort=False)
         if metric not in shown
     ]
@@ -139,7 +113,7 @@ def _with_published_columns(
     return [*scores, *added, *(part for part in filled if part.plan.kind == "cost")]
 
 
-def _alarms(study: Study, filled: list[_Filled]) -> tuple[str, ...]:
+def _alarms(study: Study, filled: list[Filled]) -> tuple[str, ...]:
     """Metrics of the plan that nothing in the table has a value of."""
     planned = {metric.name for metric in study.manifest.metrics}
     empty = [
@@ -150,7 +124,7 @@ def _alarms(study: Study, filled: list[_Filled]) -> tuple[str, ...]:
     return (f"No value in any cell: {', '.join(empty)}.",) if empty else ()
 
 
-def _problems(filled: list[_Filled], rows: list[RowPlan], built: list[Row]) -> list[str]:
+def _problems(filled: list[Filled], rows: list[RowPlan], built: list[Row]) -> list[str]:
     """Cells that are no sound number, and cells that lack some of their seeds, in words."""
     found = []
     for done in built:
@@ -165,7 +139,7 @@ def _problems(filled: list[_Filled], rows: list[RowPlan], built: list[Row]) -> l
     return found
 
 
-def _facts(filled: list[_Filled], n: int, absent: list[str]) -> notes.TableFacts:
+def _facts(filled: list[Filled], n: int, absent: list[str]) -> notes.TableFacts:
     """What the general notes need to know of the finished columns."""
     comparisons = [item for part in filled for item in part.comparisons.values()]
     measured = [item for part in filled if part.plan.kind != "cost" for item in part.gathered.values()]
@@ -183,7 +157,7 @@ def _facts(filled: list[_Filled], n: int, absent: list[str]) -> notes.TableFacts
     )
 
 
-def _fill(gatherer: Gatherer, plan: ColumnPlan, rows: list[RowPlan], spec: TableSpec) -> _Filled:
+def _fill(gatherer: Gatherer, plan: ColumnPlan, rows: list[RowPlan], spec: TableSpec) -> Filled:
     arms = [row.arms[plan.level] for row in rows if plan.level in row.arms]
     fingerprint = gatherer.settle_fingerprint(arms, plan)
     gathered = {
@@ -206,7 +180,7 @@ def _fill(gatherer: Gatherer, plan: ColumnPlan, rows: list[RowPlan], spec: Table
     column = Column(
         plan.key, plan.metric, plan.label, unit, direction, plan.kind, plan.group, scale, decimals, fingerprint
     )
-    part = _Filled(plan, column, gathered, summaries)
+    part = Filled(plan, column, gathered, summaries)
     part.unjudged = why_unjudged(gatherer.study, plan.metric, arms, protocol=plan.protocol, split=plan.split)
     if plan.kind == "metric" and spec.mark_best and not part.unjudged:
         ranked = {row.key for row in rows if row.kind in MEASURED}
@@ -220,14 +194,14 @@ def _fill(gatherer: Gatherer, plan: ColumnPlan, rows: list[RowPlan], spec: Table
     return part
 
 
-def _compare(study: Study, filled: list[_Filled], rows: list[RowPlan], spec: TableSpec) -> None:
+def _compare(study: Study, filled: list[Filled], rows: list[RowPlan], spec: TableSpec) -> None:
     """Compare every learned row with the reference in every metric column; Holm within the declared family."""
     reference = next((row for row in rows if row.reference), None)
     if reference is None:
         raise UserError(
             f"study {study.name!r} declares no reference arm; name one in the table's specification (reference)"
         )
-    family: list[tuple[_Filled, str, Comparison]] = []
+    family: list[tuple[Filled, str, Comparison]] = []
     for part in filled:
         if part.plan.kind != "metric" or part.unjudged:
             continue
@@ -245,7 +219,7 @@ def _compare(study: Study, filled: list[_Filled], rows: list[RowPlan], spec: Tab
             )  # fmt: skip
             if found is not None:
                 family.append((part, row.key, found))
-    groups: dict[str, list[tuple[_Filled, str, Comparison]]] = {}
+    groups: dict[str, list[tuple[Filled, str, Comparison]]] = {}
     for item in family:
         groups.setdefault(item[0].plan.key if spec.family == "metric" else "", []).append(item)
     for group in groups.values():
@@ -254,121 +228,10 @@ def _compare(study: Study, filled: list[_Filled], rows: list[RowPlan], spec: Tab
             part.comparisons[key] = comparison
 
 
-def _usual_n(filled: list[_Filled]) -> int:
+def _usual_n(filled: list[Filled]) -> int:
     """Seeds behind most cells; the larger of equally frequent numbers."""
     counts: dict[int, int] = {}
     for part in filled:
         for item in part.summaries.values():
             counts[item.n] = counts.get(item.n, 0) + 1
     return max(counts, key=lambda n: (counts[n], n), default=0)
-
-
-def _trivial(study: Study, filled: list[_Filled], rows: list[RowPlan]) -> dict[tuple[str, str], str]:
-    """Footnotes for rows that do not beat the trivial baseline on the primary metric, by (row, column)."""
-    primary = study.primary
-    found: dict[tuple[str, str], str] = {}
-    if primary is None:
-        return found
-    for part in filled:
-        if part.plan.metric != primary.name or part.plan.kind != "metric" or part.column.direction == "none":
-            continue
-        if part.unjudged:
-            continue  # what beats the baseline there says nothing
-        sign = -1 if part.column.direction == "min" else 1
-        for baseline in (row for row in rows if row.kind == "baseline" and row.key in part.summaries):
-            floor = part.summaries[baseline.key].mean
-            for row in rows:
-                if row.kind in MEASURED and row.key in part.summaries:
-                    mean = part.summaries[row.key].mean
-                    if sign * (mean - floor) <= 0:
-                        found[row.key, part.column.key] = f"does not beat the trivial baseline ({baseline.label})"
-    return found
-
-
-def _common_notes(gathered: list[Gathered]) -> tuple[str, ...]:
-    """What several cells of a row say about their values: said once, of the row."""
-    counts = Counter(text for cell in gathered for text in cell.notes)
-    return tuple(text for text, count in counts.items() if count > 1)
-
-
-def _cell(
-    part: _Filled,
-    row: RowPlan,
-    spec: TableSpec,
-    usual_n: int,
-    footnotes: _Footnotes,
-    below: str,
-    of_row: tuple[str, ...],
-) -> TableCell:
-    gathered, summary, column = part.gathered[row.key], part.summaries.get(row.key), part.column
-    seeds = len(gathered.values) + len(gathered.defects)
-    if summary is None:
-        status = gathered.status
-        mark = (footnotes.add(describe_defects(gathered.defects, seeds)),) if gathered.defects else ()
-        return TableCell(status, MARKS[status], notes=mark, run_ids=gathered.run_ids)
-    marks = []
-    if gathered.defects:
-        text = describe_defects(gathered.defects, seeds)
-        marks.append(footnotes.add(f"{summary.n} of {seeds} seeds: {text}"))
-    if below:
-        marks.append(footnotes.add(below))
-    marks += [footnotes.add(text) for text in gathered.notes if text not in of_row]
-    signed = part.plan.kind == "gain"
-    constant_cost = part.plan.kind == "cost" and not summary.std
-    spread = ""
-    if spec.show.std and summary.std is not None and not constant_cost:
-        spread = number(summary.std / column.scale, column.decimals)
-    comparison = part.comparisons.get(row.key)
-    interval = comparison.interval if comparison is not None else None
-    return TableCell(
-        status="ok",
-        main=number(summary.mean / column.scale, column.decimals, sign=signed),
-        spread=spread,
-        details=_details(comparison, column, spec),
-        value=summary.mean,
-        std=summary.std,
-        n=summary.n,
-        show_n=summary.n != usual_n and not constant_cost,
-        rank=part.ranks.get(row.key, ""),
-        tie=row.key in part.ties,
-        notes=tuple(marks),
-        lower=interval.lower if interval is not None else None,
-        upper=interval.upper if interval is not None else None,
-        difference=comparison.difference if comparison is not None else None,
-        p_value=comparison.p_holm if comparison is not None else None,
-        run_ids=gathered.run_ids,
-    )
-
-
-def _details(comparison: Comparison | None, column: Column, spec: TableSpec) -> tuple[str, ...]:
-    if comparison is None:
-        return ()
-    parts = []
-    if spec.show.delta:
-        parts.append(f"Δ {number(comparison.difference / column.scale, column.decimals, sign=True)}")
-    if spec.show.interval and comparison.interval is not None:
-        ends = (comparison.interval.lower, comparison.interval.upper)
-        parts.append("[" + ", ".join(number(end / column.scale, column.decimals, sign=True) for end in ends) + "]")
-    if spec.show.stars and comparison.stars:
-        parts.append(comparison.stars)
-    return (" ".join(parts),) if parts else ()
-
-
-def _row_notes(row: RowPlan, study: Study, footnotes: _Footnotes) -> tuple[str, ...]:
-    marks = []
-    if row.kind == "baseline":
-        marks.append(footnotes.add("trivial baseline: learns nothing, and is not ranked"))
-    if row.kind == "released":
-        marks.append(
-            footnotes.add("released weights of the authors, evaluated here; not trained under this study's budget")
-        )
-    if row.kind == "external":
-        marks.append(
-            footnotes.add(
-                "made by other code, measured here from its pictures: how it was trained, and on what, is not known"
-            )
-        )
-    budget = notes.budget_note(study, list(row.arms.values()))
-    if budget and row.kind == "arm":
-        marks.append(footnotes.add(budget))
-    return tuple(marks)

@@ -1,4 +1,4 @@
-"""HaarPSI: equality with piq, recorded numbers, degradations, and what every image metric must hold."""
+"""HaarPSI: equality with its definition, recorded numbers, degradations, and what every image metric must hold."""
 
 from __future__ import annotations
 
@@ -57,14 +57,49 @@ def compressed(pictures: Pictures, quality: float) -> Pictures:
     return each(pictures, through_jpeg)
 
 
-@pytest.mark.parametrize("size", [(16, 16), (32, 32), (32, 48), (33, 48), (32, 47), (31, 17), (96, 64)])
-def test_equal_to_piq_at_even_and_odd_sizes(size: tuple[int, int]) -> None:
-    import piq
-
+@pytest.mark.parametrize("size", [(16, 16), (33, 48), (31, 17)])
+def test_it_is_what_its_paper_defines_at_even_and_odd_sizes(size: tuple[int, int]) -> None:
     for noise in (0.02, 0.1, 0.5):
-        fake, real = pair(*size, noise=noise)
-        theirs = piq.haarpsi(fake.tensor.double(), real.tensor.double(), reduction="none")
-        assert haarpsi(fake, real).tolist() == pytest.approx(theirs.tolist(), abs=1e-9)
+        fake, real = pair(*size, noise=noise, count=1)
+        expected = written_out(fake.tensor[0].numpy(), real.tensor[0].numpy())
+        assert haarpsi(fake, real).item() == pytest.approx(expected, abs=1e-9)
+
+
+def written_out(fake: np.ndarray, real: np.ndarray) -> float:
+    """Sections 2 and 3.1 of the paper in loops, for one pair (3,H,W) in [0, 1]: halve, filter, compare, weigh."""
+    matrix = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+    images = []
+    for image in (fake, real):
+        yiq = np.einsum("ij,jhw->ihw", matrix, image.astype(float) * 255)
+        yiq = np.pad(yiq, ((0, 0), (0, yiq.shape[1] % 2), (0, yiq.shape[2] % 2)))
+        images.append(yiq.reshape(3, yiq.shape[1] // 2, 2, yiq.shape[2] // 2, 2).mean(axis=(2, 4)))
+
+    def window(plane: np.ndarray, side: int) -> np.ndarray:
+        before, after = (side - 1) // 2, side // 2
+        return np.lib.stride_tricks.sliding_window_view(np.pad(plane, (before, after)), (side, side))
+
+    def edges(plane: np.ndarray, scale: int) -> np.ndarray:
+        around = window(plane, 2**scale)
+        half = around.shape[2] // 2
+        return np.abs(around[:, :, :half].sum(axis=(2, 3)) - around[:, :, half:].sum(axis=(2, 3))) / 2**scale
+
+    def alike(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return (2 * a * b + 30) / (a**2 + b**2 + 30)
+
+    x, y = images
+    total = weights = 0.0
+    heavy = []
+    for turn in (False, True):
+        a, b = (image[0].T if turn else image[0] for image in images)
+        similar = (alike(edges(a, 1), edges(b, 1)) + alike(edges(a, 2), edges(b, 2))) / 2
+        weight = np.maximum(edges(a, 3), edges(b, 3))
+        heavy.append(weight.T if turn else weight)
+        total, weights = total + (weight / (1 + np.exp(-4.2 * similar))).sum(), weights + weight.sum()
+    colours = [[np.abs(window(image[k], 2).mean(axis=(2, 3))) for k in (1, 2)] for image in (x, y)]
+    similar = (alike(colours[0][0], colours[1][0]) + alike(colours[0][1], colours[1][1])) / 2
+    weight = (heavy[0] + heavy[1]) / 2
+    total, weights = total + (weight / (1 + np.exp(-4.2 * similar))).sum(), weights + weight.sum()
+    return float((np.log(total / weights / (1 - total / weights)) / 4.2) ** 2)
 
 
 def test_known_pictures_have_the_values_that_piq_gave_for_them() -> None:
