@@ -78,7 +78,7 @@ def cell_of(
     below: str,
     of_row: tuple[str, ...],
 ) -> TableCell:
-    """The cell of a row in a finished column. `usual_n`: seeds behind most cells; `below`: a footnote; `of_row`: said of the row."""
+    """The cell of a row in a finished column. `usual_n`: seeds behind most cells; `of_row`: notes said of the whole row."""
     gathered, summary, column = part.gathered[row.key], part.summaries.get(row.key), part.column
     seeds = len(gathered.values) + len(gathered.defects)
     if summary is None:
