@@ -87,11 +87,7 @@ def _draw_panel(
     axes.margins(x=0.15)
     axes.set_xlabel(shorten(first, 30))
     # beside the panel: lines of a factorial fill it from top to bottom
-    axes.add_artist(
-        axes.legend(
-            title=shorten(second, 26), fontsize=7.5, title_fontsize=7.5, loc="upper left", bbox_to_anchor=(1, 1)
-        )
-    )
+    axes.legend(title=shorten(second, 26), fontsize=7.5, title_fontsize=7.5, loc="upper left", bbox_to_anchor=(1, 1))
     return words, counts
 
 
@@ -104,14 +100,14 @@ def _draw_beside(axes: Axes, means: Mapping[str, float]) -> None:
         for index, (label, mean) in enumerate(means.items())
     ]
     if lines:
+        of_panel = axes.get_legend()
+        assert of_panel is not None, "drawn with the panel"
         axes.legend(
-            handles=lines,
-            title="beside the design",
-            fontsize=7.5,
-            title_fontsize=7.5,
-            loc="lower left",
+            handles=lines, title="beside the design", fontsize=7.5, title_fontsize=7.5, loc="lower left",
             bbox_to_anchor=(1, 0),
-        )
+        )  # fmt: skip
+        axes.add_artist(of_panel)
+        of_panel.set_clip_on(False)  # it lies outside the axes, and must count when the figure is cropped
 
 
 def draw_interaction(data: StudyData, metric: MetricInfo) -> Drawing:
@@ -132,12 +128,13 @@ def draw_interaction(data: StudyData, metric: MetricInfo) -> Drawing:
     shown = pairs[:MAX_PANELS]
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
-    size = (0.6 + 4.0 * columns, 0.5 + 2.7 * rows)
+    panel = max(4.0, 0.75 * max(len(_levels(data, first)) for first, _ in shown))  # inches: names along x stay apart
+    size = (0.6 + panel * columns, 0.5 + 2.7 * rows)
     figure, grid = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False)
     words: list[str] = []
     counts: list[int] = []
-    for axes, panel in zip(grid.flat, shown, strict=False):
-        said, runs = _draw_panel(axes, data, values, panel)
+    for axes, factors in zip(grid.flat, shown, strict=False):
+        said, runs = _draw_panel(axes, data, values, factors)
         words += said
         counts += runs
         _draw_beside(axes, {data.labels[arm]: mean for arm, mean in beside.items()})
