@@ -7,7 +7,7 @@ can change a number enters that number's fingerprint (`pipeline.evaluation.rows`
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -43,6 +43,12 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 # Fields that decide where or how fast, never what is computed: not part of any fingerprint.
 NUISANCE_FIELDS: tuple[str, ...] = ("name", "batch_size", "weights_dir")
+USE_SEGMENTER: frozenset[MetricGroup] = frozenset({"semantic", "distribution"})
+# What a digest holds of a segmenter that no group uses: the values of the first version, so that what was measured stays measured.
+UNUSED_SEGMENTER: dict[str, Any] = {
+    "architecture": "unet", "width": 8, "depth": 2, "iterations": 600, "batch_size": 8, "lr": 1.0e-2, "train_images": 512,
+    "seed": 0, "external": None,
+}  # fmt: skip
 
 
 class DistributionConfig(Section):
@@ -185,9 +191,15 @@ class ProtocolConfig(Section):
         return self.digest_for(inverts=False)
 
     def digest_for(self, *, inverts: bool) -> str:
-        """`digest` as it holds for a family that inverts photos; for any other, section `inversion` changes nothing."""
+        """`digest` as it holds for a family that inverts photos; for any other, section `inversion` changes nothing.
+
+        Section `segmenter` changes nothing either, where no group uses it.
+        """
         unread = NUISANCE_FIELDS if inverts else (*NUISANCE_FIELDS, "inversion")
-        return canonical_digest({key: value for key, value in self.identity_values().items() if key not in unread})
+        values = {key: value for key, value in self.identity_values().items() if key not in unread}
+        if not USE_SEGMENTER.intersection(self.groups):
+            values["segmenter"] = UNUSED_SEGMENTER
+        return canonical_digest(values)
 
     @model_validator(mode="after")
     def _sound(self) -> ProtocolConfig:

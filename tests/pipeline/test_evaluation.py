@@ -141,6 +141,12 @@ def test_the_fingerprint_follows_data_and_count_and_metric_not_the_model() -> No
     assert len(prints) == 4
 
 
+def test_a_segmenter_that_no_group_uses_is_no_part_of_what_a_protocol_measures() -> None:
+    for groups, counts in ((("reconstruction", "editing"), False), (("semantic",), True), (("distribution",), True)):
+        digests = {protocol(*groups, segmenter__iterations=iterations).digest for iterations in (1, 2)}
+        assert (len(digests) == 2) == counts, groups
+
+
 def test_every_metric_worsens_with_the_picture(tmp_path: Path) -> None:
     config = protocol(
         "reconstruction",

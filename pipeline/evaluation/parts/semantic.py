@@ -6,7 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pipeline.data.batch import one_hot
 from pipeline.data.content import content_digest
@@ -15,8 +17,9 @@ from pipeline.evaluation.context import Context
 from pipeline.evaluation.rows import RowMaker
 from pipeline.evaluation.view import View
 from pipeline.metrics.accumulate import Contribution, Totals
+from pipeline.metrics.images import ImageBatch
 from pipeline.metrics.segmentation import Confusion
-from pipeline.metrics.skill import FOUND, HIT, RESAMPLES, SEED, TRUE, ious, mean_iou, skill_of, tallies
+from pipeline.metrics.skill import HIT, RESAMPLES, SEED, TRUE, ious, mean_iou, skill_of, tallies
 from pipeline.models.contract import ComposingGenerator
 from pipeline.records.kept import kept_at, read_array, write_array
 from pipeline.records.rows import MetricRow
@@ -40,18 +43,19 @@ class SemanticPart:
         self.real = context.world.of_main(lambda: read_array(self.stored, shape))  # read or measured by all alike
 
     def measure(self, view: View) -> Contribution:
-        """Confusion counts on outputs, tallies of each target."""
+        """Tallies of the outputs, and of each target."""
         found = self._own_layout(view)
         if self.segmenter is None:
             return found
         # Real images come from 8-bit files: generated ones are judged on the same grid.
-        confusion = Confusion(self.space.num_classes, self.space.unknown)
-        confusion.update(self.segmenter.labels(view.output.quantised()), view.label)
-        found["sum/seg_output"] = confusion.counts.numpy()
+        found["sum/seg_output"] = self._tallies(view.output.quantised(), view).sum(axis=0)
         if self.real is None:
-            seen = self.segmenter.labels(view.target.quantised())
-            found["feat/seg_real"] = tallies(seen, view.label, self.space.num_classes, self.space.unknown)
+            found["feat/seg_real"] = self._tallies(view.target.quantised(), view)
         return found
+
+    def _tallies(self, images: ImageBatch, view: View) -> NDArray[np.int64]:
+        assert self.segmenter is not None, "asked where there is one"
+        return tallies(self.segmenter.labels(images), view.label, self.space.num_classes, self.space.unknown)
 
     def rows(self, totals: Totals, make: RowMaker) -> list[MetricRow]:
         """Whole-set scores, ceilings, floors and skill; then every class that occurs in the labels."""
@@ -60,9 +64,9 @@ class SemanticPart:
             names = ("seg_miou", "seg_accuracy", "seg_miou_real", "seg_accuracy_real")
             return rows + [make.unavailable(name, self.reason) for name in names]
         settings: dict[str, Any] = {"segmenter": self.segmenter.digest, "ignored": self.space.unknown, "resize": "none"}
-        output = Confusion.of(totals.sums["sum/seg_output"])
+        output = totals.sums["sum/seg_output"]
         each = totals.stacked("feat/seg_real") if self.real is None else self.real
-        if each[:, TRUE].sum() != output.counts.sum():  # the same pixels were judged
+        if each[:, TRUE].sum() != output[TRUE].sum():  # the same pixels were judged
             raise UserError(
                 "cache/reference was emptied while this evaluation was interrupted: remove cache/evaluating too"
             )
@@ -70,14 +74,11 @@ class SemanticPart:
             write_array(self.stored, each)
         n = len(totals.stacked("each/content"))
         real, skill = each.sum(axis=0), skill_of(each)
-        accuracy_real = float(real[HIT].sum() / real[FOUND].sum())
-        for suffix, miou, accuracy, of_classes in (
-            ("", output.mean_iou(), output.accuracy(), output.iou()),
-            ("_real", float(mean_iou(real)), accuracy_real, ious(real).tolist()),
-        ):
-            rows.append(make.ok(f"seg_miou{suffix}", miou, n, **settings))
+        for suffix, counts in (("", output), ("_real", real)):
+            accuracy = float(counts[HIT].sum() / max(counts[TRUE].sum(), 1))
+            rows.append(make.ok(f"seg_miou{suffix}", float(mean_iou(counts)), n, **settings))
             rows.append(make.ok(f"seg_accuracy{suffix}", accuracy, n, **settings))
-            for class_name, value in zip(self.space.classes, of_classes, strict=True):
+            for class_name, value in zip(self.space.classes, ious(counts).tolist(), strict=True):
                 if not math.isnan(value):
                     rows.append(make.ok(f"seg_iou{suffix}_{class_name}", value, n, **settings))
         labels: dict[str, Any] = {"ignored": self.space.unknown}
