@@ -6,7 +6,6 @@ then is the test split. It is taken in stretches of neighbouring names, since ne
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,7 +48,11 @@ class Watch:
         """Note the score after `step` updates and keep the weights if it is the best. Returns whether to stop."""
         self.curve.append((step, score))
         if score > self.best:
-            self.best, self.at, self.state = score, step, copy.deepcopy(network.state_dict())
+            self.best, self.at, self.state = (
+                score,
+                step,
+                {key: value.clone() for key, value in network.state_dict().items()},
+            )
         self.mark, self.waited = (score, 0) if score > self.mark + self.gain else (self.mark, self.waited + 1)
         return self.waited >= self.patience
 
@@ -74,9 +77,9 @@ def train_segmenter(
 
     with torch.enable_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(cfg.seed)
-        network = build_network(cfg, space.num_classes).train()
-        network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        running = network if stopping is None else copy.deepcopy(network)
+        network = _built(cfg, space.num_classes, device)
+        running = network if stopping is None else _built(cfg, space.num_classes, device)
+        running.load_state_dict(network.state_dict())
         optimiser = torch.optim.Adam(network.parameters(), lr=cfg.lr, fused=True)
         schedule = _schedule(cfg, optimiser)
         weight = class_weights(train, learnt).to(device)
@@ -118,6 +121,12 @@ def train_segmenter(
             "held_back": len(held), "held_back_miou": [[at, value] for at, value in watch.curve],
         },
     }  # fmt: skip
+
+
+def _built(cfg: SegmenterConfig, num_classes: int, device: torch.device) -> nn.Module:
+    network = build_network(cfg, num_classes).train()
+    moved: nn.Module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return moved
 
 
 def held_back(total: int, share: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
