@@ -48,11 +48,8 @@ class Watch:
         """Note the score after `step` updates and keep the weights if it is the best. Returns whether to stop."""
         self.curve.append((step, score))
         if score > self.best:
-            self.best, self.at, self.state = (
-                score,
-                step,
-                {key: value.clone() for key, value in network.state_dict().items()},
-            )
+            self.best, self.at = score, step
+            self.state = {key: value.clone() for key, value in network.state_dict().items()}
         self.mark, self.waited = (score, 0) if score > self.mark + self.gain else (self.mark, self.waited + 1)
         return self.waited >= self.patience
 
