@@ -75,8 +75,10 @@ def train_segmenter(
     with torch.enable_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(cfg.seed)
         network = _built(cfg, space.num_classes, device)
-        running = network if stopping is None else _built(cfg, space.num_classes, device)
-        running.load_state_dict(network.state_dict())
+        running = network
+        if stopping is not None:
+            running = _built(cfg, space.num_classes, device)
+            running.load_state_dict(network.state_dict())
         optimiser = torch.optim.Adam(network.parameters(), lr=cfg.lr, fused=True)
         schedule = _schedule(cfg, optimiser)
         weight = class_weights(train, learnt).to(device)
@@ -121,6 +123,7 @@ def train_segmenter(
 
 
 def _built(cfg: SegmenterConfig, num_classes: int, device: torch.device) -> nn.Module:
+    # Built twice rather than deep-copied: a deep copy of simulated tensors (tests without a GPU) corrupts memory.
     network = build_network(cfg, num_classes).train()
     moved: nn.Module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return moved
@@ -226,7 +229,8 @@ def _schedule(cfg: SegmenterConfig, optimiser: torch.optim.Optimizer) -> torch.o
 @torch.no_grad()
 def _follow(running: nn.Module, network: nn.Module, decay: float) -> None:
     """Move the running mean of the weights towards the present ones; statistics of batch norm are taken as they are."""
-    torch._foreach_lerp_(list(running.parameters()), list(network.parameters()), 1 - decay)
+    for mean, now in zip(running.parameters(), network.parameters(), strict=True):
+        mean.lerp_(now, 1 - decay)
     for kept, seen in zip(running.buffers(), network.buffers(), strict=True):
         kept.copy_(seen)
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.legend import Legend
 from scipy import stats
 
 from analysis.__main__ import main
@@ -330,6 +333,33 @@ def test_a_factorial_study_has_interaction_panels(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_names_along_an_interaction_stay_apart_and_its_legends_in_the_picture(tmp_path: Path, beside: bool) -> None:
+    families = ("ca2sis", "access", "spade", "clade", "oasis", "sean", "inade", "maskgan", "scam")
+    arms = [
+        SyntheticArm(
+            f"{a}-{b}",
+            f"{a}, {b}",
+            reference=(a, b) == ("ca2sis", "1"),
+            levels={"family": a, "learning rate of both": b},
+        )
+        for a in families
+        for b in ("1", "2")
+    ]
+    if beside:
+        arms.append(SyntheticArm("scam", "SCAM", {"psnr": -1.0}))
+    data = study(tmp_path, arms=arms, metrics=(PSNR,), design="factorial", history=False, costs=False)
+    with figure_style():
+        figure = draw_interaction(data, data.metrics[0]).figure
+        figure.draw_without_rendering()
+        (axes,) = [item for item in figure.axes if item.get_visible()]
+        names = [label.get_window_extent() for label in axes.get_xticklabels()]
+        frame = figure.get_tightbbox().transformed(figure.dpi_scale_trans)
+        legends = [item.get_window_extent() for item in axes.get_children() if isinstance(item, Legend)]
+    assert all(left.x1 < right.x0 for left, right in pairwise(names))
+    assert len(legends) == 1 + beside and all(box.x1 <= frame.x1 + 1 for box in legends)
+
+
 def test_robustness_rows_become_curves(tmp_path: Path) -> None:
     manifest = make_study(tmp_path, arms=ARMS[:2], metrics=(PSNR,))
     for cell in manifest.cells:
@@ -419,16 +449,20 @@ def test_a_build_replaces_what_it_no_longer_draws(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_named_metrics_are_drawn_instead_of_the_first(tmp_path: Path) -> None:
+def test_named_metrics_are_drawn_instead_of_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     later = [dataclasses.replace(PSNR, name=f"edit_psnr_task{index}", role="secondary") for index in range(8)]
-    data = study(tmp_path, arms=ARMS[:2], metrics=(PSNR, *later), seeds=(0, 1), history=False, costs=False)
-    plans = [plan.name for plan in _plan(data, dataclasses.replace(OPTIONS, metrics=("edit_psnr_task7",)))]
-    assert "arms_edit_psnr_task7" in plans and "arms_psnr" not in plans
-    assert "arms_edit_psnr_task7" not in [plan.name for plan in _plan(data, OPTIONS)]
-    with pytest.raises(
-        UserError, match=r"--metric psnrr: not an outcome of study .*did you mean psnr.*it has psnr, edit"
-    ):
-        build_figures(data, dataclasses.replace(OPTIONS, metrics=("psnrr",)))
+    make_study(tmp_path, arms=ARMS[:2], metrics=(PSNR, *later), seeds=(0, 1), history=False, costs=False)
+    command = ["figures", "synthetic", "--out", str(tmp_path)]
+    drawn = tmp_path / "synthetic" / "figures"
+    assert main([*command, "--metric", "edit_psnr_task7"]) == 0
+    assert (drawn / "arms_edit_psnr_task7.png").exists() and not (drawn / "arms_psnr.png").exists()
+    assert main(command) == 0
+    assert (drawn / "arms_psnr.png").exists() and not (drawn / "arms_edit_psnr_task6.png").exists()
+    assert main([*command, "--metric", "psnrr"]) == 2
+    assert re.search(
+        r"--metric psnrr: not an outcome of study synthetic .*did you mean psnr.*it has psnr, edit",
+        capsys.readouterr().err,
+    )
 
 
 def test_build_collects_pictures_in_order(tmp_path: Path) -> None:
