@@ -26,17 +26,19 @@ class _Pace:
     name: str
     began: float
     first: int | None = None
-    first_at: float = 0.0
+    moved_at: float | None = None  # when it was first seen to move
     shown_at: float = 0.0
 
     def eta_s(self, iteration: int, iterations: int) -> float | None:
-        """Seconds left at the pace since the first look; None before there is a pace."""
+        """Seconds left at the pace since the run was first seen to move; None before that: what comes first is preparing."""
         at = time.monotonic()
         if self.first is None:
-            self.first, self.first_at = iteration, at
-        if iteration <= self.first:
+            self.first = iteration
+        if self.moved_at is None and iteration > self.first:
+            self.first, self.moved_at = iteration, at
+        if self.moved_at is None or iteration <= self.first:
             return None
-        return (at - self.first_at) / (iteration - self.first) * (iterations - iteration)
+        return (at - self.moved_at) / (iteration - self.first) * (iterations - iteration)
 
 
 class NoWatch:
@@ -125,7 +127,7 @@ class LineWatch(NoWatch):
     def _say_forecast(self, pace: _Pace, eta_s: float | None, at: float) -> None:
         """Once, ten seconds into the first run that has a pace: what all runs will take on this machine."""
         left = self._total - self._done
-        if self._forecast or eta_s is None or at - pace.first_at < LINE_INTERVAL_S or left < 2:
+        if self._forecast or eta_s is None or pace.moved_at is None or at - pace.moved_at < LINE_INTERVAL_S or left < 2:
             return
         self._forecast = True
         seconds = (at - pace.began + eta_s) * left / max(1, self._slots)

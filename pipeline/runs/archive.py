@@ -1,7 +1,7 @@
 """The container of a packed run, and how one from anywhere is read: nothing in it is executed, nothing is written elsewhere.
 
 A zip file whose members are stored uncompressed (so that it cannot be larger inside than outside), each listed with size and sha256
-in `pack.json`. A reader takes members of known names alone.
+in `pack.json`, which also says what was left out. A reader takes members of known names alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import secrets
 import stat
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,6 +21,7 @@ from pipeline.records import atomic
 
 LIST = "pack.json"
 FORMAT = 1
+PARTS = ("weights", "pictures")  # what may be left out
 MOST_MEMBERS = 200_000
 MOST_TEXT = 64 * 2**20  # bytes of a member that is parsed as text
 EPOCH = (1980, 1, 1, 0, 0, 0)  # of every member: equal content, equal bytes
@@ -35,8 +36,8 @@ FILES = frozenset(
 PICTURES = re.compile(r"record/(samples|pictures)/[^/]+/[^/]+\.(png|json)")
 
 
-def write_archive(file: Path, run_id: str, members: Mapping[str, bytes | Path]) -> None:
-    """Write an archive of `members`, in one step; equal members give equal bytes."""
+def write_archive(file: Path, run_id: str, members: Mapping[str, bytes | Path], without: Collection[str] = ()) -> None:
+    """Write an archive of `members`, in one step; equal members give equal bytes. `without`: parts left out, of `PARTS`."""
     listed: dict[str, dict[str, Any]] = {}
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(6)}.part")
     try:
@@ -47,7 +48,8 @@ def write_archive(file: Path, run_id: str, members: Mapping[str, bytes | Path]) 
                 data = content if isinstance(content, bytes) else content.read_bytes()
                 listed[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
                 archive.writestr(zipfile.ZipInfo(name, EPOCH), data)
-            text = json.dumps({"format": FORMAT, "run": run_id, "files": listed}, indent=1, sort_keys=True)
+            left_out = {"without": sorted(without)} if without else {}
+            text = json.dumps({"format": FORMAT, "run": run_id, "files": listed, **left_out}, indent=1, sort_keys=True)
             archive.writestr(zipfile.ZipInfo(LIST, EPOCH), text + "\n")
         temporary.replace(file)
     except OSError as error:
@@ -56,8 +58,10 @@ def write_archive(file: Path, run_id: str, members: Mapping[str, bytes | Path]) 
         temporary.unlink(missing_ok=True)
 
 
-def read_archive(file: Path, target: Path) -> str:
-    """Check the archive `file` and write its members below the empty folder `target`; returns the run id it says.
+def read_archive(file: Path, target: Path) -> tuple[str, frozenset[str]]:
+    """Check the archive `file` and write its members below the empty folder `target`.
+
+    Returns the run id it says, and the parts it says were left out.
 
     Raises UserError naming file and member for whatever `write_archive` would not have written: a path that leads elsewhere, a
     link, an unknown or repeated name, compression, another size or digest than listed.
@@ -75,7 +79,7 @@ def read_archive(file: Path, target: Path) -> str:
         raise UserError(f"{file} is refused: it is no sound archive ({error})") from error
     except OSError as error:
         raise UserError(f"cannot read {file}: {atomic.reason(error)}") from error
-    return str(listed["run"])
+    return str(listed["run"]), frozenset(listed.get("without", ()))
 
 
 def _checked(file: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -122,6 +126,9 @@ def _list_of(file: Path, archive: zipfile.ZipFile, infos: Mapping[str, zipfile.Z
     files = value.get("files") if isinstance(value, dict) else None
     if not isinstance(files, dict) or value.get("format") != FORMAT or not _is_digest(value.get("run")):
         raise UserError(f"{file} is refused: {LIST} is not of format {FORMAT}")
+    without = value.get("without", [])
+    if not isinstance(without, list) or not all(part in PARTS for part in without):
+        raise UserError(f"{file} is refused: {LIST} leaves out something else than {' and '.join(PARTS)}")
     if set(files) != set(infos) - {LIST}:
         other = sorted(set(files) ^ (set(infos) - {LIST}))[0]
         raise _refused(file, other, f"{LIST} and the archive do not agree about it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import yaml
@@ -19,7 +20,7 @@ KIND_WORDS = {
 }
 
 
-def model_card(record: RunRecord, config: RunConfig, licence: str) -> str:
+def model_card(record: RunRecord, config: RunConfig, licence: str, without: Collection[str]) -> str:
     """The card of a finished run. `licence`: an identifier of Hugging Face's list; "unknown" where nobody has said one."""
     family, summary = family_of(config.model), str(record.provenance["data"]["summary"])
     kind = record.status["kind"]
@@ -50,12 +51,7 @@ def model_card(record: RunRecord, config: RunConfig, licence: str) -> str:
         f"python -m pipeline unpack {record.id[:SHORT_ID]}.zip",
         "```",
         "",
-        "```python",
-        "from pipeline import load_run",
-        "",
-        f'run = load_run("{record.id[:SHORT_ID]}")',
-        "run.reconstruct(photo, label)  # PIL images or arrays",
-        "```",
+        *_use(record, without),
         "",
         "## Metrics",
         "",
@@ -69,6 +65,19 @@ def model_card(record: RunRecord, config: RunConfig, licence: str) -> str:
         ),
     ]
     return f"---\n{front}---\n\n" + "\n".join(lines) + "\n"
+
+
+def _use(record: RunRecord, without: Collection[str]) -> list[str]:
+    if "weights" in without:
+        return ["The weights were left out: it stands in tables, curves and claims, and makes no pictures."]
+    return [
+        "```python",
+        "from pipeline import load_run",
+        "",
+        f'run = load_run("{record.id[:SHORT_ID]}")',
+        "run.reconstruct(photo, label)  # PIL images or arrays",
+        "```",
+    ]
 
 
 def _results(rows: list[MetricRow], config: RunConfig, summary: str) -> list[dict[str, Any]]:

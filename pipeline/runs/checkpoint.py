@@ -46,9 +46,16 @@ def save(record: RunRecord, name: str, state: dict[str, Any], *, keep: int | Non
         (folder / item).unlink(missing_ok=True)
 
 
+def has_weights(record: RunRecord) -> bool:
+    """Whether the weights of a finished run are here: a rule has none, and a pack can leave them out."""
+    return FINAL in _index(record)
+
+
 def load(record: RunRecord, name: str) -> dict[str, Any]:
     """Read one checkpoint onto the CPU; raises UserError naming the file when it is missing, damaged or unsafe."""
     path = record.path / "checkpoints" / name
+    if name == FINAL and not has_weights(record):
+        raise UserError(f"the weights of run {record.id[:SHORT_ID]} are not here: left out of its pack, or removed")
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from pipeline.config import from_yaml, to_yaml
 from pipeline.errors import UserError
 from pipeline.models.build import build_generator
 from pipeline.records import RunRecord, RunStore, atomic
+from pipeline.records.external import EXTERNAL
 from pipeline.records.store import SHORT_ID
 from pipeline.runs import checkpoint
 from pipeline.runs.archive import read_archive, write_archive
@@ -30,28 +31,40 @@ from pipeline.runs.untrusted import checked, refused
 from pipeline.schema.run import RunConfig
 
 WEIGHTS = "weights.safetensors"
+WITH_WEIGHTS = ("trained", "released")  # kinds of runs that have any
 PLAIN = ("identity.json", "metrics.json", "history.jsonl", "per_image.parquet", "access.npz")  # as they are
 
 
-def pack(record: RunRecord, file: Path, licence: str) -> None:
-    """Write a finished run as the archive `file`; the same record gives the same bytes. UserError where it is not finished."""
+def pack(record: RunRecord, file: Path, licence: str, without: Collection[str] = ()) -> None:
+    """Write a finished run as the archive `file`; the same record gives the same bytes.
+
+    `without`: parts to leave out, of `archive.PARTS`: what tables, curves and claims are made of is always there. UserError where
+    the run is not finished, where its weights are asked for and not here, and for pictures left out of a run that is pictures.
+    """
     if record.state != "finished":
         raise UserError(f"run {record.id[:SHORT_ID]} is {record.state}, not finished: nothing to pack")
+    if "pictures" in without and record.status["kind"] == EXTERNAL:
+        raise UserError(f"run {record.id[:SHORT_ID]} is imported pictures: nothing is left of it without them")
+    has_any = record.status["kind"] in WITH_WEIGHTS
+    weights_wanted = has_any and "weights" not in without
+    without = set(without) if has_any else set(without) - {"weights"}
+    if weights_wanted and not checkpoint.has_weights(record):
+        raise UserError(f"the weights of run {record.id[:SHORT_ID]} are not here: pack it with --without weights")
     config = _portable(from_yaml(record.config_yaml), None)
     members: dict[str, bytes | Path] = {
-        "README.md": model_card(record, config, licence).encode(),
+        "README.md": model_card(record, config, licence, without).encode(),
         "record/config.yaml": to_yaml(config).encode(),
         "record/status.json": _json(_status_elsewhere(record.status)),
         "record/provenance.json": _json(_provenance_elsewhere(record.provenance)),
     }
     members |= {f"record/{name}": record.path / name for name in PLAIN if (record.path / name).exists()}
-    for folder in ("samples", "pictures"):
+    for folder in () if "pictures" in without else ("samples", "pictures"):
         for path in sorted((record.path / folder).rglob("*")):
             if path.is_file() and not path.name.startswith("."):
                 members[f"record/{path.relative_to(record.path).as_posix()}"] = path
-    if (record.path / "checkpoints" / checkpoint.FINAL).exists():
+    if weights_wanted:
         members[WEIGHTS] = _tensors_of(checkpoint.load(record, checkpoint.FINAL))
-    write_archive(file, record.id, members)
+    write_archive(file, record.id, members, without)
 
 
 def unpack(file: Path, store: RunStore, data_root: Path | None) -> RunRecord:
@@ -60,7 +73,7 @@ def unpack(file: Path, store: RunStore, data_root: Path | None) -> RunRecord:
     `data_root`: where its photos lie here. Raises UserError naming the file and what is wrong with it; then nothing is left behind.
     """
     with _beside(store) as folder:
-        run_id = read_archive(file, folder)
+        run_id, without = read_archive(file, folder)
         known = store.record(run_id)
         if known.exists:
             if known.state != "finished":
@@ -72,7 +85,7 @@ def unpack(file: Path, store: RunStore, data_root: Path | None) -> RunRecord:
         weights = folder / WEIGHTS
         if weights.exists():
             checkpoint.save(made, checkpoint.FINAL, _fitting(file, weights, config, made))
-        elif made.status["kind"] in ("trained", "released"):
+        elif made.status["kind"] in WITH_WEIGHTS and "weights" not in without:
             raise refused(file, "it holds no weights")
         store.root.mkdir(parents=True, exist_ok=True)
         made.path.rename(known.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
@@ -19,11 +20,14 @@ import torch
 import yaml
 from PIL import Image
 
+from ablations.commands import build_parser as study_parser
+from analysis.__main__ import main as analysis
 from pipeline.__main__ import main
+from pipeline.cli import run_main
 from pipeline.records import RunRecord, RunStore
 from pipeline.runs import checkpoint
 from tests.pipeline.test_commands import the_line
-from tests.pipeline.tiny import command, run
+from tests.pipeline.tiny import TINY, command, run
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +121,69 @@ def test_rules_and_external_records_travel_too(tmp_path: Path) -> None:
     assert RunStore(other / "runs").record(rule.id).state == "finished"
 
 
+def two_arms(folder: Path) -> Path:
+    """A study file: a rule and a network that learns, two seeds."""
+    base = [word for word in TINY if not word.startswith("protocol")]
+    arms = [{"name": name, "label": name, "overrides": [f"model={name}"]} for name in ("painter", "ca2sis")]
+    study = {
+        "name": "two", "question": "Which?", "base": ["preset=tiny", *base], "design": "list", "reference": "painter",
+        "arms": {arm.pop("name"): arm for arm in arms}, "seeds": [0, 1], "protocol": "quick", "split": "val",
+        "metrics": {"primary": {"psnr": "max"}, "secondary": {"ssim": "max"}}, "budget": {"rule": "equal"},
+    }  # fmt: skip
+    (folder / "two.yaml").write_text(yaml.safe_dump(study))
+    return folder / "two.yaml"
+
+
+def test_a_study_of_two_machines_is_brought_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Seed 0 on one machine, packed without weights and pictures; the other trains what is missing and tabulates both seeds."""
+    here, there, packs = tmp_path / "here", tmp_path / "there", tmp_path / "packs"
+    study = ("run", str(two_arms(tmp_path)))
+    assert run_main(study_parser(), [*study, "--seeds", "0", "--out", str(here)]) == 0
+    assert run_main(study_parser(), [*study, "--only", "painter", "--out", str(here)]) == 0
+    capsys.readouterr()
+    assert main(["pack", "two", "--without", "weights", "pictures", "--to", str(packs), "--out", str(here)]) == 0
+    said = capsys.readouterr().out
+    assert "packed: 3 runs of two in " in said and said.endswith("; not finished yet: 1\n")
+    first = {file.name: file.read_bytes() for file in packs.iterdir()}
+    for file in packs.iterdir():
+        with zipfile.ZipFile(file) as packed:
+            learned = "\n- ca2sis\n" in packed.read("README.md").decode()
+            left_out = ["pictures", "weights"] if learned else ["pictures"]
+            assert json.loads(packed.read("pack.json"))["without"] == left_out
+            assert not [name for name in packed.namelist() if name.endswith((".png", ".safetensors"))]
+            assert ("The weights were left out" in packed.read("README.md").decode()) == learned
+    assert main(["unpack", str(packs), "--out", str(there)]) == 0
+    assert run_main(study_parser(), [*study, "--out", str(there)]) == 0
+    assert "3 reused" in (said := capsys.readouterr().out) and "1 finished" in said, said
+    records = [RunStore(out / "runs") for out in (here, there)]
+    came = [records[1].record(run_id) for run_id in records[0].ids()]
+    assert [record.metrics for record in came] == [records[0].record(record.id).metrics for record in came]
+    assert analysis(["table", "two", "--format", "csv", "--out", str(there)]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [(row["label"], row["psnr:n"]) for row in rows] == [("ca2sis", "2"), ("painter", "2")]
+    (trained,) = (record for record in came if record.status["kind"] == "trained")
+    assert main(["evaluate", trained.id, "--protocol", "standard", "--out", str(there)]) == 2
+    assert f"the weights of run {trained.id[:10]} are not here" in capsys.readouterr().err
+    # Packed on, it says the same; with weights it cannot be.
+    assert main(["pack", trained.id, "--to", str(tmp_path / "on.zip"), "--out", str(there)]) == 2
+    assert "pack it with --without weights" in capsys.readouterr().err
+    words = ["--without", "weights", "pictures", "--to", str(tmp_path / "on.zip"), "--out", str(there)]
+    assert main(["pack", trained.id, *words]) == 0
+    assert (tmp_path / "on.zip").read_bytes() == first[f"{trained.id[:10]}.zip"]
+
+
+def test_what_cannot_be_packed_or_unpacked_is_one_line(
+    record: RunRecord, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert main(["unpack", str(tmp_path / "empty"), "--out", str(tmp_path)]) == 2
+    assert "holds no packed run" in capsys.readouterr().err
+    assert main(["pack", record.id, "--without", "numbers", "--out", str(record.path.parents[1])]) == 2
+    assert "numbers" in capsys.readouterr().err
+    assert run_main(study_parser(), ["plan", str(two_arms(tmp_path)), "--out", str(tmp_path)]) == 0
+    assert main(["pack", "two", "--out", str(tmp_path)]) == 2
+
+
 def test_photos_are_found_where_they_lie_here(archive: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     words = ["unpack", str(archive), "--data-root", str(tmp_path / "photos"), "--out", str(tmp_path / "out")]
@@ -163,6 +230,7 @@ def forged(
     members: dict[str, bytes],
     *,
     listed: bool = True,
+    without: Any = None,
     change: Callable[[zipfile.ZipInfo], None] | None = None,
     compress: int = zipfile.ZIP_STORED,
 ) -> Path:
@@ -176,7 +244,8 @@ def forged(
                 change(info)
             packed.writestr(info, data)
         if listed:
-            packed.writestr("pack.json", json.dumps({"format": 1, "run": run_id, "files": facts}))
+            left_out = {} if without is None else {"without": without}
+            packed.writestr("pack.json", json.dumps({"format": 1, "run": run_id, "files": facts, **left_out}))
     return file
 
 
@@ -280,6 +349,8 @@ def test_what_is_no_archive_or_lists_other_content_is_refused(
     files = [tmp_path / "text.zip", tmp_path / "cut.zip", tmp_path / "swapped.zip", tmp_path / "nowhere.zip"]
     files.append(forged(tmp_path / "unlisted.zip", record.id, members, listed=False))
     files.append(forged(tmp_path / "other_id.zip", "0" * 64, members))
+    files.append(forged(tmp_path / "without_numbers.zip", record.id, members, without=["numbers"]))
+    files.append(forged(tmp_path / "without_nothing.zip", record.id, members, without="weights"))
     for number, file in enumerate(files):
         folder = tmp_path / str(number)
         folder.mkdir()
