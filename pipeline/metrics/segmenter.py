@@ -85,21 +85,30 @@ def trained_segmenter(
 
     Two processes that want the same one do not train it twice: the second waits. The cache file holds tensors and plain types.
     """
-    total = len(train) if cfg.train_images is None else min(cfg.train_images, len(train))
-    space = train.label_space
+    total, space = _learned_from(cfg, train), train.label_space
     if cache is None:
         return _ready(train_segmenter(cfg, train, total, device, progress), cfg, space, device)
-    depends_on = [
-        VERSION, cfg.identity_values(), content_digest(train, total, cache), space.name, list(space.classes),
-        [train.height, train.width],
-    ]  # fmt: skip
-    path = kept_at(cache / "segmenter", depends_on, suffix=".pt")
+    path = kept_segmenter(cfg, train, cache)
     if not path.exists():
         with atomic.patient_lock(path.with_suffix(".lock")):
             if not path.exists():
                 trained = train_segmenter(cfg, train, total, device, progress)
                 atomic.write_with(path, lambda file: torch.save(trained, file))
     return _ready(torch.load(path, map_location="cpu", weights_only=True), cfg, space, device)
+
+
+def kept_segmenter(cfg: SegmenterConfig, train: Dataset, cache: Path) -> Path:
+    """Where the own segmenter for a data set is kept, whether or not it is there: it follows from config, pixels and labels."""
+    space = train.label_space
+    depends_on = [
+        VERSION, cfg.identity_values(), content_digest(train, _learned_from(cfg, train), cache), space.name,
+        list(space.classes), [train.height, train.width],
+    ]  # fmt: skip
+    return kept_at(cache / "segmenter", depends_on, suffix=".pt")
+
+
+def _learned_from(cfg: SegmenterConfig, train: Dataset) -> int:
+    return len(train) if cfg.train_images is None else min(cfg.train_images, len(train))
 
 
 def _ready(saved: dict[str, Any], cfg: SegmenterConfig, space: LabelSpace, device: torch.device) -> Segmenter:

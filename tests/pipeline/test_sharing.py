@@ -19,6 +19,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import save
 
 from ablations.commands import build_parser as study_parser
 from analysis.__main__ import main as analysis
@@ -123,12 +124,12 @@ def test_rules_and_external_records_travel_too(tmp_path: Path) -> None:
 
 def two_arms(folder: Path) -> Path:
     """A study file: a rule and a network that learns, two seeds."""
-    base = [word for word in TINY if not word.startswith("protocol")]
+    base = [word for word in TINY if not word.startswith("protocol")] + ["protocol.segmenter.iterations=6"]
     arms = [{"name": name, "label": name, "overrides": [f"model={name}"]} for name in ("painter", "ca2sis")]
     study = {
         "name": "two", "question": "Which?", "base": ["preset=tiny", *base], "design": "list", "reference": "painter",
-        "arms": {arm.pop("name"): arm for arm in arms}, "seeds": [0, 1], "protocol": "quick", "split": "val",
-        "metrics": {"primary": {"psnr": "max"}, "secondary": {"ssim": "max"}}, "budget": {"rule": "equal"},
+        "arms": {arm.pop("name"): arm for arm in arms}, "seeds": [0, 1], "protocol": "standard", "split": "test",
+        "metrics": {"primary": {"psnr": "max"}, "secondary": {"seg_miou": "max"}}, "budget": {"rule": "equal"},
     }  # fmt: skip
     (folder / "two.yaml").write_text(yaml.safe_dump(study))
     return folder / "two.yaml"
@@ -145,7 +146,8 @@ def test_a_study_of_two_machines_is_brought_together(tmp_path: Path, capsys: pyt
     said = capsys.readouterr().out
     assert "packed: 3 runs of two in " in said and said.endswith("; not finished yet: 1\n")
     first = {file.name: file.read_bytes() for file in packs.iterdir()}
-    for file in packs.iterdir():
+    (judge,) = packs.glob("*.segmenter.safetensors")
+    for file in packs.glob("*.zip"):
         with zipfile.ZipFile(file) as packed:
             learned = "\n- ca2sis\n" in packed.read("README.md").decode()
             left_out = ["pictures", "weights"] if learned else ["pictures"]
@@ -153,6 +155,10 @@ def test_a_study_of_two_machines_is_brought_together(tmp_path: Path, capsys: pyt
             assert not [name for name in packed.namelist() if name.endswith((".png", ".safetensors"))]
             assert ("The weights were left out" in packed.read("README.md").decode()) == learned
     assert main(["unpack", str(packs), "--out", str(there)]) == 0
+    assert "\nsegmenter: " in capsys.readouterr().out
+    (judging,) = (there / "cache" / "segmenter").glob("*.pt")
+    own, taken = (torch.load(out / "cache" / "segmenter" / judging.name, weights_only=True) for out in (here, there))
+    assert all(torch.equal(value, taken["state"][key]) for key, value in own["state"].items())
     assert run_main(study_parser(), [*study, "--out", str(there)]) == 0
     assert "3 reused" in (said := capsys.readouterr().out) and "1 finished" in said, said
     records = [RunStore(out / "runs") for out in (here, there)]
@@ -160,10 +166,28 @@ def test_a_study_of_two_machines_is_brought_together(tmp_path: Path, capsys: pyt
     assert [record.metrics for record in came] == [records[0].record(record.id).metrics for record in came]
     assert analysis(["table", "two", "--format", "csv", "--out", str(there)]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert [(row["label"], row["psnr:n"]) for row in rows] == [("ca2sis", "2"), ("painter", "2")]
+    assert [(row["label"], row["psnr:n"], row["seg_miou:n"]) for row in rows] == [
+        ("ca2sis", "2", "2"),
+        ("painter", "2", "2"),
+    ]
     (trained,) = (record for record in came if record.status["kind"] == "trained")
-    assert main(["evaluate", trained.id, "--protocol", "standard", "--out", str(there)]) == 2
+    assert main(["evaluate", trained.id, "--protocol", "quick", "--out", str(there)]) == 2
     assert f"the weights of run {trained.id[:10]} are not here" in capsys.readouterr().err
+    # A segmenter is taken where it is the one asked for, and no other one is there.
+    spoilt = tmp_path / "spoilt"
+    shutil.copytree(packs, spoilt)
+    file = spoilt / judge.name
+    taken["state"][next(iter(taken["state"]))] += 1
+    torch.save(taken, there / "cache" / "segmenter" / judging.name)
+    assert main(["unpack", str(spoilt), "--out", str(there)]) == 0
+    assert "segmenter left out: another one is at " in capsys.readouterr().out
+    for content, said in ((b"\x09", "no safetensors file"), (save({"state.x": torch.zeros(1)}), "not the network")):
+        file.write_bytes(content)
+        assert main(["unpack", str(spoilt), "--out", str(tmp_path / "third")]) == 2
+        assert said in (line := capsys.readouterr().err) and line.count("\n") == 1
+    file.rename(spoilt / f"{'0' * 32}.segmenter.safetensors")
+    assert main(["unpack", str(spoilt), "--out", str(tmp_path / "third")]) == 0
+    assert "judges none of these runs" in capsys.readouterr().out
     # Packed on, it says the same; with weights it cannot be.
     assert main(["pack", trained.id, "--to", str(tmp_path / "on.zip"), "--out", str(there)]) == 2
     assert "pack it with --without weights" in capsys.readouterr().err
