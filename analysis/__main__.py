@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "diff": "analysis.commands.diff",
     "stale": "analysis.commands.stale",
     "frame": "analysis.commands.frame",
+    "keep": "analysis.commands.keep",
     "import-csv": "analysis.commands.import_csv",
     "import-wandb": "analysis.commands.import_wandb",
 }

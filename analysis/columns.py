@@ -5,6 +5,8 @@ A test compares them.
 
 from __future__ import annotations
 
+import io
+
 import pandas as pd
 
 FRAME_SCHEMA = 1  # raised whenever a column changes its name, type or meaning
@@ -57,6 +59,22 @@ RUNS: dict[str, tuple[str, str]] = {
     "peak_mem_gib": ("Float64", "peak memory in GiB"),
 }
 
+# What else `analysis keep` writes of the records' files.
+VALUES: dict[str, tuple[str, str]] = {
+    "run_id": FRAME["run_id"],
+    "key": ("string", "test image, or pair of images of an edit"),
+    "metric": FRAME["metric"],
+    "value": ("Float64", "the image's own value"),
+    "split": FRAME["split"],
+    "fingerprint": FRAME["fingerprint"],
+}
+CURVES: dict[str, tuple[str, str]] = {
+    **{name: FRAME[name] for name in ("arm", "seed", "run_id")},
+    "iteration": ("Int64", "updates before the validation"),
+    "metric": FRAME["metric"],
+    "value": ("Float64", "on the validation images"),
+}
+
 IMPORTED: dict[str, tuple[str, str]] = {
     "label": ("string", "what tables print for the row"),
     "kind": ("string", "published (printed elsewhere) or imported (runs logged elsewhere)"),
@@ -81,3 +99,22 @@ IMPORTED: dict[str, tuple[str, str]] = {
 def typed(frame: pd.DataFrame, documented: dict[str, tuple[str, str]]) -> pd.DataFrame:
     """The frame with the documented (nullable) types."""
     return frame.astype({name: dtype for name, (dtype, _) in documented.items()})
+
+
+def encoded(frame: pd.DataFrame, suffix: str) -> bytes:
+    """A frame as the bytes of a .parquet or .csv file; parquet carries the documented meaning of the columns."""
+    buffer = io.BytesIO()
+    if suffix == ".csv":
+        frame.to_csv(buffer, index=False, lineterminator="\n")
+        return buffer.getvalue()
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    meanings = {**VALUES, **CURVES, **RUNS, **FRAME}
+    fields = [
+        field.with_metadata({"description": meanings[field.name][1]}) if field.name in meanings else field
+        for field in table.schema
+    ]
+    pq.write_table(table.cast(pa.schema(fields, metadata=table.schema.metadata)), buffer, compression="zstd")
+    return buffer.getvalue()

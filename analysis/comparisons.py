@@ -32,6 +32,7 @@ class Comparison:
     differences: tuple[float, ...]  # one a seed
     interval: Interval | None  # None for one seed without per-image values
     test: TestResult | None  # None for one seed: nothing can be said about training noise
+    images: int = 1  # test images paired; 1: seeds alone
     p_holm: float | None = None  # corrected within the declared family
 
     @property
@@ -83,7 +84,9 @@ def compare(
     generator = generator_for(study.name, metric, arm, reference)
     interval = hierarchical_interval(matrix, generator, level=level) if matrix.size > 1 else None
     test = paired_test(differences.tolist(), generator, method=method) if len(seeds) > 1 else None
-    return Comparison(arm, reference, metric, direction, seeds, tuple(map(float, differences)), interval, test)
+    return Comparison(
+        arm, reference, metric, direction, seeds, tuple(map(float, differences)), interval, test, matrix.shape[1]
+    )
 
 
 def correct(comparisons: Sequence[Comparison]) -> list[Comparison]:

@@ -54,6 +54,7 @@ class Study:
     frame: pd.DataFrame  # one row per (arm, seed, metric, split, protocol, state)
     runs: pd.DataFrame  # one row per planned run
     imported: pd.DataFrame  # published or imported numbers, columns `analysis.columns.IMPORTED`
+    kept_values: pd.DataFrame | None = None  # per-image values of a kept study, whose records are not here
 
     @property
     def name(self) -> str:
@@ -102,9 +103,7 @@ class Study:
         if arms is not None:
             finished = finished[finished["arm"].isin(list(arms))]
         for arm, seed, run_id in finished[["arm", "seed", "run_id"]].itertuples(index=False, name=None):
-            if not self.store.record(str(run_id)).exists:
-                continue  # of a kept study only the frames are here
-            values = self._values_of(str(run_id))
+            values = self.values_of(str(run_id))
             chosen = values[(values["metric"] == metric) & (values["split"] == self.manifest.split)]
             if protocol_fingerprint is not None:
                 chosen = chosen[chosen["fingerprint"] == protocol_fingerprint]
@@ -112,7 +111,10 @@ class Study:
         empty = pd.DataFrame({"arm": [], "seed": [], "key": [], "value": []})
         return pd.concat(parts, ignore_index=True)[["arm", "seed", "key", "value"]] if parts else empty
 
-    def _values_of(self, run_id: str) -> pd.DataFrame:
+    def values_of(self, run_id: str) -> pd.DataFrame:
+        """Every per-image value of a run: key, metric, value, split, fingerprint. UserError naming a damaged file."""
+        if self.kept_values is not None:
+            return self.kept_values[self.kept_values["run_id"] == run_id]
         if run_id not in self._per_image_of_run:
             path = self.store.record(run_id).path / "per_image.parquet"
             try:
@@ -131,7 +133,8 @@ def load_study(out: Path, study: str) -> Study:
     _refuse_duplicates(manifest)
     kept = None if (out / "runs").is_dir() else kept_frames(out / study, manifest)
     if kept is not None:
-        return Study(out, manifest, *kept, load_imported(out / study))
+        frame, runs, values = kept
+        return Study(out, manifest, frame, runs, load_imported(out / study), values)
     raw = {cell.run_id: read_raw(out / "runs", cell.run_id) for cell in manifest.cells}
     runs = _runs_frame(manifest, raw)
     frame = _metric_frame(manifest, raw, runs)

@@ -1,7 +1,8 @@
 """A study without its records: the frames kept of it, from which its tables are made as from the runs themselves.
 
-`python -m analysis frame STUDY --out KEPT/frame.parquet --runs KEPT/runs.parquet` and a copy of `plan.json` keep a study. What
-needs more than frames (pictures, values an image, configs) is not there: intervals then cover seeds alone.
+`python -m analysis keep STUDY --to FOLDER` keeps a study: its plan, its frames, the values of every image and the validation
+curves. What needs more (pictures, configs, weights) is not there. Of the files the plan and `frame.parquet` are needed, the
+others may be missing: without `per_image.parquet` intervals cover seeds alone.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from analysis import columns
 from pipeline.errors import UserError
 from pipeline.records import StudyManifest
 
-FRAME, RUNS = "frame.parquet", "runs.parquet"
+PLAN, FRAME, RUNS, VALUES, CURVES = "plan.json", "frame.parquet", "runs.parquet", "per_image.parquet", "curves.parquet"
 
 
-def kept_frames(folder: Path, manifest: StudyManifest) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-    """(metric frame, runs) kept beside the plan in `folder`; None where there are none.
+def kept_frames(folder: Path, manifest: StudyManifest) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame | None] | None:
+    """(metric frame, runs, per-image values) kept beside the plan in `folder`; None where there is no frame.
 
     Without `runs.parquet` the runs are known by what the frame says of them. Raises UserError for a frame that cannot be read,
     is of another version, or is not of this plan.
@@ -34,7 +35,8 @@ def kept_frames(folder: Path, manifest: StudyManifest) -> tuple[pd.DataFrame, pd
     strange = [key[2] for key in found.itertuples(index=False, name=None) if key not in planned]
     if strange:
         raise UserError(f"{path} is not of the plan beside it: run {strange[0][:10]} is not planned")
-    return frame, _runs(folder / RUNS, frame)
+    values = _read(folder / VALUES, columns.VALUES) if (folder / VALUES).is_file() else None
+    return frame, _runs(folder / RUNS, frame), values
 
 
 def _runs(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
@@ -52,7 +54,7 @@ def _read(path: Path, documented: dict[str, tuple[str, str]]) -> pd.DataFrame:
         frame = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path} cannot be read ({type(error).__name__}): write it again with `analysis frame`"
+            f"{path} cannot be read ({type(error).__name__}): write it again with `analysis keep`"
         ) from error
     lacking = [name for name in documented if name not in frame.columns]
     versions = set(frame["schema"]) - {columns.FRAME_SCHEMA} if "schema" in frame.columns else set()

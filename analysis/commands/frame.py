@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from analysis.columns import FRAME, RUNS
+from analysis.columns import FRAME, encoded
 from analysis.frame import load_study
 from analysis.options import STUDY, add_root, study_of
 from pipeline.errors import UserError
@@ -44,25 +41,6 @@ def run(args: argparse.Namespace) -> int:
     study = load_study(*study_of(args))
     frames = [study.frame, study.runs]
     for path, frame in zip(targets, frames, strict=False):
-        write_bytes(path, encode(frame, path.suffix))
+        write_bytes(path, encoded(frame, path.suffix))
         sys.stdout.write(f"wrote {path} ({len(frame)} rows)\n")
     return 0
-
-
-def encode(frame: pd.DataFrame, suffix: str) -> bytes:
-    """A frame as the bytes of a .parquet or .csv file; parquet carries the documented meaning of the columns."""
-    buffer = io.BytesIO()
-    if suffix == ".csv":
-        frame.to_csv(buffer, index=False, lineterminator="\n")
-        return buffer.getvalue()
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    meanings = {**RUNS, **FRAME}
-    fields = [
-        field.with_metadata({"description": meanings[field.name][1]}) if field.name in meanings else field
-        for field in table.schema
-    ]
-    pq.write_table(table.cast(pa.schema(fields, metadata=table.schema.metadata)), buffer)
-    return buffer.getvalue()

@@ -30,6 +30,7 @@ class Options:
     pick: str  # rule that chooses inputs of grids: "spread" | "first" | "seed:N"
     rows: int  # inputs a grid shows
     metrics: tuple[str, ...] = ()  # outcomes to draw, in this order; none: the first `MAX_METRICS`
+    only: tuple[str, ...] = ()  # figures to draw, by name; none: all
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,10 @@ class _Planned:
 
 
 def build_figures(data: StudyData, options: Options) -> FigureSet:
-    """Draw every figure the study has data for. Raises UserError for unreadable samples, a wrong rule or metric."""
+    """Draw every figure the study has data for. Raises UserError for unreadable samples, a wrong rule, metric or name."""
     pictures: list[Picture] = []
     left_out: list[LeftOut] = []
-    plans = _plan(data, options)
+    plans = _named(_plan(data, options), options.only)
     shown = LongStep("drawing figures", len(plans))
     for done, plan in enumerate(plans):
         shown.update(done)
@@ -53,6 +54,14 @@ def build_figures(data: StudyData, options: Options) -> FigureSet:
             left_out.append(LeftOut(plan.name, plan.title, str(reason)))
     shown.update(len(plans))
     return FigureSet(tuple(pictures), tuple(left_out))
+
+
+def _named(plans: list[_Planned], names: Sequence[str]) -> list[_Planned]:
+    known = {plan.name: plan for plan in plans}
+    for name in names:
+        if name not in known:
+            raise UserError(f"figure {name}: unknown{nearest(name, list(known))}; there are: {', '.join(known)}")
+    return [known[name] for name in names or known]
 
 
 def _plan(data: StudyData, options: Options) -> list[_Planned]:

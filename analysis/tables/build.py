@@ -151,6 +151,7 @@ def _facts(filled: list[Filled], n: int, absent: list[str]) -> notes.TableFacts:
         spread=any(item.std is not None for part in filled for item in part.summaries.values()),
         family=len([item for item in comparisons if item.test is not None]),
         tests=tuple(sorted({item.test.name for item in comparisons if item.test is not None})),
+        by_image=any(item.images > 1 for item in comparisons),
         images_only=any(item.interval is not None and len(item.seeds) == 1 for item in comparisons),
         absent=tuple(absent),
         gains=any(part.plan.kind == "gain" for part in filled),

@@ -32,6 +32,7 @@ class TableFacts:
     spread: bool
     family: int  # comparisons corrected together (or in all, for families by metric)
     tests: tuple[str, ...]
+    by_image: bool  # some difference is paired by test image too
     images_only: bool  # some interval is over images alone
     absent: tuple[str, ...]  # patterns and costs without any record
     gains: bool
@@ -66,9 +67,10 @@ def _differences(study: Study, spec: TableSpec, facts: TableFacts, rows: list[Ro
     reference = next((row.label for row in rows if row.reference), None)
     if reference is None or not (spec.show.delta or spec.show.interval or spec.show.stars):
         return []
-    parts = [f"Δ: difference to {reference}, paired by seed and test image"]
+    parts = [f"Δ: difference to {reference}, paired by seed{' and test image' if facts.by_image else ''}"]
     if spec.show.interval:
-        parts.append(f"[ ]: {spec.level:.0%} interval by hierarchical bootstrap over seeds and images")
+        over = "hierarchical bootstrap over seeds and images" if facts.by_image else "bootstrap over seeds"
+        parts.append(f"[ ]: {spec.level:.0%} interval by {over}")
     if spec.show.stars and facts.tests:
         within = "the table" if spec.family == "table" else "each metric"
         tests = " or ".join(facts.tests)

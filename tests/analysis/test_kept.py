@@ -25,28 +25,72 @@ def analysis(*arguments: object) -> int:
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Path:
-    """A study's folder with its plan and frames, where its runs are not."""
+    """A study's folder as it is kept, where its runs are not."""
     make_study(tmp_path / "out")
     folder = tmp_path / "kept" / "synthetic"
-    folder.mkdir(parents=True)
-    shutil.copy(tmp_path / "out" / "synthetic" / "plan.json", folder)
-    frames = ("--out", folder / "frame.parquet", "--runs", folder / "runs.parquet")
-    assert analysis("frame", "synthetic", "--root", tmp_path / "out", *frames) == 0
+    assert analysis("keep", "synthetic", "--out", tmp_path / "out", "--to", folder, "--figure", "learning_psnr") == 0
     return folder
 
 
-def test_a_table_from_kept_frames_is_the_table_from_the_records(
-    kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("spec", ["main", "ablation"])
+def test_a_table_from_what_is_kept_is_the_table_from_the_records(
+    kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], spec: str
 ) -> None:
+    """Intervals over seeds and images included, to the last digit."""
     capsys.readouterr()
-    assert analysis("table", "synthetic", "--out", tmp_path / "out", "--format", "md") == 0
+    assert analysis("table", "synthetic", "--out", tmp_path / "out", "--spec", spec, "--format", "md") == 0
     from_records = capsys.readouterr().out
-    assert analysis("table", kept, "--format", "md") == 0
+    assert analysis("table", kept, "--spec", spec, "--format", "md") == 0
     assert capsys.readouterr().out == from_records
+    assert (kept / {"main": "table.md", "ablation": "deltas.md"}[spec]).read_text() == from_records
+    assert ("paired by seed and test image; \\[ \\]: 95% interval by hierarchical" in from_records) == (
+        spec == "ablation"
+    )
+
+
+def test_what_is_kept_holds_values_curves_and_the_figure_asked_for(kept: Path, tmp_path: Path) -> None:
+    study = load_study(tmp_path / "out", "synthetic")
+    values = pd.read_parquet(kept / "per_image.parquet")
+    own = study.per_image("psnr")
+    assert sorted(values.loc[values["metric"] == "psnr", "value"]) == sorted(own["value"]) and len(own) > 100
+    curves = pd.read_parquet(kept / "curves.parquet")
+    for (arm, run_id), rows in curves[curves["metric"] == "psnr"].groupby(["arm", "run_id"]):
+        history = [row for row in study.store.record(str(run_id)).history() if row["kind"] == "val"]
+        assert list(rows["value"]) == [row["psnr"] for row in history] and len(history) > 1, arm
+    assert sorted(path.name for path in kept.iterdir()) == [
+        "claims.txt", "curves.parquet", "deltas.md", "deltas.tex", "frame.parquet", "learning_psnr.png", "per_image.parquet",
+        "plan.json", "runs.parquet", "table.md", "table.tex",
+    ]  # fmt: skip
+
+
+def test_a_mistake_keeps_nothing(kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_study(tmp_path / "out", name="other")
+    before = {path.name: path.read_bytes() for path in kept.iterdir()}
+    for words, said in (
+        (
+            ("synthetic", "--out", tmp_path / "out", "--to", tmp_path / "new", "--figure", "access_a"),
+            "access_a: unknown",
+        ),
+        (("synthetic", "--out", tmp_path / "out", "--to", tmp_path / "new", "--figure", "attention"), "no run kept"),
+        (("other", "--out", tmp_path / "out", "--to", kept), "holds another study: synthetic"),
+        (("synthetic", "--out", tmp_path / "out", "--to", tmp_path / "out"), "an output folder of runs"),
+        (
+            ("synthetic", "--out", tmp_path / "out", "--to", tmp_path / "new", "--figure", "learning_psn"),
+            "learning_psnr",
+        ),
+        (("synthetic", "--out", kept.parent, "--to", tmp_path / "new"), "its runs are not here"),
+    ):
+        capsys.readouterr()
+        assert analysis("keep", *words) == 2
+        line = capsys.readouterr().err
+        assert said in line and line.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == before and not (tmp_path / "new").exists()
 
 
 def test_without_values_an_image_intervals_cover_seeds(kept: Path, tmp_path: Path) -> None:
+    (kept / "per_image.parquet").unlink()
     here, there = (build_table(load_study(out, "synthetic"), DIFFERENCES) for out in (kept.parent, tmp_path / "out"))
+    assert "paired by seed; [ ]: 95% interval by bootstrap over seeds" in "\n".join(here.notes)
     pairs = [
         (one, other)
         for row, twin in zip(here.rows, there.rows, strict=True)
@@ -115,9 +159,7 @@ def test_a_kept_study_of_three_data_sets_gives_its_table_by_data_set(
     ]
     make_study(tmp_path / "out", name="photos", arms=arms)
     folder = tmp_path / "kept" / "photos"
-    folder.mkdir(parents=True)
-    shutil.copy(tmp_path / "out" / "photos" / "plan.json", folder)
-    assert analysis("frame", "photos", "--root", tmp_path / "out", "--out", folder / "frame.parquet") == 0
+    assert analysis("keep", "photos", "--out", tmp_path / "out", "--to", folder, "--figure", "arms_psnr") == 0
     capsys.readouterr()
     assert analysis("table", folder, "--spec", "by_data", "--format", "md") == 0
     said = capsys.readouterr().out

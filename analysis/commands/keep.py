@@ -1,0 +1,99 @@
+"""`python -m analysis keep STUDY --to DIR`: what stays of a study in a repository, when its runs do not."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from analysis.claims.judge import judge
+from analysis.claims.spec import load_claims
+from analysis.commands.claims import describe
+from analysis.commands.figures import add_options, check_options
+from analysis.frame import Study, load_study
+from analysis.keeping import keep, refuse_other
+from analysis.options import add_study, study_of
+from analysis.tables.build import build_table
+from analysis.tables.render import render
+from analysis.tables.spec import load_spec, shipped_specs
+from pipeline.errors import UserError
+from pipeline.records import atomic
+
+STEMS = {"main": "table", "ablation": "deltas"}  # of files, where a table is not called like its specification
+FORMATS = ("md", "tex")  # of every table kept: one to read, one for a paper
+
+
+def register(subparsers: Any) -> None:
+    """Add the `keep` command."""
+    parser = subparsers.add_parser(
+        "keep",
+        help="keep a study in a folder: plan, frames, values an image, tables, claims, figures",
+        description="Write what stays of a study when its runs do not, for a repository or a paper's supplement: plan, frames,\n"
+        "values of every image, validation curves (parquet), tables (md, tex), claims judged, figures (PNG). Files of an\n"
+        "earlier call are replaced, others in DIR are left alone. `python -m analysis table DIR` makes the tables again.",
+    )
+    add_study(parser)
+    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument(
+        "--spec", action="append", default=[], metavar="NAME|FILE",
+        help=f"a table to keep: {', '.join(shipped_specs())}, or a .yaml file; repeatable (default: main and ablation)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--claims", type=Path, default=None, metavar="FILE", help="claims file (default: the shipped one)"
+    )
+    parser.add_argument(
+        "--figure", action="append", default=[], metavar="NAME",
+        help="a figure to keep, as `figures` names it; repeatable (default: all that the study allows)",
+    )  # fmt: skip
+    add_options(parser)
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write everything and list it."""
+    if (args.to / "runs").is_dir():
+        raise UserError(f"--to {args.to}: an output folder of runs is no place to keep a study without them")
+    study = load_study(*study_of(args))
+    if study.kept_values is not None or not (study.out / "runs").is_dir():
+        raise UserError(f"study {study.name}: its runs are not here; it is kept already in {study.folder}")
+    refuse_other(study, args.to)
+    pictures = _pictures(args, study)
+    texts = _tables(args, study) | _claims(args, study)
+    files = keep(study, args.to)
+    for name, content in (*texts.items(), *pictures.items()):
+        atomic.write_bytes(args.to / name, content)
+        files.append(args.to / name)
+    sys.stdout.write(f"study {study.name} is kept in {args.to}:\n")
+    sys.stdout.writelines(f"  {file.name:<28} {file.stat().st_size / 1024:7.0f} kB\n" for file in files)
+    return 0
+
+
+def _tables(args: argparse.Namespace, study: Study) -> dict[str, bytes]:
+    made: dict[str, bytes] = {}
+    for word in args.spec or ("main", "ablation"):
+        name, spec = load_spec(word)
+        table = build_table(study, spec, name)
+        stem = STEMS.get(name, Path(name).stem)
+        made |= {f"{stem}.{form}": render(table, form).encode() for form in FORMATS}
+    return made
+
+
+def _claims(args: argparse.Namespace, study: Study) -> dict[str, bytes]:
+    """The claims judged; no file where the study can test none of them."""
+    judgements = judge(study, load_claims(args.claims), alpha=0.05)
+    testable = any(item.verdict != "not testable" for item in judgements)
+    return {"claims.txt": describe(judgements).encode()} if testable else {}
+
+
+def _pictures(args: argparse.Namespace, study: Study) -> dict[str, bytes]:
+    from analysis.figures.build import build_figures
+    from analysis.figures.load import figure_data
+
+    options = dataclasses.replace(check_options(args), only=tuple(args.figure))
+    figures = build_figures(figure_data(study), options)
+    if args.figure and figures.left_out:
+        missing = figures.left_out[0]
+        raise UserError(f"figure {missing.name}: {missing.reason}")
+    return {f"{picture.name}.png": picture.png for picture in figures.pictures}
