@@ -119,7 +119,7 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FACTOR=LEVEL",
-        help="only cells with this level (repeat for more; an arm's name works too)",
+        help="only cells with this level (or arm, by its name); repeat for more: levels of one factor are alternatives",
     )
     parser.add_argument(
         "--budget", metavar="REASON", help="declare why arms may see different numbers of training images"
@@ -247,16 +247,18 @@ def _warn(plan: Plan) -> None:
 
 
 def _chosen(plan: Plan, only: Sequence[str]) -> list[Cell]:
-    """Cells that match every `--only`."""
-    chosen = list(plan.manifest.cells)
+    """Cells that match `--only`: one of the levels named of each factor, and one of the arms named."""
+    arms = plan.manifest.arms
+    known = {f"{name}={value}" for arm in arms for name, value in arm.levels.items()}
+    names = {arm.name for arm in arms}
+    wanted: dict[str, set[str]] = {}  # factor ("" for arms by name) -> names of the arms that match
     for item in only:
-        factor, _, level = item.partition("=")
-        known = {f"{name}={value}" for arm in plan.manifest.arms for name, value in arm.levels.items()}
-        names = {arm.name for arm in plan.manifest.arms}
         if item not in known and item not in names:
             raise UserError(f"--only {item}: no such level or arm{nearest(item, sorted(known | names))}")
-        keep = {arm.name for arm in plan.manifest.arms if arm.name == item or arm.levels.get(factor) == level}
-        chosen = [cell for cell in chosen if cell.arm in keep]
+        factor, _, level = item.partition("=")
+        matching = {arm.name for arm in arms if arm.levels.get(factor) == level} if item in known else {item}
+        wanted.setdefault(factor if item in known else "", set()).update(matching)
+    chosen = [cell for cell in plan.manifest.cells if all(cell.arm in matching for matching in wanted.values())]
     if not chosen:
         raise UserError(f"--only {' '.join(only)}: no cell matches all of them")
     return chosen

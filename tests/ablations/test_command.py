@@ -16,6 +16,7 @@ from ablations.plan import make_plan
 from ablations.study import load_study
 from pipeline.cli import run_main
 from pipeline.config import to_yaml
+from pipeline.errors import UserError
 from pipeline.records import RunRecord, RunStore, StudyManifest
 
 ENTRY = "tests.pipeline.launch.fakes:train"
@@ -66,6 +67,23 @@ def test_a_failure_is_status_1_and_a_diverged_cell_is_not_planned_again(
     assert "7 cells: 5 to run, 1 reused, 1 diverged (--again diverged); " in said
     _, said = here(capsys, "plan", "demo", "--out", str(tmp_path), "--only", "family=spade")
     assert "1 cells: 0 to run, 0 reused, 1 diverged (--again diverged)" in said and "cost" not in said
+
+
+@pytest.mark.parametrize(
+    ("words", "arms"),
+    [
+        (["family=painter", "family=spade"], {"family=painter", "family=spade"}),
+        (["family=painter", "family=spade", "attention_loss=with"], {"family=painter", "family=spade"}),
+        (["family=painter", "family=ca2sis", "attention_loss=without"], {"attention_loss=without"}),
+    ],
+)
+def test_levels_of_a_factor_are_alternatives_and_factors_must_all_match(words: list[str], arms: set[str]) -> None:
+    plan = make_plan(load_study("demo"), seeds=[0, 1])
+    assert {cell.arm for cell in commands._chosen(plan, words)} == arms
+    with pytest.raises(UserError, match="no cell matches all of them"):
+        commands._chosen(plan, ["family=painter", "attention_loss=without"])
+    listed = make_plan(load_study("attention_curves"), seeds=[0])
+    assert [cell.arm for cell in commands._chosen(listed, ["hard", "access"])] == ["access", "hard"]
 
 
 def test_a_time_limit_is_status_75(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
