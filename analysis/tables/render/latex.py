@@ -1,14 +1,15 @@
-r"""LaTeX with booktabs: what a paper takes over with \input. Needs the package booktabs.
+r"""LaTeX with booktabs: what a paper takes over with \input. Needs the packages booktabs and graphicx.
 
 Text is escaped completely; characters that pdfLaTeX cannot set become their nearest letters or their code point, so
-that the table always compiles.
+that the table always compiles. A table too wide for a page goes on below, in columns that fit, and one too long on the next page.
 """
 
 from __future__ import annotations
 
 import unicodedata
 
-from analysis.tables.model import Column, Row, Table, TableCell, arrow
+from analysis.tables.model import Column, Row, Table, TableCell
+from analysis.tables.render.tiles import COLUMN_WIDTH, PAGE_LINES, head_lines, text_lines, tiles
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
@@ -50,26 +51,53 @@ def _character(character: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """The table as a floating `table` with its footnotes below."""
+    """The table as one floating `table` with its footnotes below, or as several where a page does not hold it.
+
+    A table wider than a column of a two-column paper is a `table*`.
+    """
+    pieces = tiles(table)
+    foot = [text for _, text in table.footnotes] + [*table.notes, *table.alarms, *table.warnings]
+    floats: list[list[str]] = []
+    left = 0
+    for piece in pieces:
+        if piece.lines > left:
+            floats.append([])
+            left = PAGE_LINES
+        floats[-1] += [r"  \par\medskip"] * bool(floats[-1]) + _piece(piece.table)
+        left -= piece.lines + 1
+    if text_lines(foot) > left and len(pieces) > 1:
+        floats.append([])
+    floats[-1] += _foot(table)
+    kind = "table" if max(piece.width for piece in pieces) <= COLUMN_WIDTH else "table*"
     lines = [
         *(f"% {_comment(text, ' .,():')}" for text in table.alarms),
         f"% Study {_comment(table.study)}, table {_comment(table.name)}; made by `python -m analysis table`.",
-        "% Packages: booktabs, [T1]{fontenc}, textcomp.",
-        r"\begin{table}[t]",
-        r"  \centering",
-        rf"  \caption{{{escape(table.title)}}}",
-        rf"  \label{{tab:{_comment(table.study)}-{_comment(table.name)}}}",
+        "% Packages: booktabs, graphicx, [T1]{fontenc}, textcomp.",
+    ]
+    for number, content in enumerate(floats):
+        lines += [
+            rf"\begin{{{kind}}}[tp]",
+            r"  \centering\footnotesize\setlength{\tabcolsep}{3pt}",
+            rf"  \caption{{{escape(table.title)}{' (continued)' if number else ''}}}",
+            *([] if number else [rf"  \label{{tab:{_comment(table.study)}-{_comment(table.name)}}}"]),
+            *content,
+            rf"\end{{{kind}}}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _piece(table: Table) -> list[str]:
+    """One tabular, shrunk to the width of the text where it is wider."""
+    return [
+        r"  \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"  \begin{{tabular}}{{l{'r' * len(table.columns)}}}",
         r"    \toprule",
         *_heads(table),
         r"    \midrule",
         *_body(table),
         r"    \bottomrule",
-        r"  \end{tabular}",
-        *_foot(table),
-        r"\end{table}",
+        r"  \end{tabular}}",
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _comment(text: str, more: str = "") -> str:
@@ -95,9 +123,11 @@ def _heads(table: Table) -> list[str]:
 
 
 def _head(column: Column) -> str:
-    unit = f" {escape(f'[{column.unit}]')}" if column.unit else ""
-    mark = f" {escape(arrow(column.direction))}" if arrow(column.direction) else ""
-    return escape(column.label) + unit + mark + _sup(column.notes)
+    lines = [escape(line) for line in head_lines(column)]
+    lines[-1] += _sup(column.notes)
+    if len(lines) == 1:
+        return lines[0]
+    return r"\begin{tabular}[b]{@{}r@{}}" + r"\\".join(lines) + r"\end{tabular}"
 
 
 def _body(table: Table) -> list[str]:
@@ -153,4 +183,4 @@ def _foot(table: Table) -> list[str]:
     if not texts:
         return []
     body = [rf"    {text}\par" for text in texts]
-    return [r"  \par\smallskip", r"  \begin{minipage}{\linewidth}\footnotesize", *body, r"  \end{minipage}"]
+    return [r"  \par\smallskip", r"  \begin{minipage}{\linewidth}\scriptsize", *body, r"  \end{minipage}"]
