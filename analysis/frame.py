@@ -26,6 +26,7 @@ from pipeline.errors import UserError
 from pipeline.records import Arm, RunStore, StudyManifest, StudyMetric
 from pipeline.records.bulk import RawRecord, read_raw
 from pipeline.records.metric_specs import direction_of
+from pipeline.records.store import PER_IMAGE_COLUMNS
 from pipeline.schema.evaluation import PROTOCOLS
 from pipeline.schema.measures import left_out
 
@@ -54,7 +55,9 @@ class Study:
     frame: pd.DataFrame  # one row per (arm, seed, metric, split, protocol, state)
     runs: pd.DataFrame  # one row per planned run
     imported: pd.DataFrame  # published or imported numbers, columns `analysis.columns.IMPORTED`
-    kept_values: pd.DataFrame | None = None  # per-image values of a kept study, whose records are not here
+    kept: bool = False  # its records are not here: frames alone, as `analysis keep` writes them
+    kept_values: pd.DataFrame | None = None  # per-image values of a kept study, where it has any
+    place: Path | None = None  # its folder, where that is not called like the study
 
     @property
     def name(self) -> str:
@@ -63,7 +66,7 @@ class Study:
     @property
     def folder(self) -> Path:
         """Where the study's tables and figures lie."""
-        return self.out / self.manifest.name
+        return self.place or self.out / self.manifest.name
 
     @property
     def store(self) -> RunStore:
@@ -118,8 +121,9 @@ class Study:
         if run_id not in self._per_image_of_run:
             path = self.store.record(run_id).path / "per_image.parquet"
             try:
-                self._per_image_of_run[run_id] = self.store.record(run_id).per_image()
-            except (OSError, ValueError) as error:
+                values = self.store.record(run_id).per_image()
+                self._per_image_of_run[run_id] = values[list(PER_IMAGE_COLUMNS)].astype({"value": "float64"})
+            except (OSError, ValueError, TypeError, KeyError) as error:
                 raise UserError(f"{path} is damaged ({type(error).__name__}): evaluate the run again") from error
         return self._per_image_of_run[run_id]
 
@@ -134,7 +138,7 @@ def load_study(out: Path, study: str) -> Study:
     kept = None if (out / "runs").is_dir() else kept_frames(out / study, manifest)
     if kept is not None:
         frame, runs, values = kept
-        return Study(out, manifest, frame, runs, load_imported(out / study), values)
+        return Study(out, manifest, frame, runs, load_imported(out / study), True, values, out / study)
     raw = {cell.run_id: read_raw(out / "runs", cell.run_id) for cell in manifest.cells}
     runs = _runs_frame(manifest, raw)
     frame = _metric_frame(manifest, raw, runs)

@@ -28,37 +28,44 @@ def kept_frames(folder: Path, manifest: StudyManifest) -> tuple[pd.DataFrame, pd
     if not path.is_file():
         return None
     frame = _read(path, columns.FRAME)
-    factors = [name for name in frame.columns if name.startswith("factor:")]
-    frame = columns.typed(frame[[*columns.FRAME, *factors]], columns.FRAME)
     planned = {(cell.arm, cell.seed, cell.run_id) for cell in manifest.cells}
     found = frame[["arm", "seed", "run_id"]].drop_duplicates()
     strange = [key[2] for key in found.itertuples(index=False, name=None) if key not in planned]
+    _refuse_strange(path, strange)
+    runs = _runs(folder / RUNS, frame)
+    values = _read(folder / VALUES, columns.VALUES) if (folder / VALUES).is_file() else None
+    ids = {cell.run_id for cell in manifest.cells}
+    for name, other in ((RUNS, runs), (VALUES, values)):
+        _refuse_strange(folder / name, [] if other is None else sorted(set(other["run_id"].dropna()) - ids))
+    return frame, runs, values
+
+
+def _refuse_strange(path: Path, strange: list[str]) -> None:
     if strange:
         raise UserError(f"{path} is not of the plan beside it: run {strange[0][:10]} is not planned")
-    values = _read(folder / VALUES, columns.VALUES) if (folder / VALUES).is_file() else None
-    return frame, _runs(folder / RUNS, frame), values
 
 
 def _runs(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
     if path.is_file():
-        runs = _read(path, columns.RUNS)
-    else:
-        known = [name for name in columns.RUNS if name in columns.FRAME]
-        runs = frame[known].drop_duplicates("run_id").reindex(columns=list(columns.RUNS))
-        runs["run_reason"] = ""
-    return columns.typed(runs[list(columns.RUNS)].reset_index(drop=True), columns.RUNS)
+        return _read(path, columns.RUNS).reset_index(drop=True)
+    known = [name for name in columns.RUNS if name in columns.FRAME]
+    runs = frame[known].drop_duplicates("run_id").reindex(columns=list(columns.RUNS))
+    runs["run_reason"] = ""
+    return columns.typed(runs.reset_index(drop=True), columns.RUNS)
 
 
 def _read(path: Path, documented: dict[str, tuple[str, str]]) -> pd.DataFrame:
+    """A kept frame with the documented columns and types, and those of the study's factors."""
     try:
         frame = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
+        lacking = [name for name in documented if name not in frame.columns]
+        versions = set(frame["schema"]) - {columns.FRAME_SCHEMA} if "schema" in frame.columns else set()
+        if lacking or versions:
+            what = f"it has no column {lacking[0]}" if lacking else f"its schema is {versions.pop()}"
+            raise UserError(f"{path} is of another version ({what}; wanted: {columns.FRAME_SCHEMA})")
+        factors = [name for name in frame.columns if name.startswith("factor:")]
+        return columns.typed(frame[[*documented, *factors]], documented)
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{path} cannot be read ({type(error).__name__}): write it again with `analysis keep`"
         ) from error
-    lacking = [name for name in documented if name not in frame.columns]
-    versions = set(frame["schema"]) - {columns.FRAME_SCHEMA} if "schema" in frame.columns else set()
-    if lacking or versions:
-        what = f"it has no column {lacking[0]}" if lacking else f"its schema is {versions.pop()}"
-        raise UserError(f"{path} is of another version ({what}; wanted: {columns.FRAME_SCHEMA})")
-    return frame

@@ -40,7 +40,12 @@ def run(args: argparse.Namespace) -> int:
     if not 0 < args.alpha < 1:
         raise UserError(f"--alpha {args.alpha}: must lie between 0 and 1")
     claims = load_claims(args.claims)
-    judgements = judge(load_study(*study_of(args)), claims, alpha=args.alpha)
+    study = load_study(*study_of(args))
+    if study.kept:
+        raise UserError(
+            f"study {study.name}: its runs are not here, and claims are judged by their configs; see claims.txt"
+        )
+    judgements = judge(study, claims, alpha=args.alpha)
     sys.stdout.write(_as_json(judgements) if args.json else describe(judgements))
     refused = {"contradicted", "undecided"} if args.strict else {"contradicted"}
     return 1 if any(item.verdict in refused for item in judgements) else 0

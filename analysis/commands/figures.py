@@ -27,7 +27,7 @@ def register(subparsers: Any) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options that `figures` and `report` share."""
+    """The options of every command that draws."""
     parser.add_argument(
         "--pick",
         default="spread",

@@ -13,15 +13,15 @@ from analysis.claims.spec import load_claims
 from analysis.commands.claims import describe
 from analysis.commands.figures import add_options, check_options
 from analysis.frame import Study, load_study
-from analysis.keeping import keep, refuse_other
+from analysis.keeping import keep, refuse_place
 from analysis.options import add_study, study_of
 from analysis.tables.build import build_table
 from analysis.tables.render import render
 from analysis.tables.spec import load_spec, shipped_specs
 from pipeline.errors import UserError
-from pipeline.records import atomic
 
 STEMS = {"main": "table", "ablation": "deltas"}  # of files, where a table is not called like its specification
+CLAIMS = "claims.txt"
 FORMATS = ("md", "tex")  # of every table kept: one to read, one for a paper
 
 
@@ -52,30 +52,33 @@ def register(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write everything and list it."""
-    if (args.to / "runs").is_dir():
-        raise UserError(f"--to {args.to}: an output folder of runs is no place to keep a study without them")
+    """Write everything and list it. Whatever can be refused is, before anything is drawn or written."""
     study = load_study(*study_of(args))
-    if study.kept_values is not None or not (study.out / "runs").is_dir():
-        raise UserError(f"study {study.name}: its runs are not here; it is kept already in {study.folder}")
-    refuse_other(study, args.to)
-    pictures = _pictures(args, study)
+    if study.kept:
+        raise UserError(f"study {study.name}: its runs are not here; {study.folder} holds what is kept of it")
+    if not (study.runs["run_state"] == "finished").any():
+        raise UserError(f"study {study.name} has no finished run: nothing to keep")
     texts = _tables(args, study) | _claims(args, study)
-    files = keep(study, args.to)
-    for name, content in (*texts.items(), *pictures.items()):
-        atomic.write_bytes(args.to / name, content)
-        files.append(args.to / name)
+    refuse_place(study, args.to)
+    files = keep(study, args.to, texts | _pictures(args, study))
+    if CLAIMS not in texts:
+        (args.to / CLAIMS).unlink(missing_ok=True)  # of an earlier call: nothing here says it any more
     sys.stdout.write(f"study {study.name} is kept in {args.to}:\n")
-    sys.stdout.writelines(f"  {file.name:<28} {file.stat().st_size / 1024:7.0f} kB\n" for file in files)
+    sys.stdout.writelines(
+        f"  {file.relative_to(args.to).as_posix():<28} {file.stat().st_size / 1024:7.0f} kB\n" for file in files
+    )
+    sys.stdout.write(f"its tables again: python -m analysis table {args.to}\n")
     return 0
 
 
 def _tables(args: argparse.Namespace, study: Study) -> dict[str, bytes]:
     made: dict[str, bytes] = {}
-    for word in args.spec or ("main", "ablation"):
+    for word in args.spec or (("main", "ablation") if study.reference is not None else ("main",)):
         name, spec = load_spec(word)
-        table = build_table(study, spec, name)
         stem = STEMS.get(name, Path(name).stem)
+        if f"{stem}.md" in made:
+            raise UserError(f"--spec {word}: two tables would be {stem}.md")
+        table = build_table(study, spec, name)
         made |= {f"{stem}.{form}": render(table, form).encode() for form in FORMATS}
     return made
 
@@ -84,7 +87,7 @@ def _claims(args: argparse.Namespace, study: Study) -> dict[str, bytes]:
     """The claims judged; no file where the study can test none of them."""
     judgements = judge(study, load_claims(args.claims), alpha=0.05)
     testable = any(item.verdict != "not testable" for item in judgements)
-    return {"claims.txt": describe(judgements).encode()} if testable else {}
+    return {CLAIMS: describe(judgements).encode()} if testable else {}
 
 
 def _pictures(args: argparse.Namespace, study: Study) -> dict[str, bytes]:

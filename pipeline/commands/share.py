@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.cli import add_out
 from pipeline.errors import UserError
 from pipeline.records.store import SHORT_ID, RunRecord, RunStore
+from pipeline.schema.files import find_folder
 
 if TYPE_CHECKING:
     from pipeline.runs.judges import Judge
@@ -57,10 +58,10 @@ def run_pack(args: argparse.Namespace) -> int:
     """`pack`: one file out of a record, or a folder of them out of a study."""
     from pipeline.runs.sharing import pack
 
-    store = RunStore(args.out / "runs")
-    if (args.out / args.what / "plan.json").is_file():
-        return _pack_study(args, store)
-    record = store.find(args.what)
+    out, name = find_folder(args.what, args.out)
+    if (out / name / "plan.json").is_file():
+        return _pack_study(args, out, name)
+    record = RunStore(args.out / "runs").find(args.what)
     file = args.to or Path(_name(record))
     if file.suffix != ".zip":
         raise UserError(f"--to {file}: the name must end in .zip")
@@ -69,23 +70,66 @@ def run_pack(args: argparse.Namespace) -> int:
     return 0
 
 
+def _pack_study(args: argparse.Namespace, out: Path, name: str) -> int:
+    """Every finished run of the plan; those that are not finished are counted, so that nobody takes a part for the whole."""
+    from pipeline.records import StudyManifest
+    from pipeline.runs.checkpoint import has_weights
+    from pipeline.runs.judges import judges_of, pack_judge
+    from pipeline.runs.sharing import WITH_WEIGHTS, pack, parts_left_out
+
+    folder = args.to or Path(name)
+    if folder.suffix == ".zip" or (folder.exists() and not folder.is_dir()):
+        raise UserError(f"--to {folder}: {name} is a study, and is packed into a folder, one file for each run")
+    store = RunStore(out / "runs")
+    planned = dict.fromkeys(cell.run_id for cell in StudyManifest.load(out / name).cells)
+    records = [record for record in map(store.record, planned) if record.state == "finished"]
+    if not records:
+        raise UserError(f"study {name} has no finished run: nothing to pack")
+    without = {
+        record.id: parts_left_out(record, args.without) for record in records
+    }  # all are looked at before one is written
+    bare = [record for record in records if record.status["kind"] in WITH_WEIGHTS and not has_weights(record)]
+    for record in bare:
+        without[record.id].add("weights")
+    files = [folder / _name(record) for record in records]
+    for record, file in zip(records, files, strict=True):
+        pack(record, file, args.licence, without[record.id])
+    judges, absent = judges_of(records, out / "cache")
+    files += filter(None, (pack_judge(judge, folder) for judge in judges.values()))
+    print(f"packed: {len(records)} runs of {name} in {folder} ({_size(*files)})")
+    if len(records) < len(planned):
+        print(f"not finished, hence not packed: {len(planned) - len(records)}")
+    if bare and "weights" not in args.without:
+        print(f"packed without weights, which are not here: {', '.join(record.id[:SHORT_ID] for record in bare)}")
+    if absent:
+        print(f"without the segmenter that judged {absent} of them: their photos are not here")
+    return 0
+
+
 def run_unpack(args: argparse.Namespace) -> int:
-    """`unpack`: records out of files."""
+    """`unpack`: records out of files, then the segmenters that came with them."""
     from pipeline.runs.judges import SUFFIX, judges_of
     from pipeline.runs.sharing import unpack
 
     if args.data_root is not None and not args.data_root.is_dir():
         raise UserError(f"--data-root {args.data_root}: no such folder")
+    store = RunStore(args.out / "runs")
     files = [file for path in args.files for file in _packed(path)]
-    packed = [file for file in files if not file.name.endswith(SUFFIX)]
-    records = []
-    for file in packed:
-        records.append(unpack(file, RunStore(args.out / "runs"), args.data_root))
-        print(f"record: {records[-1].path}")
-    judges = judges_of(records, args.out / "cache") if len(packed) < len(files) else {}
+    judging = [file for file in files if file.name.endswith(SUFFIX)]
     for file in files:
-        if file.name.endswith(SUFFIX):
-            print(_taken(file, judges.get(file.name)))
+        if file not in judging:
+            print(f"record: {unpack(file, store, args.data_root).path}")
+    judges: dict[str, Judge] = {}
+    if judging:
+        finished = [record for record in map(store.record, store.ids()) if record.state == "finished"]
+        judges = judges_of(finished, args.out / "cache")[0]
+    for file in judging:
+        print(_taken(file, judges.get(file.name)))
+    beside = {path for file in files for path in file.parent.glob(f"*{SUFFIX}")} - set(judging)
+    if beside:
+        print(
+            f"not asked for: {', '.join(sorted(map(str, beside)))}, which judged such runs; name the folder, or the file too"
+        )
     return 0
 
 
@@ -94,37 +138,13 @@ def _taken(file: Path, judge: Judge | None) -> str:
     from pipeline.runs.judges import unpack_judge
 
     if judge is None:
-        return f"segmenter left out: {file.name} judges none of these runs by the photos that are here"
+        return f"segmenter left out: {file.name} judges no run here by the photos that are here (--data-root names where they lie)"
     if unpack_judge(file, judge):
         return f"segmenter: {judge.path}"
     return (
         f"segmenter left out: another one is at {judge.path}; what each has judged stands apart. To go on with the packed one, "
         "remove that file and unpack again"
     )
-
-
-def _pack_study(args: argparse.Namespace, store: RunStore) -> int:
-    """Every finished run of the plan; those that are not finished are counted, so that nobody takes a part for the whole."""
-    from pipeline.records import StudyManifest
-    from pipeline.runs.judges import judges_of, pack_judge
-    from pipeline.runs.sharing import pack
-
-    folder = args.to or Path(Path(args.what).name)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--to {folder}: a study is packed into a folder, one file for each run")
-    planned = dict.fromkeys(cell.run_id for cell in StudyManifest.load(args.out / args.what).cells)
-    records = [store.record(run_id) for run_id in planned]
-    finished = [record for record in records if record.state == "finished"]
-    if not finished:
-        raise UserError(f"study {args.what} has no finished run: nothing to pack")
-    files = [folder / _name(record) for record in finished]
-    for record, file in zip(finished, files, strict=True):
-        pack(record, file, args.licence, args.without)
-    judges = [pack_judge(judge, folder) for judge in judges_of(finished, args.out / "cache").values()]
-    files += [file for file in judges if file is not None]
-    left = f"; not finished yet: {len(records) - len(finished)}" if len(finished) < len(records) else ""
-    print(f"packed: {len(finished)} runs of {args.what} in {folder} ({_size(*files)}){left}")
-    return 0
 
 
 def _packed(path: Path) -> list[Path]:

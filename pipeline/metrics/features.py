@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.metrics.images import ImageBatch
 from pipeline.metrics.segmenter import Segmenter
+from pipeline.metrics.segmenter_training import LEAST_SHARE
 from pipeline.weights import WeightsMissing, verified
 
 INCEPTION_WIDTH = 2048
@@ -91,7 +92,7 @@ class SegmenterFeatures:
             raise WeightsMissing("the external segmenter gives no features; fd_seg needs segmenter.external=null")
         self.segmenter = segmenter
         self.width = segmenter.feature_width
-        self.identity = f"segmenter {segmenter.digest}"
+        self.identity = f"segmenter {segmenter.digest}, deviations of at least {LEAST_SHARE} of their root mean square"
 
     def features(self, images: ImageBatch) -> NDArray[np.float32]:
         """(N, width) float32."""

@@ -6,6 +6,7 @@ in `pack.json`, which also says what was left out. A reader takes members of kno
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -55,7 +56,8 @@ def write_archive(file: Path, run_id: str, members: Mapping[str, bytes | Path], 
     except OSError as error:
         raise UserError(f"cannot write {file}: {atomic.reason(error)}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where the folder cannot be one, there is nothing to remove either
+            temporary.unlink(missing_ok=True)
 
 
 def read_archive(file: Path, target: Path) -> tuple[str, frozenset[str]]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 
 from pipeline.config import from_yaml
@@ -23,10 +22,15 @@ from pipeline.metrics.segmenter import kept_segmenter
 from pipeline.metrics.segmenter_networks import build_network, feature_width
 from pipeline.records import RunRecord, atomic
 from pipeline.runs.archive import parse_json
-from pipeline.runs.untrusted import refused
-from pipeline.schema.evaluation import SegmenterConfig
+from pipeline.runs.untrusted import read_tensors, refused
+from pipeline.schema.data import DataConfig
+from pipeline.schema.evaluation import USE_SEGMENTER, SegmenterConfig
 
 SUFFIX = ".segmenter.safetensors"
+MOST_IMAGES = 200_000  # of a training split that is looked through for what its segmenter is called
+MOST_TOLD = 2**20  # characters of how a segmenter was trained
+COUNTS = ("images", "updates", "best_at", "held_back")
+STANDARDS = ("feature_mean", "feature_std")
 
 
 @dataclass(frozen=True)
@@ -42,33 +46,47 @@ class Judge:
         return f"{self.path.stem}{SUFFIX}"
 
 
-def judges_of(records: Iterable[RunRecord], cache: Path) -> dict[str, Judge]:
-    """The segmenters by which runs are judged, by the name of the packed file; none for runs whose photos are not here."""
+def judges_of(records: Iterable[RunRecord], cache: Path) -> tuple[dict[str, Judge], int]:
+    """The segmenters by which runs are judged, by the name of the packed file; and how many of the runs' photos are not here."""
     found: dict[str, Judge] = {}
-    seen: set[str] = set()
+    known: dict[str, Judge | None] = {}
+    absent = 0
     for record in records:
-        config = from_yaml(record.config_yaml)
-        cfg = config.protocol.segmenter
-        same = json.dumps([config.data.model_dump(mode="json"), config.data.hw, cfg.model_dump(mode="json")])
-        if cfg.external is not None or same in seen:
-            continue
-        seen.add(same)
         try:
-            train = build_dataset(config.data, "train")
-            judge = Judge(kept_segmenter(cfg, train, cache), cfg, train.label_space.num_classes)
-        except UserError:
+            config = from_yaml(record.config_yaml)
+        except (UserError, OSError):
             continue
-        found[judge.name] = judge
-    return found
+        cfg = config.protocol.segmenter
+        if cfg.external is not None or not USE_SEGMENTER.intersection(config.protocol.groups):
+            continue
+        same = json.dumps([config.data.model_dump(mode="json"), config.data.hw, cfg.model_dump(mode="json")])
+        if same not in known:
+            known[same] = _judge_on(config.data, cfg, cache)
+        judge = known[same]
+        absent += judge is None
+        if judge is not None:
+            found[judge.name] = judge
+    return found, absent
+
+
+def _judge_on(data: DataConfig, cfg: SegmenterConfig, cache: Path) -> Judge | None:
+    """The segmenter of a training split; None where its photos are not here, or are more than a run from elsewhere may ask for."""
+    if (data.train_images or 0) > MOST_IMAGES:
+        return None
+    try:
+        train = build_dataset(data.model_copy(update={"cache": "none"}), "train")
+        return Judge(kept_segmenter(cfg, train, cache), cfg, train.label_space.num_classes)
+    except UserError:
+        return None
 
 
 def pack_judge(judge: Judge, folder: Path) -> Path | None:
     """Write the segmenter into `folder`; None where nothing has been judged by it yet. Equal segmenters give equal bytes."""
     if not judge.path.exists():
         return None
-    kept = torch.load(judge.path, map_location="cpu", weights_only=True)
+    kept = _read(judge.path)
     tensors = {f"state.{key}": value.contiguous() for key, value in kept["state"].items()}
-    tensors |= {name: kept[name].contiguous() for name in ("feature_mean", "feature_std")}
+    tensors |= {name: kept[name].contiguous() for name in STANDARDS}
     file = folder / judge.name
     atomic.write_bytes(file, save_tensors(tensors, metadata={"record": json.dumps(kept["record"], sort_keys=True)}))
     return file
@@ -77,30 +95,52 @@ def pack_judge(judge: Judge, folder: Path) -> Path | None:
 def unpack_judge(file: Path, judge: Judge) -> bool:
     """Keep a packed segmenter where the evaluations of this output folder look for it; False where another one is there already.
 
-    Raises UserError for a file that is not the network that the protocol of `judge` asks for.
+    Raises UserError for a file that is not the network that the protocol of `judge` asks for, with numbers it could have.
     """
-    try:
-        with safe_open(file, framework="pt") as opened:
-            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - it is no mapping
-            told = (opened.metadata() or {}).get("record", "")
-    except (SafetensorError, ValueError, OSError) as error:
-        raise refused(file, f"it is no safetensors file ({error})") from error
-    state = {key.removeprefix("state."): value for key, value in tensors.items() if key.startswith("state.")}
+    tensors, metadata = read_tensors(file, file)
     network = build_network(judge.cfg, judge.num_classes)
+    state = {key.removeprefix("state."): value for key, value in tensors.items() if key.startswith("state.")}
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
         raise refused(file, "it is not the network that the protocol asks for") from error
-    record = parse_json(told.encode(), str(file))
-    wanted = (feature_width(network),)
-    standards = [tensors.get(name) for name in ("feature_mean", "feature_std")]
-    if not isinstance(record, dict) or any(value is None or tuple(value.shape) != wanted for value in standards):
+    standards = {name: tensors[name].float() for name in STANDARDS if name in tensors}
+    width = (feature_width(network),)
+    if len(standards) < len(STANDARDS) or any(tuple(value.shape) != width for value in standards.values()):
         raise refused(file, "what its features are standardised by is missing")
+    kept = {"state": network.state_dict(), **standards, "record": _told(file, metadata.get("record", ""))}
+    if not all(torch.isfinite(value).all() for value in _floats(kept)) or not (standards["feature_std"] > 0).all():
+        raise refused(file, "its numbers are none that training leaves")
     if judge.path.exists():
-        here = torch.load(judge.path, map_location="cpu", weights_only=True)["state"]
-        return all(torch.equal(value, here[key]) for key, value in state.items())
-    kept: dict[str, Any] = {
-        "state": network.state_dict(), "feature_mean": standards[0], "feature_std": standards[1], "record": record,
-    }  # fmt: skip
+        own = _read(judge.path)
+        return all(torch.equal(mine, other) for mine, other in zip(_floats(own), _floats(kept), strict=True))
     atomic.write_with(judge.path, lambda out: torch.save(kept, out))
     return True
+
+
+def _floats(kept: dict[str, Any]) -> list[torch.Tensor]:
+    """Every tensor of numbers of a kept segmenter, in one order."""
+    tensors = [*(kept["state"][key] for key in sorted(kept["state"])), *(kept[name] for name in STANDARDS)]
+    return [tensor for tensor in tensors if tensor.is_floating_point()]
+
+
+def _told(file: Path, text: str) -> dict[str, Any]:
+    """How the segmenter was trained, as plain numbers: what `segmenter_training` records, and nothing else."""
+    value: Any = parse_json(text.encode(), f"{file}, metadata") if len(text) <= MOST_TOLD else None
+    try:
+        record: dict[str, Any] = {name: int(value[name]) for name in COUNTS}
+        record["final_loss"] = float(value["final_loss"])
+        record["held_back_miou"] = [[int(at), float(score)] for at, score in value["held_back_miou"]]
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise refused(file, "it does not say how it was trained") from error
+    return record
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        kept: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises what it meets: pickling, zip, system and runtime errors
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}): remove it, the next evaluation trains it again"
+        ) from error
+    return kept

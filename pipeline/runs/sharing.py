@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 
 from pipeline.config import from_yaml, to_yaml
@@ -27,27 +27,36 @@ from pipeline.records.store import SHORT_ID
 from pipeline.runs import checkpoint
 from pipeline.runs.archive import read_archive, write_archive
 from pipeline.runs.card import model_card
-from pipeline.runs.untrusted import checked, refused
+from pipeline.runs.untrusted import checked, read_tensors, refused
 from pipeline.schema.run import RunConfig
 
 WEIGHTS = "weights.safetensors"
+ABANDONED_S = 3600.0  # an unpacking takes seconds
 WITH_WEIGHTS = ("trained", "released")  # kinds of runs that have any
 PLAIN = ("identity.json", "metrics.json", "history.jsonl", "per_image.parquet", "access.npz")  # as they are
+
+
+def parts_left_out(record: RunRecord, without: Collection[str]) -> set[str]:
+    """What of `without` a pack of this run lacks: a run without weights has none to leave out, one that is pictures keeps them.
+
+    UserError for a run that is not finished, or whose record a reader would refuse.
+    """
+    if record.state != "finished":
+        raise UserError(f"run {record.id[:SHORT_ID]} is {record.state}, not finished: nothing to pack")
+    checked(record.path, record, record.id)
+    kind = record.status["kind"]
+    nothing = ({"weights"} if kind not in WITH_WEIGHTS else set()) | ({"pictures"} if kind == EXTERNAL else set())
+    return set(without) - nothing
 
 
 def pack(record: RunRecord, file: Path, licence: str, without: Collection[str] = ()) -> None:
     """Write a finished run as the archive `file`; the same record gives the same bytes.
 
-    `without`: parts to leave out, of `archive.PARTS`: what tables, curves and claims are made of is always there. UserError where
-    the run is not finished, where its weights are asked for and not here, and for pictures left out of a run that is pictures.
+    `without`: parts to leave out, of `archive.PARTS`: what tables, curves and claims are made of is always there. UserError as in
+    `parts_left_out`, and where its weights are asked for and not here.
     """
-    if record.state != "finished":
-        raise UserError(f"run {record.id[:SHORT_ID]} is {record.state}, not finished: nothing to pack")
-    if "pictures" in without and record.status["kind"] == EXTERNAL:
-        raise UserError(f"run {record.id[:SHORT_ID]} is imported pictures: nothing is left of it without them")
-    has_any = record.status["kind"] in WITH_WEIGHTS
-    weights_wanted = has_any and "weights" not in without
-    without = set(without) if has_any else set(without) - {"weights"}
+    without = parts_left_out(record, without)
+    weights_wanted = record.status["kind"] in WITH_WEIGHTS and "weights" not in without
     if weights_wanted and not checkpoint.has_weights(record):
         raise UserError(f"the weights of run {record.id[:SHORT_ID]} are not here: pack it with --without weights")
     config = _portable(from_yaml(record.config_yaml), None)
@@ -68,17 +77,15 @@ def pack(record: RunRecord, file: Path, licence: str, without: Collection[str] =
 
 
 def unpack(file: Path, store: RunStore, data_root: Path | None) -> RunRecord:
-    """The record of an archive, in `store`; one that is there already is left as it is.
+    """The record of an archive, in `store`; one that is there already gets what it lacks (weights, the root of its photos).
 
     `data_root`: where its photos lie here. Raises UserError naming the file and what is wrong with it; then nothing is left behind.
     """
     with _beside(store) as folder:
         run_id, without = read_archive(file, folder)
         known = store.record(run_id)
-        if known.exists:
-            if known.state != "finished":
-                raise UserError(f"run {run_id[:SHORT_ID]} is here already, and {known.state}: {known.path}")
-            return known
+        if known.exists and known.state != "finished":
+            raise UserError(f"run {run_id[:SHORT_ID]} is here already, and {known.state}: {known.path}")
         made = RunRecord(folder / "record")
         config = checked(file, made, run_id)
         atomic.write_text(made.path / "config.yaml", to_yaml(_portable(config, data_root)))
@@ -87,16 +94,46 @@ def unpack(file: Path, store: RunStore, data_root: Path | None) -> RunRecord:
             checkpoint.save(made, checkpoint.FINAL, _fitting(file, weights, config, made))
         elif made.status["kind"] in WITH_WEIGHTS and "weights" not in without:
             raise refused(file, "it holds no weights")
-        store.root.mkdir(parents=True, exist_ok=True)
-        made.path.rename(known.path)
+        if known.exists:
+            _complete(known, made, data_root)
+        else:
+            _move(made.path, known.path)
     return known
+
+
+def _complete(known: RunRecord, made: RunRecord, data_root: Path | None) -> None:
+    """Give a record that is here already what it lacks and an archive of the same run brings; numbers stay as they are."""
+    if checkpoint.has_weights(made) and not checkpoint.has_weights(known):
+        checkpoint.save(known, checkpoint.FINAL, checkpoint.load(made, checkpoint.FINAL))
+    config = from_yaml(known.config_yaml)
+    if data_root is not None and config.data.root is None:
+        data = config.data.model_copy(update={"root": str(data_root.resolve())})
+        atomic.write_text(known.path / "config.yaml", to_yaml(config.model_copy(update={"data": data})))
+
+
+def _move(made: Path, target: Path) -> None:
+    """Put a finished record into its place; what a start that was killed has left there (no identity: no run) makes room."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            shutil.rmtree(target)
+        made.rename(target)
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {atomic.reason(error)}") from error
 
 
 @contextmanager
 def _beside(store: RunStore) -> Iterator[Path]:
     """A folder on the store's own disk that no command takes for a run, gone at the end."""
-    folder = store.root.parent / "cache" / f"unpacking-{secrets.token_hex(8)}"
-    folder.mkdir(parents=True)
+    cache = store.root.parent / "cache"
+    folder = cache / f"unpacking-{secrets.token_hex(8)}"
+    try:
+        folder.mkdir(parents=True)
+        for left in cache.glob("unpacking-*"):  # by a command that was killed
+            if time.time() - left.stat().st_mtime > ABANDONED_S:
+                shutil.rmtree(left, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"cannot write below {cache}: {atomic.reason(error)}") from error
     try:
         yield folder
     finally:
@@ -136,12 +173,8 @@ def _tensors_of(state: dict[str, Any]) -> bytes:
 
 def _fitting(file: Path, weights: Path, config: RunConfig, record: RunRecord) -> dict[str, Any]:
     """The checkpoint in a safetensors file, whose generator must be the config's, key by key and shape by shape."""
-    try:
-        with safe_open(weights, framework="pt") as opened:
-            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - it is no mapping
-            iteration = str((opened.metadata() or {}).get("iteration", "0"))
-    except (SafetensorError, ValueError, OSError) as error:
-        raise refused(file, f"{WEIGHTS} is no safetensors file ({error})") from error
+    tensors, metadata = read_tensors(weights, file)
+    iteration = metadata.get("iteration", "0")
     if not iteration.isdecimal():
         raise refused(file, f"{WEIGHTS} says {iteration[:20]!r} of its iterations")
     state: dict[str, Any] = {"iteration": int(iteration)}

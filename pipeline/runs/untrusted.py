@@ -14,7 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 import yaml
+from safetensors import SafetensorError, safe_open
 
 from pipeline.config import from_yaml
 from pipeline.errors import UserError
@@ -124,7 +126,9 @@ def _check_history(file: Path, record: RunRecord) -> None:
 
 def _check_indices(file: Path, record: RunRecord) -> None:
     """Lists of pictures name files beside them alone: whoever reads them follows what they say."""
-    for path in sorted(record.path.rglob("index.json")):
+    for path in sorted(
+        path for folder in ("samples", "pictures") for path in (record.path / folder).rglob("index.json")
+    ):
         name = path.relative_to(record.path).as_posix()
         named = list(_pictures_in(parse_json(_text(file, record, name), f"{file}, {name}")))
         if name == "pictures/index.json":
@@ -190,6 +194,16 @@ def _text(file: Path, record: RunRecord, name: str) -> bytes:
     if not path.exists() or path.stat().st_size > MOST_TEXT:
         raise refused(file, f"{name} is missing, or too large")
     return path.read_bytes()
+
+
+def read_tensors(path: Path, file: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """(tensors, metadata) of the safetensors file `path`, which came in `file`. UserError where it is none."""
+    try:
+        with safe_open(path, framework="pt") as opened:
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - it is no mapping
+            return tensors, opened.metadata() or {}
+    except (SafetensorError, ValueError, OSError) as error:
+        raise refused(file, f"{path.name} is no safetensors file ({error})") from error
 
 
 def refused(file: Path, why: str) -> UserError:

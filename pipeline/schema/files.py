@@ -102,6 +102,8 @@ def find_folder(word: str, out: Path, *below: str) -> tuple[Path, str]:
     parents: Sequence[Path] = folder.parents
     if len(folder.parts) > 1 + len(below) and folder.is_dir() and folder.parts[-1 - len(below) : -1] == below:
         return parents[len(below)], folder.name
+    if not below and (folder / "plan.json").is_file() and not (out / word).exists():
+        return folder.parent, folder.name  # a kept study in the folder one stands in
     return out, word
 
 

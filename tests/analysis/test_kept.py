@@ -66,6 +66,7 @@ def test_what_is_kept_holds_values_curves_and_the_figure_asked_for(kept: Path, t
 def test_a_mistake_keeps_nothing(kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_study(tmp_path / "out", name="other")
     before = {path.name: path.read_bytes() for path in kept.iterdir()}
+    run_id = load_study(tmp_path / "out", "synthetic").manifest.cells[0].run_id
     for words, said in (
         (
             ("synthetic", "--out", tmp_path / "out", "--to", tmp_path / "new", "--figure", "access_a"),
@@ -73,7 +74,18 @@ def test_a_mistake_keeps_nothing(kept: Path, tmp_path: Path, capsys: pytest.Capt
         ),
         (("synthetic", "--out", tmp_path / "out", "--to", tmp_path / "new", "--figure", "attention"), "no run kept"),
         (("other", "--out", tmp_path / "out", "--to", kept), "holds another study: synthetic"),
-        (("synthetic", "--out", tmp_path / "out", "--to", tmp_path / "out"), "an output folder of runs"),
+        (("synthetic", "--out", tmp_path / "out", "--to", tmp_path / "out"), "what the study itself is made of"),
+        (
+            ("synthetic", "--out", tmp_path / "out", "--to", tmp_path / "out" / "runs"),
+            "what the study itself is made of",
+        ),
+        (("synthetic", "--out", tmp_path / "out", "--to", tmp_path / "out" / "synthetic"), "what the study itself"),
+        (("synthetic", "--out", tmp_path / "out", "--to", tmp_path / "out" / "runs" / run_id), "what the study itself"),
+        (("synthetic", "--out", tmp_path / "out", "--to", kept / "table.md"), "cannot write into"),
+        (
+            ("synthetic", "--out", tmp_path / "out", "--to", tmp_path / "new", "--spec", "main", "--spec", "main"),
+            "two tables",
+        ),
         (
             ("synthetic", "--out", tmp_path / "out", "--to", tmp_path / "new", "--figure", "learning_psn"),
             "learning_psnr",
@@ -85,6 +97,36 @@ def test_a_mistake_keeps_nothing(kept: Path, tmp_path: Path, capsys: pytest.Capt
         line = capsys.readouterr().err
         assert said in line and line.count("\n") == 1
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == before and not (tmp_path / "new").exists()
+
+
+def test_what_was_imported_is_kept_and_a_folder_may_have_any_name(
+    kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "papers.csv").write_text("label,metric,value,source\nTheirs,psnr,22.5,X\n")
+    assert analysis("import-csv", "synthetic", tmp_path / "papers.csv", "--out", tmp_path / "out") == 0
+    monkeypatch.chdir(tmp_path)
+    assert (
+        analysis("keep", "synthetic", "--out", "out", "--to", "other", "--spec", "main", "--figure", "arms_psnr") == 0
+    )
+    assert "python -m analysis table other" in capsys.readouterr().out
+    assert analysis("table", "other", "--format", "md") == 0
+    said = capsys.readouterr().out
+    assert "Theirs" in said and said == Path("other/table.md").read_text()
+    assert analysis("claims", "other") == 2
+    assert "its runs are not here" in capsys.readouterr().err
+
+
+def test_a_study_without_a_reference_is_kept_and_one_without_runs_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_study(tmp_path / "out", arms=[SyntheticArm("a"), SyntheticArm("b")])
+    assert (
+        analysis("keep", "synthetic", "--out", tmp_path / "out", "--to", tmp_path / "k", "--figure", "arms_psnr") == 0
+    )
+    assert (tmp_path / "k" / "table.md").exists() and not (tmp_path / "k" / "deltas.md").exists()
+    make_study(tmp_path / "none", arms=[SyntheticArm("a", states=dict.fromkeys(range(3), "failed"))])
+    assert analysis("keep", "synthetic", "--out", tmp_path / "none", "--to", tmp_path / "l") == 2
+    assert "no finished run" in capsys.readouterr().err and not (tmp_path / "l").exists()
 
 
 def test_without_values_an_image_intervals_cover_seeds(kept: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import pickle
 import shutil
 import stat
@@ -144,7 +145,7 @@ def test_a_study_of_two_machines_is_brought_together(tmp_path: Path, capsys: pyt
     capsys.readouterr()
     assert main(["pack", "two", "--without", "weights", "pictures", "--to", str(packs), "--out", str(here)]) == 0
     said = capsys.readouterr().out
-    assert "packed: 3 runs of two in " in said and said.endswith("; not finished yet: 1\n")
+    assert "packed: 3 runs of two in " in said and said.endswith("not finished, hence not packed: 1\n")
     first = {file.name: file.read_bytes() for file in packs.iterdir()}
     (judge,) = packs.glob("*.segmenter.safetensors")
     for file in packs.glob("*.zip"):
@@ -181,23 +182,43 @@ def test_a_study_of_two_machines_is_brought_together(tmp_path: Path, capsys: pyt
     torch.save(taken, there / "cache" / "segmenter" / judging.name)
     assert main(["unpack", str(spoilt), "--out", str(there)]) == 0
     assert "segmenter left out: another one is at " in capsys.readouterr().out
-    for content, said in ((b"\x09", "no safetensors file"), (save({"state.x": torch.zeros(1)}), "not the network")):
+    sound = {f"state.{key}": value.contiguous() for key, value in own["state"].items()}
+    sound |= {name: own[name] for name in ("feature_mean", "feature_std")}
+    told = {"record": json.dumps(own["record"])}
+    for content, said in (
+        (b"\x09", "no safetensors file"),
+        (save({"state.x": torch.zeros(1)}), "not the network"),
+        (save({**sound, "feature_mean": own["feature_mean"] * float("nan")}, told), "none that training leaves"),
+        (save({**sound, "feature_std": own["feature_std"] * 0}, told), "none that training leaves"),
+        (save(sound, {"record": '{"updates": 6}'}), "does not say how it was trained"),
+        (save(sound, {"record": "[" * 900 + "]" * 900}), "does not say how it was trained"),
+        (
+            save({key: value for key, value in sound.items() if key != "feature_std"}, told),
+            "standardised by is missing",
+        ),
+    ):
         file.write_bytes(content)
         assert main(["unpack", str(spoilt), "--out", str(tmp_path / "third")]) == 2
         assert said in (line := capsys.readouterr().err) and line.count("\n") == 1
     file.rename(spoilt / f"{'0' * 32}.segmenter.safetensors")
     assert main(["unpack", str(spoilt), "--out", str(tmp_path / "third")]) == 0
-    assert "judges none of these runs" in capsys.readouterr().out
+    assert "judges no run here by the photos that are here" in capsys.readouterr().out
+    assert main(["unpack", *map(str, packs.glob("*.zip")), "--out", str(tmp_path / "third")]) == 0
+    assert f"not asked for: {judge}" in capsys.readouterr().out
     # Packed on, it says the same; with weights it cannot be.
     assert main(["pack", trained.id, "--to", str(tmp_path / "on.zip"), "--out", str(there)]) == 2
     assert "pack it with --without weights" in capsys.readouterr().err
     words = ["--without", "weights", "pictures", "--to", str(tmp_path / "on.zip"), "--out", str(there)]
     assert main(["pack", trained.id, *words]) == 0
     assert (tmp_path / "on.zip").read_bytes() == first[f"{trained.id[:10]}.zip"]
+    # The weights come later, with a pack that has them.
+    assert main(["pack", trained.id, "--to", str(tmp_path / "whole.zip"), "--out", str(here)]) == 0
+    assert main(["unpack", str(tmp_path / "whole.zip"), "--out", str(there)]) == 0
+    assert main(["evaluate", trained.id, "--protocol", "quick", "--out", str(there)]) == 0
 
 
 def test_what_cannot_be_packed_or_unpacked_is_one_line(
-    record: RunRecord, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    record: RunRecord, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
     assert main(["unpack", str(tmp_path / "empty"), "--out", str(tmp_path)]) == 2
@@ -206,6 +227,44 @@ def test_what_cannot_be_packed_or_unpacked_is_one_line(
     assert "numbers" in capsys.readouterr().err
     assert run_main(study_parser(), ["plan", str(two_arms(tmp_path)), "--out", str(tmp_path)]) == 0
     assert main(["pack", "two", "--out", str(tmp_path)]) == 2
+    (tmp_path / "file").write_text("")
+    out = str(record.path.parents[1])
+    capsys.readouterr()
+    for words in (
+        ["pack", record.id, "--to", str(tmp_path / "file" / "x.zip"), "--out", out],
+        ["unpack", str(archive), "--out", str(tmp_path / "file")],
+    ):
+        assert main(words) == 2
+        assert (line := capsys.readouterr().err).startswith("error: cannot write") and line.count("\n") == 1
+
+
+def test_photos_named_later_and_a_killed_start_make_no_trouble(
+    record: RunRecord, archive: Path, tmp_path: Path
+) -> None:
+    """A run's folder without an identity is no run: what a killed start left there makes room."""
+    (tmp_path / "runs" / record.id).mkdir(parents=True)
+    (tmp_path / "runs" / record.id / "run.lock").write_text("")
+    left = tmp_path / "cache" / "unpacking-of-a-killed-command"
+    left.mkdir(parents=True)
+    os.utime(left, (0, 0))
+    assert main(["unpack", str(archive), "--out", str(tmp_path)]) == 0
+    came = RunStore(tmp_path / "runs").record(record.id)
+    assert came.metrics == record.metrics and not left.exists()
+    assert yaml.safe_load(came.config_yaml)["data"]["root"] is None
+    (tmp_path / "photos").mkdir()
+    assert main(["unpack", str(archive), "--data-root", str(tmp_path / "photos"), "--out", str(tmp_path)]) == 0
+    assert yaml.safe_load(came.config_yaml)["data"]["root"] == str((tmp_path / "photos").resolve())
+
+
+def test_a_record_that_no_reader_takes_is_not_packed(
+    record: RunRecord, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(record.path, tmp_path / "runs" / record.id)
+    for name in ("metrics.json", "provenance.json"):
+        (tmp_path / "runs" / record.id / name).rename(tmp_path / name)
+        assert main(["pack", record.id, "--to", str(tmp_path / "x.zip"), "--out", str(tmp_path)]) == 2
+        assert f"{name} is missing" in capsys.readouterr().err and not (tmp_path / "x.zip").exists()
+        (tmp_path / name).rename(tmp_path / "runs" / record.id / name)
 
 
 def test_photos_are_found_where_they_lie_here(archive: Path, tmp_path: Path) -> None:
