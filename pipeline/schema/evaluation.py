@@ -49,6 +49,9 @@ UNUSED_SEGMENTER: dict[str, Any] = {
     "architecture": "unet", "width": 8, "depth": 2, "iterations": 600, "batch_size": 8, "lr": 1.0e-2, "train_images": 512,
     "seed": 0, "external": None,
 }  # fmt: skip
+# Metrics whose arithmetic has changed since protocols have digests, with their version in `records.metric_specs`: a protocol that
+# measures one has another digest, so that records from before are measured again and two versions never stand in one column.
+REVISED: dict[str, int] = {"fd_seg": 2, "kd_seg_x1000": 2}
 
 
 class DistributionConfig(Section):
@@ -193,12 +196,14 @@ class ProtocolConfig(Section):
     def digest_for(self, *, inverts: bool) -> str:
         """`digest` as it holds for a family that inverts photos; for any other, section `inversion` changes nothing.
 
-        Section `segmenter` changes nothing either, where no group uses it.
+        Section `segmenter` changes nothing either, where no group uses it; a metric whose arithmetic has changed does.
         """
         unread = NUISANCE_FIELDS if inverts else (*NUISANCE_FIELDS, "inversion")
         values = {key: value for key, value in self.identity_values().items() if key not in unread}
         if not USE_SEGMENTER.intersection(self.groups):
             values["segmenter"] = UNUSED_SEGMENTER
+        if "distribution" in self.groups and "segmenter" in self.distribution.features:
+            values["revised"] = REVISED
         return canonical_digest(values)
 
     @model_validator(mode="after")

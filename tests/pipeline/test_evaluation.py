@@ -26,8 +26,9 @@ from pipeline.metrics.reconstruction import rmse
 from pipeline.models.build import build_generator
 from pipeline.models.contract import Generator, Synthesis
 from pipeline.progress import Quiet
+from pipeline.records.metric_specs import spec_of
 from pipeline.records.rows import MetricRow
-from pipeline.schema.evaluation import ProtocolConfig
+from pipeline.schema.evaluation import REVISED, ProtocolConfig
 from tests.pipeline.metrics.doubles import CLASSES, Echo, data_config, faces, painter, protocol
 from tests.pipeline.models.small_models import small_generator
 
@@ -437,6 +438,17 @@ def test_protocols_load_and_differ() -> None:
     )
     with pytest.raises(ValueError, match="inflates SSIM"):
         ProtocolConfig.model_validate({**standard.model_dump(), "ssim_range2": True})
+
+
+def test_a_metric_whose_arithmetic_changed_is_measured_again_where_it_is_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And nothing else is: protocols that do not measure it keep their digest."""
+    assert {name: spec_of(name).version for name in REVISED} == REVISED
+    before = {name: load_protocol(name).digest for name in choices("protocol")}
+    monkeypatch.setitem(REVISED, "fd_seg", 3)
+    after = {name: load_protocol(name).digest for name in before}
+    assert [name for name in before if before[name] != after[name]] == ["paper", "standard"]
 
 
 def test_the_commands_evaluate_and_edit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
