@@ -108,10 +108,13 @@ def _in_common(labels: list[str]) -> str:
 def _kinds(study: Study) -> dict[str, RowKind]:
     kinds: dict[str, RowKind] = {}
     recorded = study.runs.groupby("arm")["kind"].agg(set)
+    budget = study.runs.groupby("arm")["budget_images"].max()
     for arm in study.manifest.arms:
         of_arm = set(recorded.get(arm.name, set())) - {""}
         kind: RowKind = "arm"
-        if of_arm == {"rule"}:
+        if of_arm == {"rule"} or (
+            not of_arm and budget.get(arm.name) == 0
+        ):  # a rule that has not run yet has no images to see
             kind = "baseline"
         elif of_arm == {"released"}:
             kind = "released"

@@ -534,6 +534,18 @@ def test_by_data_has_the_difference_to_the_reference_on_the_same_data_set(tmp_pa
         assert found.lower is not None and found.upper is not None and found.lower < found.difference < found.upper
 
 
+def test_a_baseline_that_has_run_on_one_data_set_alone_is_a_baseline(tmp_path: Path) -> None:
+    """Seen with a study run data set by data set: the painter was ranked and compared as if it had learned."""
+    arms = list(data_factor())
+    for data in ("faces", "scenes"):
+        states = {} if data == "faces" else dict.fromkeys(range(3), "missing")
+        levels = {"model": "painter", "data": data}
+        arms.append(SyntheticArm(f"painter-{data}", levels=levels, kind="rule", states=states, images_seen=0))
+    table = table_of(tmp_path, load_spec("by_data")[1], arms=arms)
+    assert table.row("painter").kind == "baseline"
+    assert all(cell.difference is None and not cell.rank for cell in table.row("painter").cells)
+
+
 def test_group_by_and_groups_make_groups_of_rows(tmp_path: Path) -> None:
     make_study(tmp_path, arms=data_factor())
     study = load_study(tmp_path, "synthetic")
