@@ -32,8 +32,8 @@ class Comparison:
     differences: tuple[float, ...]  # one a seed
     interval: Interval | None  # None for one seed without per-image values
     test: TestResult | None  # None for one seed: nothing can be said about training noise
-    images: int = 1  # test images paired; 1: seeds alone
     p_holm: float | None = None  # corrected within the declared family
+    images: int = 1  # test images paired; 1: seeds alone
 
     @property
     def difference(self) -> float:
@@ -85,7 +85,15 @@ def compare(
     interval = hierarchical_interval(matrix, generator, level=level) if matrix.size > 1 else None
     test = paired_test(differences.tolist(), generator, method=method) if len(seeds) > 1 else None
     return Comparison(
-        arm, reference, metric, direction, seeds, tuple(map(float, differences)), interval, test, matrix.shape[1]
+        arm,
+        reference,
+        metric,
+        direction,
+        seeds,
+        tuple(map(float, differences)),
+        interval,
+        test,
+        images=matrix.shape[1],
     )
 
 
