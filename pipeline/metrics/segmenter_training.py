@@ -212,7 +212,7 @@ def standardised(features: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     No deviation counts as less than `LEAST_SHARE` of their root mean square: after training half of the features are dead on real
     images, and one that stirs in a single generated image by a ten thousandth would be the whole distance.
     """
-    return (features - mean) / std.clamp_min(LEAST_SHARE * float(std.square().mean().sqrt()))
+    return (features - mean) / torch.maximum(std, LEAST_SHARE * std.square().mean().sqrt())
 
 
 def _batches(learnt: NDArray[np.int64], size: int, count: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
