@@ -256,8 +256,9 @@ def _chosen(plan: Plan, only: Sequence[str]) -> list[Cell]:
         if item not in known and item not in names:
             raise UserError(f"--only {item}: no such level or arm{nearest(item, sorted(known | names))}")
         factor, _, level = item.partition("=")
-        matching = {arm.name for arm in arms if arm.levels.get(factor) == level} if item in known else {item}
-        wanted.setdefault(factor if item in known else "", set()).update(matching)
+        by_level = item not in names  # where one factor is varied at a time, an arm is called like its level
+        matching = {arm.name for arm in arms if arm.levels.get(factor) == level} if by_level else {item}
+        wanted.setdefault(factor if by_level else "", set()).update(matching)
     chosen = [cell for cell in plan.manifest.cells if all(cell.arm in matching for matching in wanted.values())]
     if not chosen:
         raise UserError(f"--only {' '.join(only)}: no cell matches all of them")

@@ -37,7 +37,7 @@ def refuse_place(study: Study, folder: Path) -> None:
 def keep(study: Study, folder: Path, more: Mapping[str, bytes]) -> list[Path]:
     """Write what is kept of a study, and `more` files by name, into `folder`; returns them in order.
 
-    The plan comes last: a folder with a plan is whole.
+    The plan goes first and comes last: a folder with a plan is whole.
     """
     frames = {FRAME: study.frame, RUNS: study.runs, VALUES: _values(study), CURVES: _curves(study)}
     files = {name: columns.encoded(frame, ".parquet") for name, frame in frames.items()}
@@ -45,6 +45,10 @@ def keep(study: Study, folder: Path, more: Mapping[str, bytes]) -> list[Path]:
     files |= {f"imported/{path.name}": path.read_bytes() for path in imported}
     files |= {**more, PLAN: (study.folder / PLAN).read_bytes()}
     try:
+        (folder / PLAN).unlink(missing_ok=True)
+        for path in (folder / "imported").glob("*.json"):
+            if f"imported/{path.name}" not in files:  # of an earlier call
+                path.unlink()
         for name, content in files.items():
             atomic.write_bytes(folder / name, content)
     except OSError as error:

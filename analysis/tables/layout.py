@@ -108,7 +108,10 @@ def _in_common(labels: list[str]) -> str:
 def _kinds(study: Study) -> dict[str, RowKind]:
     kinds: dict[str, RowKind] = {}
     recorded = study.runs.groupby("arm")["kind"].agg(set)
-    budget = study.runs.groupby("arm")["budget_images"].max()
+    budget: dict[str, int] = {}
+    for cell in study.manifest.cells:
+        if cell.overrides:  # what other code has made has none
+            budget[cell.arm] = max(cell.images_seen, budget.get(cell.arm, 0))
     for arm in study.manifest.arms:
         of_arm = set(recorded.get(arm.name, set())) - {""}
         kind: RowKind = "arm"

@@ -95,14 +95,21 @@ def _pack_study(args: argparse.Namespace, out: Path, name: str) -> int:
     for record, file in zip(records, files, strict=True):
         pack(record, file, args.licence, without[record.id])
     judges, absent = judges_of(records, out / "cache")
-    files += filter(None, (pack_judge(judge, folder) for judge in judges.values()))
+    made = [pack_judge(judge, folder) for judge in judges.values()]
+    files += filter(None, made)
     print(f"packed: {len(records)} runs of {name} in {folder} ({_size(*files)})")
     if len(records) < len(planned):
         print(f"not finished, hence not packed: {len(planned) - len(records)}")
     if bare and "weights" not in args.without:
         print(f"packed without weights, which are not here: {', '.join(record.id[:SHORT_ID] for record in bare)}")
+    if None in made:
+        print(
+            "without a segmenter that judged them: it is not in the cache; what is measured elsewhere will stand apart"
+        )
     if absent:
-        print(f"without the segmenter that judged {absent} of them: their photos are not here")
+        print(
+            f"without the segmenter that judged {absent} of them: their photos are not here, or too many to look through"
+        )
     return 0
 
 

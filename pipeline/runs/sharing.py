@@ -102,13 +102,27 @@ def unpack(file: Path, store: RunStore, data_root: Path | None) -> RunRecord:
 
 
 def _complete(known: RunRecord, made: RunRecord, data_root: Path | None) -> None:
-    """Give a record that is here already what it lacks and an archive of the same run brings; numbers stay as they are."""
+    """Give a record that is here already what it lacks and an archive of the same run brings; numbers stay as they are.
+
+    UserError where the archive is of another training: a run id says what was trained, not on which machine.
+    """
     if checkpoint.has_weights(made) and not checkpoint.has_weights(known):
+        if _training(made) != _training(known):
+            raise UserError(
+                f"run {known.id[:SHORT_ID]} is here without weights, and from another training of it: "
+                "these weights are not those of its numbers"
+            )
         checkpoint.save(known, checkpoint.FINAL, checkpoint.load(made, checkpoint.FINAL))
     config = from_yaml(known.config_yaml)
     if data_root is not None and config.data.root is None:
         data = config.data.model_copy(update={"root": str(data_root.resolve())})
         atomic.write_text(known.path / "config.yaml", to_yaml(config.model_copy(update={"data": data})))
+
+
+def _training(record: RunRecord) -> object:
+    """What tells two trainings of one run apart: the history, in which times stand; of a released run its provenance."""
+    path = record.path / "history.jsonl"
+    return path.read_bytes() if path.exists() else record.provenance.get("released")
 
 
 def _move(made: Path, target: Path) -> None:

@@ -81,7 +81,11 @@ def test_levels_of_a_factor_are_alternatives_and_factors_must_all_match(words: l
     plan = make_plan(load_study("demo"), seeds=[0, 1])
     assert {cell.arm for cell in commands._chosen(plan, words)} == arms
     with pytest.raises(UserError, match="no cell matches all of them"):
-        commands._chosen(plan, ["family=painter", "attention_loss=without"])
+        commands._chosen(plan, ["family=painter", "family=ca2sis"])
+    assert {cell.arm for cell in commands._chosen(plan, ["reference", "family=painter"])} == {
+        "reference",
+        "family=painter",
+    }
     listed = make_plan(load_study("attention_curves"), seeds=[0])
     assert [cell.arm for cell in commands._chosen(listed, ["hard", "access"])] == ["access", "hard"]
 

@@ -145,10 +145,20 @@ def test_without_values_an_image_intervals_cover_seeds(kept: Path, tmp_path: Pat
         assert one.lower is not None and one.upper is not None and one.lower < one.upper
 
 
-def test_the_frame_alone_is_enough(kept: Path) -> None:
-    (kept / "runs.parquet").unlink()
+def test_the_frame_alone_is_enough(tmp_path: Path) -> None:
+    arms = (
+        SyntheticArm("a", reference=True),
+        SyntheticArm("b"),
+        SyntheticArm("c", states=dict.fromkeys(range(3), "missing")),
+    )
+    make_study(tmp_path / "out", arms=arms)
+    kept = tmp_path / "kept" / "synthetic"
+    assert analysis("keep", "synthetic", "--out", tmp_path / "out", "--to", kept, "--figure", "arms_psnr") == 0
+    for name in ("runs.parquet", "per_image.parquet", "curves.parquet"):
+        (kept / name).unlink()
     table = build_table(load_study(kept.parent, "synthetic"), TableSpec())
-    assert all(cell.status in ("ok", "not_applicable") for row in table.rows for cell in row.cells)
+    assert all(cell.status in ("ok", "not_applicable") for row in table.rows[:2] for cell in row.cells)
+    assert {cell.status for cell in table.rows[2].cells} == {"missing"}
 
 
 def test_records_come_before_kept_frames(kept: Path, tmp_path: Path) -> None:

@@ -213,6 +213,14 @@ def test_a_study_of_two_machines_is_brought_together(tmp_path: Path, capsys: pyt
     assert (tmp_path / "on.zip").read_bytes() == first[f"{trained.id[:10]}.zip"]
     # The weights come later, with a pack that has them.
     assert main(["pack", trained.id, "--to", str(tmp_path / "whole.zip"), "--out", str(here)]) == 0
+    history = came[0].path.parent / trained.id / "history.jsonl"
+    own_history = history.read_bytes()
+    history.write_bytes(
+        own_history.replace(b'"iteration": 2', b'"iteration": 2 ')
+    )  # the same run, trained on another machine
+    assert main(["unpack", str(tmp_path / "whole.zip"), "--out", str(there)]) == 2
+    assert "from another training of it" in capsys.readouterr().err
+    history.write_bytes(own_history)
     assert main(["unpack", str(tmp_path / "whole.zip"), "--out", str(there)]) == 0
     assert main(["evaluate", trained.id, "--protocol", "quick", "--out", str(there)]) == 0
 

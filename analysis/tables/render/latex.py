@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 
 from analysis.tables.model import Column, Row, Table, TableCell
-from analysis.tables.render.tiles import COLUMN_WIDTH, PAGE_LINES, head_lines, text_lines, tiles
+from analysis.tables.render.tiles import COLUMN_WIDTH, PAGE_LINES, TEXT_WIDTH, head_lines, text_lines, tiles
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
@@ -65,10 +65,12 @@ def to_latex(table: Table) -> str:
             left = PAGE_LINES
         floats[-1] += [r"  \par\medskip"] * bool(floats[-1]) + _piece(piece.table)
         left -= piece.lines + 1
-    if text_lines(foot) > left and len(pieces) > 1:
+    kind, width = (
+        ("table", COLUMN_WIDTH) if max(piece.width for piece in pieces) <= COLUMN_WIDTH else ("table*", TEXT_WIDTH)
+    )
+    if foot and text_lines(foot, width) > left:
         floats.append([])
     floats[-1] += _foot(table)
-    kind = "table" if max(piece.width for piece in pieces) <= COLUMN_WIDTH else "table*"
     lines = [
         *(f"% {_comment(text, ' .,():')}" for text in table.alarms),
         f"% Study {_comment(table.study)}, table {_comment(table.name)}; made by `python -m analysis table`.",

@@ -33,9 +33,9 @@ def tiles(table: Table) -> list[Tile]:
     label = max((len(row.label) + 2 * bool(row.group) for row in table.rows), default=0) + 1
     widths = [_width(column, [row.cells[at] for row in table.rows]) for at, column in enumerate(table.columns)]
     return [
-        Tile(_cut(table, at, rows), _head_lines(table, at) + _lines(rows), label + sum(widths[i] for i in at))
+        Tile(_cut(table, at, rows), _head_lines(table, at) + _lines(table, rows), label + sum(widths[i] for i in at))
         for rows in _rows(table)
-        for at in _columns(table, widths, TEXT_WIDTH - label)
+        for at in _columns(table, widths, max(TEXT_WIDTH - label, TEXT_WIDTH / 2))
     ]
 
 
@@ -89,14 +89,14 @@ def _rows(table: Table) -> list[list[Row]]:
     """Rows of each piece: so many that a page holds them."""
     pieces: list[list[Row]] = [[]]
     for row in table.rows:
-        if pieces[-1] and _lines([*pieces[-1], row]) > PAGE_LINES - 8:
+        if pieces[-1] and _lines(table, [*pieces[-1], row]) > PAGE_LINES - 8:
             pieces.append([])
         pieces[-1].append(row)
     return pieces
 
 
-def _lines(rows: Sequence[Row]) -> int:
-    groups = len({(row.group, row.kind) for row in rows})
+def _lines(table: Table, rows: Sequence[Row]) -> int:
+    groups = len(replace(table, rows=tuple(rows)).row_groups)
     return groups + sum(1 + max((len(cell.details) for cell in row.cells), default=0) for row in rows)
 
 
@@ -110,6 +110,6 @@ def _cut(table: Table, at: Sequence[int], rows: Sequence[Row]) -> Table:
     return replace(table, columns=tuple(table.columns[i] for i in at), rows=kept)
 
 
-def text_lines(texts: Sequence[str]) -> int:
-    """Lines of footnotes across the text width."""
-    return sum(math.ceil(len(text) / TEXT_WIDTH) or 1 for text in texts)
+def text_lines(texts: Sequence[str], width: float) -> int:
+    """Lines of footnotes across `width` characters."""
+    return sum(math.ceil(len(text) / width) or 1 for text in texts)
