@@ -833,6 +833,14 @@ def test_every_cell_of_a_large_table_is_in_one_piece(golden: Table, columns: int
     assert (len(pieces) == 1) == ((columns, rows) == (3, 4))
 
 
+def test_footnotes_that_a_page_does_not_hold_go_on_the_next(golden: Table) -> None:
+    full = spread_out(golden, 2, 40)
+    assert len(tiles(full)) == 1
+    many = dataclasses.replace(full, notes=("a note of some length, as notes are, and a little more",) * 30)
+    none = dataclasses.replace(full, notes=(), footnotes=(), warnings=(), alarms=())
+    assert [to_latex(table).count(r"\end{table") for table in (many, none)] == [2, 1]
+
+
 @needs_latex
 @pytest.mark.parametrize("layout", ["", "twocolumn"])
 def test_a_table_wider_and_longer_than_a_page_is_typeset_whole(golden: Table, tmp_path: Path, layout: str) -> None:
