@@ -834,7 +834,7 @@ def test_every_cell_of_a_large_table_is_in_one_piece(golden: Table, columns: int
 
 
 def test_footnotes_that_a_page_does_not_hold_go_on_the_next(golden: Table) -> None:
-    full = spread_out(golden, 2, 40)
+    full = spread_out(golden, 2, 20)
     assert len(tiles(full)) == 1
     many = dataclasses.replace(full, notes=("a note of some length, as notes are, and a little more",) * 30)
     none = dataclasses.replace(full, notes=(), footnotes=(), warnings=(), alarms=())
