@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 
+from hypothesis import settings
+
 # Before torch is imported anywhere: the suite runs one process a core.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["WANDB_MODE"] = "offline"
@@ -14,3 +16,7 @@ os.environ["COLUMNS"] = "120"
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(
     prefix="ca2sis-test-cache-"
 )  # file digests, mapped data: not the user's
+
+# How long an example takes says something of the machine: a slow, shared one has failed a sound property by it.
+settings.register_profile("anywhere", deadline=None)
+settings.load_profile("anywhere")

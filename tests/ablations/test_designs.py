@@ -38,7 +38,7 @@ def test_one_at_a_time_changes_one_factor() -> None:
     assert arms_of(made)[2].levels == {"a": "l2", "b": "l0"}
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(2, 4), min_size=1, max_size=4))
 def test_counts_follow_the_design(sizes: list[int]) -> None:
     factors = {f"f{index}": factor(size) for index, size in enumerate(sizes)}

@@ -111,7 +111,7 @@ def test_block_by_block_is_the_formula_and_its_gradient(
     torch.testing.assert_close(torch.autograd.grad(layer(x).pow(3).sum(), list(layer.parameters())), theirs)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 143), st.floats(-1e4, 1e4), st.floats(1.0, 1e6))
 def test_a_lone_value_costs_no_digits_wherever_it_stands(pixel: int, mean: float, height: float) -> None:
     """The rough mean of a sixteenth of the pixels is then at its worst."""

@@ -119,7 +119,7 @@ def levels(num_classes: int, seed: int = 0) -> list[torch.Tensor]:
 
 
 @given(num_classes=st.integers(2, 20), seed=st.integers(0, 50))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_bce_equals_the_releases_loop(num_classes: int, seed: int) -> None:
     _, mask = random_inputs(num_classes, seed=seed)
     logits = levels(num_classes, seed)

@@ -66,7 +66,7 @@ def test_equal_to_clean_fid_and_scipy_on_full_rank() -> None:
     assert kernel.mean == pytest.approx(clean_kernel(same, b, num_subsets=1, max_subset_size=150), rel=1e-9)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(1, 40), st.floats(-1e3, 1e3))
 def test_running_moments_do_not_depend_on_batches_and_offsets(size: int, offset: float) -> None:
     data = rows(40, 5) + offset

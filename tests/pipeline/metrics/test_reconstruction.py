@@ -71,7 +71,7 @@ def test_equal_to_scikit_image() -> None:
         assert mine_db == pytest.approx(peak_signal_noise_ratio(b, a, data_range=1.0), abs=1e-6)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.floats(0.01, 0.15), st.floats(1.5, 3.0))
 def test_more_noise_is_worse(noise: float, factor: float) -> None:
     mild, real = pair(noise=noise)

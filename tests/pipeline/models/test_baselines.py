@@ -44,7 +44,7 @@ def test_what_each_family_calls_a_style(name: str, shape: tuple[int, ...], kind:
     batch=st.sampled_from([1, 3]),
     only_background=st.booleans(),
 )
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_any_size_classes_and_mask(
     name: str, num_classes: int, height: int, width: int, batch: int, only_background: bool
 ) -> None:

@@ -228,7 +228,7 @@ def test_every_parameter_is_trained() -> None:
         assert dead == expected, conditioning
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @example(200, 2, 1, "cross_attention", "linear", "release", False, True)
 @example(200, 1, 2, "sean", "conv", "class", True, False)
 @example(2, 1, 1, "spade", "none", "shared", True, True)

@@ -228,7 +228,7 @@ def test_pooled_strides_choose_levels_and_spare_unused_ones() -> None:
     assert len(encoder(pooled_strides=[8, 4, 2, 1]).up) == 4
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(height=st.integers(1, 40), width=st.integers(1, 40))
 def test_any_image_size(height: int, width: int) -> None:
     image, mask = inputs(K, (height, width))

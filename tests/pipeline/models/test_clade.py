@@ -70,7 +70,7 @@ def test_codes_are_added_to_the_rows_of_their_classes() -> None:
 
 
 @given(st.integers(0, 999), st.integers(1, 9), st.integers(1, 12), st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_parts_and_offsets_are_scipys(seed: int, height: int, width: int, classes: int) -> None:
     labels = np.random.default_rng(seed).integers(0, classes, (2, height, width))
     parts = connected_parts(torch.from_numpy(labels)).numpy()
@@ -181,7 +181,7 @@ def test_every_switch_changes_the_computation(name: str, key: str, value: Any) -
     width=st.sampled_from([16, 40]),
     only_background=st.booleans(),
 )
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 def test_any_size_classes_and_mask(name: str, num_classes: int, height: int, width: int, only_background: bool) -> None:
     generator = small_generator(name, num_classes, (height, width))
     image, mask = random_inputs(num_classes, (height, width), 3)

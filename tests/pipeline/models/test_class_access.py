@@ -146,7 +146,7 @@ def test_hard_attention_to_one_code_is_that_code_wherever_the_scores_point() -> 
     assert len(queries) == 3 and not any(bool(gradient.any()) for gradient in queries)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @example("three codes, hard", 2, 1, 1, True)
 @example("three codes, access", 200, 1, 2, False)
 @example("hard", 200, 2, 1, True)

@@ -51,7 +51,7 @@ def test_extra_channels_enter_and_are_required() -> None:
     side=st.sampled_from([1, 2, 7, 16]),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_style_branch_equals_its_loops(num_classes: int, style_dim: int, side: int, seed: int) -> None:
     """Both vectorised forms (folded weights at large sizes, broadcast at small ones), with pixels of no class."""
     torch.manual_seed(seed)
@@ -150,7 +150,7 @@ def test_nearest_resize_stays_one_hot_and_takes_even_pixels() -> None:
 
 
 @given(st.integers(1, 24), st.integers(1, 24), st.integers(1, 24), st.integers(1, 24))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_nearest_resize_is_torchs(height: int, width: int, to_height: int, to_width: int) -> None:
     x = torch.rand(1, 2, height, width)
     found = resize_nearest(x, (to_height, to_width))

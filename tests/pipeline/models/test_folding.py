@@ -45,7 +45,7 @@ def make_tokens(images: int, own_basis: bool, offset: bool) -> tuple[Callable[[]
 
 
 @given(st.integers(1, 3), st.booleans(), st.booleans(), st.booleans(), st.booleans())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_normed_linear_folds_exactly(
     images: int, own_basis: bool, offset: bool, own_weight: bool, biased: bool
 ) -> None:

@@ -198,7 +198,7 @@ def test_without_encoder_styles_are_drawn() -> None:
     batch=st.sampled_from([1, 3]),
     instances=st.sampled_from([0, 1, 7]),
 )
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_any_size_classes_and_instances(num_classes: int, size: tuple[int, int], batch: int, instances: int) -> None:
     generator = small(num_classes, size)
     image, mask = random_inputs(num_classes, size, batch)

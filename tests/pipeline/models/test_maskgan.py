@@ -97,7 +97,7 @@ def test_every_parameter_learns() -> None:
     size=st.sampled_from([(16, 16), (24, 16), (16, 40)]),
     batch=st.sampled_from([1, 3]),
 )
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 def test_any_size_and_classes(num_classes: int, size: tuple[int, int], batch: int) -> None:
     generator = small(num_classes)  # the network is convolutional: it need not be built for the size
     image, mask = random_inputs(num_classes, size, batch)

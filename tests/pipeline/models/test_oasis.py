@@ -88,7 +88,7 @@ def test_every_switch_changes_the_computation(key: str, value: Any) -> None:
     layers=st.integers(2, 6),
     only_background=st.booleans(),
 )
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_any_size_classes_and_depth(
     num_classes: int, height: int, width: int, layers: int, only_background: bool
 ) -> None:

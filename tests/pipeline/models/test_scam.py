@@ -185,7 +185,7 @@ def test_every_parameter_learns() -> None:
     size=st.sampled_from([(16, 16), (23, 16), (16, 45), (8, 4)]),
     absent=st.sampled_from(["as_released", "none"]),
 )
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_any_size_and_classes(num_classes: int, size: tuple[int, int], absent: str) -> None:
     generator = small(num_classes, absent_attention=absent)  # convolutional: it need not be built for the size
     image = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0)) * 2 - 1

@@ -20,7 +20,7 @@ from pipeline.schema.yaml12 import parse_yaml, read_yaml, scalar
 from sweeps.space import choice_text
 
 ROOT = Path(__file__).parents[3]
-FIXED = settings(derandomize=True, deadline=None, max_examples=300, database=None)
+FIXED = settings(derandomize=True, max_examples=300, database=None)
 
 
 def read(text: str) -> Any:
