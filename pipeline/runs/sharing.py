@@ -129,6 +129,8 @@ def _move(made: Path, target: Path) -> None:
     """Put a finished record into its place; what a start that was killed has left there (no identity: no run) makes room."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        if RunRecord(target).is_live:
+            raise UserError(f"run {target.name[:SHORT_ID]} is being started here: {target}")
         if target.exists():
             shutil.rmtree(target)
         made.rename(target)

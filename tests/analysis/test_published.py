@@ -17,7 +17,7 @@ from analysis.tables.render import render
 from analysis.tables.spec import TableSpec
 from pipeline.schema.yaml12 import read_yaml
 from tests.analysis.synthetic import PSNR, Metric, SyntheticArm, make_study
-from tests.analysis.test_tables import needs_latex, typeset
+from tests.analysis.test_latex import needs_latex, typeset
 from tests.browser import CHROMIUM, browser
 
 FID = Metric("fid", "min", "", 150.0, 1.0, 0.0, 0.5, 0.0, per_image=False)

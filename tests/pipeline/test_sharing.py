@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
@@ -20,16 +19,12 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from safetensors.torch import save
 
-from ablations.commands import build_parser as study_parser
-from analysis.__main__ import main as analysis
 from pipeline.__main__ import main
-from pipeline.cli import run_main
-from pipeline.records import RunRecord, RunStore
+from pipeline.records import RunRecord, RunStore, atomic
 from pipeline.runs import checkpoint
 from tests.pipeline.test_commands import the_line
-from tests.pipeline.tiny import TINY, command, run
+from tests.pipeline.tiny import command, run
 
 
 @pytest.fixture(scope="module")
@@ -123,108 +118,6 @@ def test_rules_and_external_records_travel_too(tmp_path: Path) -> None:
     assert RunStore(other / "runs").record(rule.id).state == "finished"
 
 
-def two_arms(folder: Path) -> Path:
-    """A study file: a rule and a network that learns, two seeds."""
-    base = [word for word in TINY if not word.startswith("protocol")] + ["protocol.segmenter.iterations=6"]
-    arms = [{"name": name, "label": name, "overrides": [f"model={name}"]} for name in ("painter", "ca2sis")]
-    study = {
-        "name": "two", "question": "Which?", "base": ["preset=tiny", *base], "design": "list", "reference": "painter",
-        "arms": {arm.pop("name"): arm for arm in arms}, "seeds": [0, 1], "protocol": "standard", "split": "test",
-        "metrics": {"primary": {"psnr": "max"}, "secondary": {"seg_miou": "max"}}, "budget": {"rule": "equal"},
-    }  # fmt: skip
-    (folder / "two.yaml").write_text(yaml.safe_dump(study))
-    return folder / "two.yaml"
-
-
-def test_a_study_of_two_machines_is_brought_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Seed 0 on one machine, packed without weights and pictures; the other trains what is missing and tabulates both seeds."""
-    here, there, packs = tmp_path / "here", tmp_path / "there", tmp_path / "packs"
-    study = ("run", str(two_arms(tmp_path)))
-    assert run_main(study_parser(), [*study, "--seeds", "0", "--out", str(here)]) == 0
-    assert run_main(study_parser(), [*study, "--only", "painter", "--out", str(here)]) == 0
-    capsys.readouterr()
-    assert main(["pack", "two", "--without", "weights", "pictures", "--to", str(packs), "--out", str(here)]) == 0
-    said = capsys.readouterr().out
-    assert "packed: 3 runs of two in " in said and said.endswith("not finished, hence not packed: 1\n")
-    first = {file.name: file.read_bytes() for file in packs.iterdir()}
-    (judge,) = packs.glob("*.segmenter.safetensors")
-    for file in packs.glob("*.zip"):
-        with zipfile.ZipFile(file) as packed:
-            learned = "\n- ca2sis\n" in packed.read("README.md").decode()
-            left_out = ["pictures", "weights"] if learned else ["pictures"]
-            assert json.loads(packed.read("pack.json"))["without"] == left_out
-            assert not [name for name in packed.namelist() if name.endswith((".png", ".safetensors"))]
-            assert ("The weights were left out" in packed.read("README.md").decode()) == learned
-    assert main(["unpack", str(packs), "--out", str(there)]) == 0
-    assert "\nsegmenter: " in capsys.readouterr().out
-    (judging,) = (there / "cache" / "segmenter").glob("*.pt")
-    own, taken = (torch.load(out / "cache" / "segmenter" / judging.name, weights_only=True) for out in (here, there))
-    assert all(torch.equal(value, taken["state"][key]) for key, value in own["state"].items())
-    assert run_main(study_parser(), [*study, "--out", str(there)]) == 0
-    assert "3 reused" in (said := capsys.readouterr().out) and "1 finished" in said, said
-    records = [RunStore(out / "runs") for out in (here, there)]
-    came = [records[1].record(run_id) for run_id in records[0].ids()]
-    assert [record.metrics for record in came] == [records[0].record(record.id).metrics for record in came]
-    assert analysis(["table", "two", "--format", "csv", "--out", str(there)]) == 0
-    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert [(row["label"], row["psnr:n"], row["seg_miou:n"]) for row in rows] == [
-        ("ca2sis", "2", "2"),
-        ("painter", "2", "2"),
-    ]
-    (trained,) = (record for record in came if record.status["kind"] == "trained")
-    assert main(["evaluate", trained.id, "--protocol", "quick", "--out", str(there)]) == 2
-    assert f"the weights of run {trained.id[:10]} are not here" in capsys.readouterr().err
-    # A segmenter is taken where it is the one asked for, and no other one is there.
-    spoilt = tmp_path / "spoilt"
-    shutil.copytree(packs, spoilt)
-    file = spoilt / judge.name
-    taken["state"][next(iter(taken["state"]))] += 1
-    torch.save(taken, there / "cache" / "segmenter" / judging.name)
-    assert main(["unpack", str(spoilt), "--out", str(there)]) == 0
-    assert "segmenter left out: another one is at " in capsys.readouterr().out
-    sound = {f"state.{key}": value.contiguous() for key, value in own["state"].items()}
-    sound |= {name: own[name] for name in ("feature_mean", "feature_std")}
-    told = {"record": json.dumps(own["record"])}
-    for content, said in (
-        (b"\x09", "no safetensors file"),
-        (save({"state.x": torch.zeros(1)}), "not the network"),
-        (save({**sound, "feature_mean": own["feature_mean"] * float("nan")}, told), "none that training leaves"),
-        (save({**sound, "feature_std": own["feature_std"] * 0}, told), "none that training leaves"),
-        (save(sound, {"record": '{"updates": 6}'}), "does not say how it was trained"),
-        (save(sound, {"record": "[" * 900 + "]" * 900}), "does not say how it was trained"),
-        (
-            save({key: value for key, value in sound.items() if key != "feature_std"}, told),
-            "standardised by is missing",
-        ),
-    ):
-        file.write_bytes(content)
-        assert main(["unpack", str(spoilt), "--out", str(tmp_path / "third")]) == 2
-        assert said in (line := capsys.readouterr().err) and line.count("\n") == 1
-    file.rename(spoilt / f"{'0' * 32}.segmenter.safetensors")
-    assert main(["unpack", str(spoilt), "--out", str(tmp_path / "third")]) == 0
-    assert "judges no run here by the photos that are here" in capsys.readouterr().out
-    assert main(["unpack", *map(str, packs.glob("*.zip")), "--out", str(tmp_path / "third")]) == 0
-    assert f"not asked for: {judge}" in capsys.readouterr().out
-    # Packed on, it says the same; with weights it cannot be.
-    assert main(["pack", trained.id, "--to", str(tmp_path / "on.zip"), "--out", str(there)]) == 2
-    assert "pack it with --without weights" in capsys.readouterr().err
-    words = ["--without", "weights", "pictures", "--to", str(tmp_path / "on.zip"), "--out", str(there)]
-    assert main(["pack", trained.id, *words]) == 0
-    assert (tmp_path / "on.zip").read_bytes() == first[f"{trained.id[:10]}.zip"]
-    # The weights come later, with a pack that has them.
-    assert main(["pack", trained.id, "--to", str(tmp_path / "whole.zip"), "--out", str(here)]) == 0
-    history = came[0].path.parent / trained.id / "history.jsonl"
-    own_history = history.read_bytes()
-    history.write_bytes(
-        own_history.replace(b'"iteration": 2', b'"iteration": 2 ')
-    )  # the same run, trained on another machine
-    assert main(["unpack", str(tmp_path / "whole.zip"), "--out", str(there)]) == 2
-    assert "from another training of it" in capsys.readouterr().err
-    history.write_bytes(own_history)
-    assert main(["unpack", str(tmp_path / "whole.zip"), "--out", str(there)]) == 0
-    assert main(["evaluate", trained.id, "--protocol", "quick", "--out", str(there)]) == 0
-
-
 def test_what_cannot_be_packed_or_unpacked_is_one_line(
     record: RunRecord, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -233,8 +126,6 @@ def test_what_cannot_be_packed_or_unpacked_is_one_line(
     assert "holds no packed run" in capsys.readouterr().err
     assert main(["pack", record.id, "--without", "numbers", "--out", str(record.path.parents[1])]) == 2
     assert "numbers" in capsys.readouterr().err
-    assert run_main(study_parser(), ["plan", str(two_arms(tmp_path)), "--out", str(tmp_path)]) == 0
-    assert main(["pack", "two", "--out", str(tmp_path)]) == 2
     (tmp_path / "file").write_text("")
     out = str(record.path.parents[1])
     capsys.readouterr()
@@ -255,6 +146,8 @@ def test_photos_named_later_and_a_killed_start_make_no_trouble(
     left = tmp_path / "cache" / "unpacking-of-a-killed-command"
     left.mkdir(parents=True)
     os.utime(left, (0, 0))
+    with atomic.exclusive_lock(tmp_path / "runs" / record.id / "run.lock"):  # and what a living one holds does not
+        assert main(["unpack", str(archive), "--out", str(tmp_path)]) == 2
     assert main(["unpack", str(archive), "--out", str(tmp_path)]) == 0
     came = RunStore(tmp_path / "runs").record(record.id)
     assert came.metrics == record.metrics and not left.exists()
