@@ -112,6 +112,11 @@ SMALL: dict[str, dict[str, Any]] = {
         "init_gain": 1.0,
     },
 }
+TRUNK_CANCELLED = {  # of the trunk with two `up_blocks`: biases that the next parameter-free normalisation takes away
+    "start.bias",  # where it is a convolution of the map
+    *(f"trunk.{block}.conv_{index}.bias" for block in ("head", "middle_0", "middle_1", "up.0") for index in (0, 1)),
+    "trunk.up.1.conv_0.bias",
+}
 DISCRIMINATOR = DiscriminatorConfig(scales=2, layers=3, width=8, spectral_norm=True, norm="instance", init_gain=1.0)
 
 
@@ -143,3 +148,14 @@ def random_inputs(
 def one_hot(labels: Tensor, num_classes: int) -> Tensor:
     """(N,H,W) integers -> (N,K,H,W) float32."""
     return F.one_hot(labels, num_classes).permute(0, 3, 1, 2).float().contiguous()
+
+
+def parameters_without_gradient(generator: torch.nn.Module, loss: Tensor) -> set[str]:
+    """Names of the parameters that `loss` cannot move: no gradient, or nothing but rounding.
+
+    A bias in front of a normalisation is cancelled by it, through a 1x1 shortcut too. What float32 leaves of its gradient is 5e-7
+    of the largest in the network or less, by chance 0; the smallest that means something is 5e-5 of it.
+    """
+    loss.backward()  # type: ignore[no-untyped-call]
+    largest = {key: 0.0 if p.grad is None else float(p.grad.abs().max()) for key, p in generator.named_parameters()}
+    return {key for key, size in largest.items() if not size > 5e-6 * max(largest.values())}
