@@ -17,7 +17,7 @@ from analysis.tables import TableSpec
 from analysis.tables.model import Table
 from analysis.tables.render.latex import escape, to_latex
 from analysis.tables.render.tiles import PAGE_LINES, TEXT_WIDTH, tiles
-from tests.analysis.test_tables import FULL, data_factor, nasty_table, table_of
+from tests.analysis.small_tables import FULL, data_factor, nasty_table, table_of
 
 
 @pytest.fixture(scope="module")
