@@ -53,6 +53,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("analysis", "table", "synthetic"), ("PSNR [dB] ↑", "CA²-SIS", "19.82 ± 0.21 ①")),
         (("analysis", "compare", "synthetic"), ("difference", "7.351e-05", "no room for")),
         (("ablations", "status", "synthetic"), ("finished", "SPADE", "15 finished; no room for")),
+        (("pipeline", "model", "preset=tiny"), ("encoder.first", "parameters", "no room for output")),
     ],
     ids=lambda item: " ".join(item[:2]),
 )

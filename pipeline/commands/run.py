@@ -15,6 +15,8 @@ from pipeline.records.store import SHORT_ID
 if TYPE_CHECKING:
     from pipeline.schema.run import RunConfig
 
+UNFOLDED = 240  # columns of a table that goes into a file or a pipe: lines stay whole
+
 
 def register(subparsers: Any) -> None:
     """Add the sub-commands of this module to `python -m pipeline`."""
@@ -135,14 +137,24 @@ def _side_by_side(first: RunConfig, second: RunConfig) -> str:
 
 def run_model(args: argparse.Namespace) -> int:
     """`model`: the network as a table."""
+    from rich.console import Console
+
+    from pipeline.cli import text_table
     from pipeline.config import compose
     from pipeline.data.build import space_of
     from pipeline.models.build import build_generator
-    from pipeline.models.summary import as_text, summarise
+    from pipeline.models.summary import as_texts, summarise
 
     config = compose(args.overrides, args.out)
     generator = build_generator(config.model, space_of(config.data).num_classes, config.data.hw)
-    print(as_text(summarise(generator, config.data.hw, depth=args.depth)))
+    summary = summarise(generator, config.data.hw, depth=args.depth)
+    columns, rows = as_texts(summary)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = UNFOLDED
+    console.print(text_table(columns, rows, width=console.width, spare=("output",), right=("parameters", "MFLOPs")))
+    for note in summary.notes:
+        console.print(note, markup=False, soft_wrap=True)
     return 0
 
 

@@ -21,6 +21,7 @@ from torch.utils.hooks import RemovableHandle
 from pipeline.models.contract import Generator
 from pipeline.models.kernels import plain_kernels
 
+COLUMNS = ("part", "output", "parameters", "MFLOPs")
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict)
 
 
@@ -86,20 +87,14 @@ def summarise(generator: Generator, size: tuple[int, int], *, depth: int = 2) ->
     return NetworkSummary(rows, _count(network), total, _notes(generator))
 
 
-def as_text(summary: NetworkSummary) -> str:
-    """The table as aligned plain text: parameters in full, FLOPs in millions."""
-    lines = [("part", "output", "parameters", "MFLOPs")]
-    for row in summary.rows:
-        shape = "x".join(map(str, row.output)) if row.output is not None else ""
-        lines.append((row.part, shape, f"{row.parameters:,}", f"{row.flops / 1e6:,.2f}"))
-    lines.append(("total", "", f"{summary.parameters:,}", f"{summary.flops / 1e6:,.2f}"))
-    widths = [max(len(line[column]) for line in lines) for column in range(4)]
-    text = [
-        f"{part:<{widths[0]}}  {shape:<{widths[1]}}  {parameters:>{widths[2]}}  {flops:>{widths[3]}}"
-        for part, shape, parameters, flops in lines
+def as_texts(summary: NetworkSummary) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Columns and lines of the table, the total last: parameters in full, FLOPs in millions."""
+    lines = [(row.part, row.output, row.parameters, row.flops) for row in summary.rows]
+    lines.append(("total", None, summary.parameters, summary.flops))
+    return COLUMNS, [
+        (part, "x".join(map(str, output or ())), f"{parameters:,}", f"{flops / 1e6:,.2f}")
+        for part, output, parameters, flops in lines
     ]
-    rule = "-" * len(text[0])
-    return "\n".join([text[0], rule, *text[1:-1], rule, text[-1], *summary.notes])
 
 
 def _parts(module: nn.Module, prefix: str, depth: int) -> list[tuple[str, nn.Module]]:

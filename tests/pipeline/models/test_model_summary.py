@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.config import compose
 from pipeline.models.build import build_generator
-from pipeline.models.summary import as_text, summarise
+from pipeline.models.summary import as_texts, summarise
 from tests.pipeline.models.ca2sis_cases import make
 
 SIZE = (16, 24)
@@ -47,12 +47,12 @@ def test_a_switch_shows_in_its_part_alone() -> None:
 
 
 def test_text_names_parts_totals_and_the_achieved_ratio() -> None:
-    text = as_text(summarise(make(encoder={"grouping": "shared_matched"}), SIZE))
-    lines = text.splitlines()
-    assert lines[0].split() == ["part", "output", "parameters", "MFLOPs"]
-    assert any(line.startswith("stages.2.transformer") and "1x4x16x24" in line for line in lines)
-    assert lines[-1].startswith("encoder: parameter count is ")
-    assert lines[-2].startswith("total")
+    summary = summarise(make(encoder={"grouping": "shared_matched"}), SIZE)
+    columns, lines = as_texts(summary)
+    assert columns == ("part", "output", "parameters", "MFLOPs")
+    assert ("stages.2.transformer", "1x4x16x24") in [line[:2] for line in lines]
+    assert lines[-1] == ("total", "", f"{summary.parameters:,}", f"{summary.flops / 1e6:,.2f}")
+    assert [note.partition(" is ")[0] for note in summary.notes] == ["encoder: parameter count"]
 
 
 @pytest.mark.parametrize("family", ["ca2sis", "spade", "clade", "oasis", "sean", "inade", "maskgan", "scam", "painter"])
