@@ -202,7 +202,26 @@ def unavailable(plan: Plan) -> list[str]:
         missing = next(filter(None, (missing_for(metric.name, folder) for folder in folders)), "")
         if missing:
             lines.setdefault(missing, []).append(metric.name)
-    return [f"{', '.join(names)} will be unavailable: {missing}" for missing, names in lines.items()]
+    said = [f"{', '.join(names)} will be unavailable: {missing}" for missing, names in lines.items()]
+    return said + _cannot_train(plan)
+
+
+def _cannot_train(plan: Plan) -> list[str]:
+    """Arms whose loss needs a weight file that is not there: a warning, since another machine may have it."""
+    arms: dict[str, list[str]] = {}
+    for cell in plan.manifest.cells:
+        config = plan.runs[cell.run_id].config
+        if (
+            cell.images_seen == 0 or not config.loss.perceptual.weight
+        ):  # a rule has a loss section too, and no use for it
+            continue
+        missing = missing_for("loss.perceptual", config.protocol.weights_dir)
+        if missing and cell.arm not in arms.setdefault(missing, []):
+            arms[missing].append(cell.arm)
+    return [
+        f"arms {', '.join(names)} cannot train: their perceptual loss needs VGG-19, and {missing}; or set loss.perceptual.weight=0"
+        for missing, names in arms.items()
+    ]
 
 
 def _refuse_unequal_budgets(study: Study, arms: Sequence[Arm], cells: Sequence[Cell]) -> None:

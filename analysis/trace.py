@@ -9,6 +9,8 @@ import hashlib
 import shlex
 from dataclasses import dataclass
 
+import pandas as pd
+
 from analysis.frame import Study
 from analysis.tables.model import Column, Row, Table, TableCell, heading
 from pipeline.errors import UserError, nearest
@@ -111,7 +113,7 @@ def _run(study: Study, column: Column, run_id: str) -> TracedRun:
         n=int(found["n"].iloc[0]) if len(found) else 0,
         digest=check_identity(record),
         commit=_text(facts["commit"]),
-        dirty=bool(facts["dirty"]) if facts["dirty"] is not None and facts["dirty"] == facts["dirty"] else False,
+        dirty=bool(facts["dirty"]) if pd.notna(facts["dirty"]) else False,  # unknown where no record is at hand
         torch=_text(facts["torch"]),
         device=_text(facts["device"]),
         finished=_ended(record),
@@ -121,12 +123,12 @@ def _run(study: Study, column: Column, run_id: str) -> TracedRun:
 
 
 def check_identity(record: RunRecord) -> str:
-    """Whether the record's identity text still has the digest that is its name: "intact", else what is wrong."""
+    """Whether the record's identity.json still has the digest that is its name: "intact", else what is wrong."""
     try:
         text = (record.path / "identity.json").read_bytes()
     except OSError:
-        return "no identity.json"
-    return "intact" if hashlib.sha256(text).hexdigest() == record.id else "identity.json was changed after the run"
+        return "not here to check"
+    return "intact" if hashlib.sha256(text).hexdigest() == record.id else "changed after the run"
 
 
 def _ended(record: RunRecord) -> str:

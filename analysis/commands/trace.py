@@ -21,10 +21,12 @@ def register(subparsers: Any) -> None:
         "trace",
         help="say which runs, values, versions and commands are behind a cell of a table",
         description="Print the runs behind one cell of a table: values, identities, commits, commands.\n\n"
-        "example: python -m analysis trace demo ca2sis psnr",
+        "example: python -m analysis trace demo reference psnr",
     )
     add_study(parser)
-    parser.add_argument("row", metavar="ROW", help="arm, by name or label")
+    parser.add_argument(
+        "row", metavar="ROW", help="arm: its name in `ablations plan`, or its label in the table"
+    )
     parser.add_argument("column", metavar="COLUMN", help="metric, by name or heading")
     parser.add_argument("--spec", default="main", metavar="NAME|FILE", help="the table (default: main)")
     parser.add_argument("--json", action="store_true", help="print JSON")

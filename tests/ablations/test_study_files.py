@@ -147,6 +147,10 @@ def test_weights_that_are_missing_are_told_before_anything_runs(
         in said
     )
     assert "ssim will" not in said
+    assert "cannot train" not in said
+    status, said = planned(LEVELS.replace("base: [", "base: [loss.perceptual.weight=10, "))
+    assert status == 0
+    assert "cannot train: their perceptual loss needs VGG-19, and vgg19-dcbb9e9d.pth is missing (get it with" in said
 
 
 def test_a_study_is_known_by_name_file_and_folder_once_it_has_run(

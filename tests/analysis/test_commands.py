@@ -228,8 +228,21 @@ def test_trace_names_what_is_wrong_with_a_run(tmp_path: Path, capsys: pytest.Cap
     identity.write_text(identity.read_text().replace('"b"', '"c"'))
     assert main(["trace", "synthetic", "b", "psnr", "--out", str(tmp_path)]) == 0
     text = capsys.readouterr().out
-    assert "identity identity.json was changed after the run" in text
+    assert "identity changed after the run" in text
     assert "seed 1: no value: out of memory" in text
+
+
+def test_trace_of_runs_that_are_not_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A planned cell without a run, and a study kept without its runs and their facts."""
+    manifest = make_study(tmp_path, arms=(TWO[0], SyntheticArm("b", states={1: "missing"})), seeds=(0, 1))
+    assert main(["trace", "synthetic", "b", "psnr", "--out", str(tmp_path)]) == 0
+    assert "seed 1: no value: " in capsys.readouterr().out
+    kept = tmp_path / "elsewhere" / "kept"
+    assert main(["keep", "synthetic", "--to", str(kept), "--out", str(tmp_path)]) == 0
+    (kept / "runs.parquet").unlink()
+    capsys.readouterr()
+    assert main(["trace", str(kept), "a", "psnr"]) == 0
+    assert f"run     {manifest.cells[0].run_id} (finished; identity not here to check)" in capsys.readouterr().out
 
 
 def test_diff_shows_config_and_metrics(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
