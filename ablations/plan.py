@@ -142,7 +142,8 @@ def _refuse_base_conflicts(study: Study, extra: Sequence[str]) -> None:
         for override in overrides:
             key = override.partition("=")[0].lstrip("+~")
             if key in ("seed", "protocol"):
-                raise UserError(f"study {study.name}, {source}: {key} is the study's own field, not an override")
+                how = "give --seeds" if key == "seed" else f"write {key}: ... into the study's file, or a copy of it"
+                raise UserError(f"study {study.name}, {source}: {key} is the study's own field, not an override; {how}")
 
 
 def _refuse_unreadable(study: Study, arms: Sequence[Arm], extra: Sequence[str]) -> None:

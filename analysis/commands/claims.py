@@ -27,7 +27,11 @@ def register(subparsers: Any) -> None:
     )
     add_study(parser)
     parser.add_argument(
-        "--claims", type=Path, default=None, metavar="FILE", help="claims file (default: the paper's claims, shipped)"
+        "--claims",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="claims file (default: the shipped one, the paper's claims first)",
     )
     parser.add_argument("--alpha", type=float, default=0.05, help="error rate over the whole file (default: 0.05)")
     parser.add_argument("--strict", action="store_true", help="an undecided claim is an error too")

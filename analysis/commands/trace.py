@@ -24,9 +24,7 @@ def register(subparsers: Any) -> None:
         "example: python -m analysis trace demo reference psnr",
     )
     add_study(parser)
-    parser.add_argument(
-        "row", metavar="ROW", help="arm: its name in `ablations plan`, or its label in the table"
-    )
+    parser.add_argument("row", metavar="ROW", help="arm: its name in `ablations plan`, or its label in the table")
     parser.add_argument("column", metavar="COLUMN", help="metric, by name or heading")
     parser.add_argument("--spec", default="main", metavar="NAME|FILE", help="the table (default: main)")
     parser.add_argument("--json", action="store_true", help="print JSON")

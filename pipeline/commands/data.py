@@ -128,7 +128,7 @@ def _add_speed(subparsers: Any) -> None:
 def _add_space(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--label-space", metavar="NAME", help="how label values are read, where a data set has several ways: cityscapes_35 "
-        "or cityscapes_19; celebamask_hq or celebamask_hq_g_mask"
+        "or cityscapes_19; celebamask_hq, celebamask_hq_g_mask or celebamask_13"
     )  # fmt: skip
 
 
