@@ -41,7 +41,7 @@ class Line:
     summary: Summary
     comparison: Comparison | None
     effect: EffectSize | None
-    detectable: float | None  # smallest difference this many seeds find with power 0.8
+    detectable: float | None  # smallest difference this many seeds find with power 0.8 at Holm's strictest step
     equivalence: Equivalence | None
 
 
@@ -101,7 +101,9 @@ def overview(study: Study, metric: str | None = None, *, level: float = 0.95, wi
         reference=study.reference.label if study.reference is not None else "nothing (no reference arm)",
         level=level,
         within=within,
-        lines=tuple(_line(row, values, by_arm.get(row.key), level, within) for row in rows if row.key in values),
+        lines=tuple(
+            _line(row, values, by_arm.get(row.key), level, within, len(by_arm)) for row in rows if row.key in values
+        ),
         factorial=None if unjudged else _factorial(study, values),
         correlations=_correlations(study),
         warnings=(
@@ -117,6 +119,7 @@ def _line(
     comparison: Comparison | None,
     level: float,
     within: float | None,
+    family: int,
 ) -> Line:
     differences = comparison.differences if comparison is not None else ()
     paired = len(differences) > 1
@@ -128,7 +131,7 @@ def _line(
         summary=summarise(values[row.key].values()),
         comparison=comparison,
         effect=effect_size(differences, level=level) if varied else None,
-        detectable=minimum_detectable_effect(spread, len(differences)) if paired else None,
+        detectable=minimum_detectable_effect(spread, len(differences), alpha=0.05 / family) if paired else None,
         equivalence=tost(differences, -within, within) if paired and within is not None else None,
     )
 

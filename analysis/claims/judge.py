@@ -3,8 +3,7 @@
 A claim is judged on pairs of arms that differ in nothing but what it is about, over the seeds both have, by the
 hierarchical interval over seeds and test images. A superiority claim "better by at least d" is supported when the
 advantage is shown to exceed d, contradicted when it is shown to stay below d; each side at alpha / 2, Holm-corrected
-over all comparisons of the file, so that a claim without any truth in it stays undecided in at least 1 - alpha of
-studies.
+over all comparisons of the file, so that with a probability of 1 - alpha at least no verdict of a file is wrong.
 """
 
 from __future__ import annotations
@@ -14,15 +13,12 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-import numpy as np
-
 from analysis.claims.spec import Claim, Selector, matches
 from analysis.comparisons import generator_for, paired_matrix
 from analysis.frame import Study
 from analysis.judging import why_unjudged
 from analysis.run_diff import config_of
-from analysis.statistics.bootstrap import Interval, hierarchical_interval
-from analysis.statistics.effects import seeds_needed
+from analysis.statistics.bootstrap import Interval, hierarchical_interval, seeds_to_decide
 from analysis.statistics.tests import holm
 from analysis.tables.gather import Gathered, Gatherer
 from analysis.tables.layout import ColumnPlan
@@ -36,7 +32,7 @@ VERDICTS: tuple[Verdict, ...] = ("supported", "contradicted", "undecided", "not 
 
 @dataclass(frozen=True)
 class Evidence:
-    """One comparison: two arms on one metric. `advantage` is positive when the claim points the right way."""
+    """One comparison: two arms on one metric, as differences that are positive when the claim points the right way."""
 
     claim: str
     metric: str
@@ -45,7 +41,8 @@ class Evidence:
     worse: str
     seeds: tuple[int, ...]
     margin: float  # what the advantage has to exceed; for equivalence the half width
-    interval: Interval | None  # of the advantage; None below two seeds
+    percent: float  # the same as a share of the worse arm's value, taken off `interval` beforehand
+    interval: Interval | None  # of the advantage, over that share of the worse arm's value; None below two seeds
     p_support: float | None = None  # Holm-corrected
     p_contradict: float | None = None
     verdict: Verdict = "undecided"
@@ -54,6 +51,7 @@ class Evidence:
 
     @property
     def advantage(self) -> float | None:
+        """The mean advantage; with `percent`, what is left of it beyond that share."""
         return self.interval.estimate if self.interval is not None else None
 
 
@@ -220,7 +218,7 @@ def _compare(study: Study, gatherer: Gatherer, claim: Claim, metric: str, pair: 
     interval = None
     if len(seeds) > 1:
         interval = hierarchical_interval(matrix, generator_for(study.name, claim.id, metric, *pair))
-    return Evidence(claim.id, metric, unit, *pair, seeds, margin, interval)
+    return Evidence(claim.id, metric, unit, *pair, seeds, margin, claim.at_least_percent, interval)
 
 
 def _without(pair: tuple[str, str], gathered: tuple[Gathered, Gathered]) -> str:
@@ -242,14 +240,15 @@ def _decide(
     decided = {id(item): replace(item, reason="one seed: training noise is unknown") for item in evidence}
     for item, p_support, p_contradict in zip(testable, support, contradict, strict=True):
         assert item.interval is not None, "filtered above"
-        claim = claims[item.claim]
-        limit = alpha if claim.kind == "equivalence" else alpha / 2
         verdict: Verdict = "undecided"
-        if p_support < limit:
+        if p_support < alpha / 2:
             verdict = "supported"
         elif p_contradict < alpha / 2:
             verdict = "contradicted"
-        needed = _needed(item.interval, claim, item.margin, alpha, power) if verdict == "undecided" else None
+        level = alpha / 2 / len(testable)  # the strictest step of Holm's: a planner's
+        needed = (
+            _needed(item.interval, claims[item.claim], item.margin, level, power) if verdict == "undecided" else None
+        )
         decided[id(item)] = replace(
             item, p_support=p_support, p_contradict=p_contradict, verdict=verdict, seeds_needed=needed
         )
@@ -265,16 +264,14 @@ def p_values(interval: Interval, claim: Claim, margin: float) -> tuple[float, fl
     return max(above_low, below_high), min(1.0, 2 * min(above_high, below_low))
 
 
-def _needed(interval: Interval, claim: Claim, margin: float, alpha: float, power: float) -> int | None:
-    """Seeds for a decision if the observed advantage were the true one; None.
-
-    More than 10,000, or not decidable by seeds.
-    """
-    spread = interval.standard_error * np.sqrt(interval.seeds)
+def _needed(interval: Interval, claim: Claim, margin: float, beyond: float, power: float) -> int | None:
+    """Seeds that would decide the claim at level `beyond`, were the observed advantage the true one; None: no number would."""
     if claim.kind == "superiority":
-        return seeds_needed(float(spread), interval.estimate - margin, alpha=alpha, power=power)
+        return seeds_to_decide(interval, abs(interval.estimate - margin), beyond=beyond, power=power)
     distance = margin - abs(interval.estimate)
-    return seeds_needed(float(spread), distance, alpha=alpha, power=power, sides=1 if distance > 0 else 2)
+    if distance > 0:  # shown from both sides: each is missed half as often
+        return seeds_to_decide(interval, distance, beyond=beyond, power=(1 + power) / 2)
+    return seeds_to_decide(interval, -distance, beyond=beyond / 2, power=power)
 
 
 def _judgement(claim: Claim, evidence: list[Evidence], obstacle: str) -> Judgement:

@@ -76,14 +76,19 @@ def _line(item: Evidence, kind: str) -> str:
         return f"{who}: {item.reason}"
     unit = f" {item.unit}" if item.unit else ""
     wanted = f"within ±{item.margin:g}" if kind == "equivalence" else f"wanted > {item.margin:g}"
+    beyond = f" beyond {item.percent:g} % of {item.worse}" if item.percent else ""
     text = (
-        f"{who}: advantage {item.interval.estimate:+.4g}{unit} [{item.interval.lower:+.4g}, {item.interval.upper:+.4g}] "
+        f"{who}: advantage{beyond} {item.interval.estimate:+.4g}{unit} [{item.interval.lower:+.4g}, {item.interval.upper:+.4g}] "
         f"({wanted}): {item.verdict}"
     )
     if item.verdict != "undecided":
         return text
-    needed = "more than 10,000" if item.seeds_needed is None else f"about {item.seeds_needed}"
-    return f"{text}; {needed} seeds would decide, were this the true advantage"
+    needed = f"about {item.seeds_needed} seeds would decide"
+    if item.seeds_needed is None:
+        needed = "more seeds would not decide: it takes more test images"
+        if item.interval.images == 1:
+            needed = "more than 10,000 seeds would decide"
+    return f"{text}; {needed}, were this the true advantage"
 
 
 def _as_json(judgements: list[Judgement]) -> str:
@@ -103,6 +108,7 @@ def _as_json(judgements: list[Judgement]) -> str:
                     "lower": evidence.interval.lower if evidence.interval is not None else None,
                     "upper": evidence.interval.upper if evidence.interval is not None else None,
                     "margin": evidence.margin,
+                    "percent": evidence.percent,
                     "p_support": evidence.p_support,
                     "p_contradict": evidence.p_contradict,
                     "verdict": evidence.verdict,

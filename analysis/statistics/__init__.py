@@ -1,13 +1,12 @@
 """Statistics of paired runs: summaries, intervals, tests, effect sizes, equivalence, factorial effects, correlation."""
 
-from analysis.statistics.bootstrap import Interval, hierarchical_interval
+from analysis.statistics.bootstrap import Interval, hierarchical_interval, seeds_to_decide
 from analysis.statistics.correlation import Correlation, correlate_metrics, correlation
 from analysis.statistics.effects import (
     EffectSize,
     effect_size,
     minimum_detectable_effect,
     power_of_paired_t,
-    seeds_needed,
 )
 from analysis.statistics.equivalence import Equivalence, tost
 from analysis.statistics.factorial import Factorial, analyse_factorial
@@ -42,7 +41,7 @@ __all__ = [
     "paired_t_test",
     "paired_test",
     "power_of_paired_t",
-    "seeds_needed",
+    "seeds_to_decide",
     "summarise",
     "tost",
     "wilcoxon_test",

@@ -1,4 +1,4 @@
-"""How large an effect is, what a study of this size can see at all, and how many seeds a stated effect needs.
+"""How large an effect is, and what a study of this size can see at all.
 
 All for paired differences, one a seed; power by the noncentral t distribution of the paired t test.
 """
@@ -15,7 +15,6 @@ import numpy as np
 from analysis.statistics.summary import finite
 
 Sides = Literal[1, 2]
-MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -115,27 +114,3 @@ def minimum_detectable_effect(
         high *= 2
     effect = optimize.brentq(lambda d: power_of_paired_t(d, n, alpha=alpha, sides=sides) - power, 0.0, high)
     return float(effect) * std
-
-
-def seeds_needed(
-    std: float, difference: float, *, alpha: float = 0.05, power: float = 0.8, sides: Sides = 2
-) -> int | None:
-    """Seeds a paired t test needs to find a true mean `difference`.
-
-    None when more than 10,000 (or the difference is 0).
-    """
-    if difference == 0:
-        return None
-    if std == 0:
-        return 2
-    effect = abs(difference) / std
-    if power_of_paired_t(effect, MOST_SEEDS, alpha=alpha, sides=sides) < power:
-        return None
-    low, high = 1, MOST_SEEDS  # power grows with n: bisect
-    while high - low > 1:
-        middle = (low + high) // 2
-        if power_of_paired_t(effect, middle, alpha=alpha, sides=sides) >= power:
-            high = middle
-        else:
-            low = middle
-    return high

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from analysis.claims import Claim, Judgement, judge, load_claims
 from analysis.claims.judge import p_values
 from analysis.claims.spec import SHIPPED, matches
+from analysis.commands.claims import describe
 from analysis.frame import load_study
 from analysis.statistics import hierarchical_interval
 from pipeline.errors import UserError
@@ -73,6 +74,8 @@ def test_a_margin_in_percent_is_of_the_worse_arm(tmp_path: Path) -> None:
         judge(study, [CLAIM.model_copy(update={"at_least_percent": percent})])[0].verdict for percent in (2.0, 9.0)
     ]
     assert verdicts == ["supported", "contradicted"]
+    shown = describe(judge(study, [CLAIM.model_copy(update={"at_least_percent": 9.0})]))
+    assert "advantage beyond 9 % of b -" in shown
     frame = study.frame[(study.frame.metric == "psnr") & (study.frame.status == "ok")]
     wide = frame.pivot(index="seed", columns="arm", values="value").astype(float)
     evidence = judge(study, [CLAIM.model_copy(update={"at_least_percent": 2.0})])[0].evidence[0]
@@ -99,9 +102,10 @@ def test_one_seed_decides_nothing(tmp_path: Path) -> None:
 
 def test_undecided_says_how_many_seeds_it_would_take(tmp_path: Path) -> None:
     claim = CLAIM.model_copy(update={"at_least": 0.25})
-    found = judged(tmp_path, claim, arms=arms(0.3), seeds=(0, 1, 2))
-    assert found.verdict == "undecided"
-    assert (found.evidence[0].seeds_needed or 0) > 3
+    found = judged(tmp_path / "seeds", claim, arms=arms(0.5), seeds=(0, 1, 2))
+    assert found.verdict == "undecided" and "about 19 seeds would decide" in describe([found])
+    found = judged(tmp_path / "images", claim, arms=arms(0.3), seeds=(0, 1, 2))  # 12 images have more noise than this
+    assert found.verdict == "undecided" and "it takes more test images" in describe([found])
 
 
 def test_a_claim_on_several_metrics_needs_all_of_them(tmp_path: Path) -> None:
