@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pandas as pd
@@ -14,7 +15,7 @@ from analysis.tables import notes
 from analysis.tables.cells import Filled, Footnotes, below_trivial_baseline, cell_of, common_notes, row_notes
 from analysis.tables.elsewhere import column_of_published, numbers_from_elsewhere, rows_from_elsewhere
 from analysis.tables.gather import Gathered, Gatherer
-from analysis.tables.layout import ColumnPlan, RowPlan, plan_columns, plan_rows
+from analysis.tables.layout import ColumnPlan, RowPlan, is_foreign, plan_columns, plan_rows, reference_of
 from analysis.tables.model import DEFECTS, MEASURED, Column, Row, Table
 from analysis.tables.numbers import decimals_of, scale_of
 from analysis.tables.ranking import rank, ties_with_best
@@ -64,9 +65,9 @@ def build_table(study: Study, spec: TableSpec, name: str = "main") -> Table:
         rows=tuple(built),
         footnotes=tuple((mark, text) for text, mark in footnotes.letters.items()),
         notes=(
-            *notes.general(study, spec, _facts(filled, seeds_of_table, absent), rows),
+            *notes.general(study, spec, _facts(study, spec, filled, seeds_of_table, absent), rows),
             *(f"No column for {text}." for text in unavailable),
-            *notes.bounds(study, [part.column for part in filled], rows),
+            *notes.bounds(study, [(part.column, part.plan) for part in filled], rows),
         ),
         warnings=tuple(warnings),
         problems=tuple(problems),
@@ -139,8 +140,16 @@ def _problems(filled: list[Filled], rows: list[RowPlan], built: list[Row]) -> li
     return found
 
 
-def _facts(filled: list[Filled], n: int, absent: list[str]) -> notes.TableFacts:
+def _facts(study: Study, spec: TableSpec, filled: list[Filled], n: int, absent: list[str]) -> notes.TableFacts:
     """What the general notes need to know of the finished columns."""
+    families: Counter[str] = Counter()
+    by_image: dict[str, set[bool]] = {}
+    for part in filled:
+        families[_family(part, spec)] += sum(item.test is not None for item in part.comparisons.values())
+        group = part.column.group if not part.plan.level else ""  # one name for a metric's columns on all data sets
+        found = {item.images > 1 for item in part.comparisons.values() if item.interval is not None}
+        if found:
+            by_image.setdefault(f"{group}, {part.column.label}" if group else part.column.label, set()).update(found)
     comparisons = [item for part in filled for item in part.comparisons.values()]
     measured = [item for part in filled if part.plan.kind != "cost" for item in part.gathered.values()]
     return notes.TableFacts(
@@ -149,12 +158,13 @@ def _facts(filled: list[Filled], n: int, absent: list[str]) -> notes.TableFacts:
         ranked=any(part.ranks for part in filled),
         tied=any(part.ties for part in filled),
         spread=any(item.std is not None for part in filled for item in part.summaries.values()),
-        family=len([item for item in comparisons if item.test is not None]),
+        families=tuple(count for count in families.values() if count),
         tests=tuple(sorted({item.test.name for item in comparisons if item.test is not None})),
-        by_image=any(item.images > 1 for item in comparisons),
+        by_image=by_image,
         images_only=any(item.interval is not None and len(item.seeds) == 1 for item in comparisons),
         absent=tuple(absent),
         gains=any(part.plan.kind == "gain" for part in filled),
+        foreign=any(is_foreign(study, part.plan.protocol, part.plan.split) for part in filled),
     )
 
 
@@ -199,14 +209,12 @@ def _compare(study: Study, filled: list[Filled], rows: list[RowPlan], spec: Tabl
     """Compare every learned row with the reference in every metric column; Holm within the declared family."""
     reference = next((row for row in rows if row.reference), None)
     if reference is None:
-        raise UserError(
-            f"study {study.name!r} declares no reference arm; name one in the table's specification (reference)"
-        )
+        raise UserError(_no_reference(study, spec))
     family: list[tuple[Filled, str, Comparison]] = []
     for part in filled:
         if part.plan.kind != "metric" or part.unjudged:
             continue
-        home = (part.plan.protocol, part.plan.split) == (study.manifest.protocol, study.manifest.split)
+        home = not is_foreign(study, part.plan.protocol, part.plan.split)
         for row in rows:
             if row.key == reference.key or row.kind not in MEASURED or part.plan.level not in row.arms:
                 continue
@@ -222,11 +230,29 @@ def _compare(study: Study, filled: list[Filled], rows: list[RowPlan], spec: Tabl
                 family.append((part, row.key, found))
     groups: dict[str, list[tuple[Filled, str, Comparison]]] = {}
     for item in family:
-        groups.setdefault(item[0].plan.key if spec.family == "metric" else "", []).append(item)
+        groups.setdefault(_family(item[0], spec), []).append(item)
     for group in groups.values():
         corrected = correct([item for _, _, item in group])
         for (part, key, _), comparison in zip(group, corrected, strict=True):
             part.comparisons[key] = comparison
+
+
+def _no_reference(study: Study, spec: TableSpec) -> str:
+    """Why no row is the reference, and what to do."""
+    name = reference_of(study, spec)
+    if not name:
+        return f"study {study.name!r} declares no reference arm; name one in the table's specification (reference)"
+    if spec.arms is None or name in spec.arms:
+        return (
+            f"reference arm {name!r} is a trivial baseline, which the table's specification hides (baselines: hide): show them, "
+            "or name another arm (reference)"
+        )
+    return f"reference arm {name!r} is not among `arms` of the table's specification: add it there, or name one of them (reference)"
+
+
+def _family(part: Filled, spec: TableSpec) -> str:
+    """What the comparisons of a column are corrected with: all of the table, or all of the metric, on whichever data set."""
+    return part.plan.metric if spec.family == "metric" else ""
 
 
 def _usual_n(filled: list[Filled]) -> int:

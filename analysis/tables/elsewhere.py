@@ -17,8 +17,9 @@ from analysis.published import load_published
 from analysis.statistics.summary import summarise
 from analysis.tables.layout import ColumnPlan
 from analysis.tables.model import MARKS, Column, Row, RowKind, TableCell
-from analysis.tables.numbers import number
+from analysis.tables.numbers import number, units_of, unscaled
 from analysis.tables.spec import TableSpec
+from pipeline.errors import UserError, nearest
 from pipeline.records.metric_specs import direction_of, find_spec
 
 SOURCE = ("source", "protocol", "split")  # and the data set, unless the table has a group of columns for each
@@ -100,13 +101,29 @@ def _cell(of_row: pd.DataFrame, column: Column, level: str) -> TableCell:
     chosen = chosen[[value is not pd.NA and math.isfinite(value) for value in chosen["value"]]]
     if chosen.empty or column.kind == "gain":
         return TableCell("blank", MARKS["blank"])
-    summary = summarise([float(value) for value in chosen["value"]])
+    factors = _factors(chosen, column)
+    summary = summarise([float(value) * factor for value, factor in zip(chosen["value"], factors, strict=True)])
     std, n = summary.std, summary.n
     if summary.n == 1:
         given = chosen[["std", "n"]].iloc[0].dropna()
         n = int(given.get("n", 1))
-        std = given.get("std") if "n" in given else None  # a spread over nobody knows how many says nothing
+        # a spread over nobody knows how many says nothing
+        std = given["std"] * factors[0] if "n" in given and "std" in given else None
     printed = chosen["decimals"].dropna()
-    decimals = int(printed.max()) if len(printed) and column.scale == 1.0 else column.decimals
+    as_printed = column.scale == 1.0 and set(factors) == {1.0}
+    decimals = int(printed.max()) if len(printed) and as_printed else column.decimals
     spread = number(std / column.scale, decimals) if std is not None else ""
     return TableCell("ok", number(summary.mean / column.scale, decimals), spread, value=summary.mean, std=std, n=n)
+
+
+def _factors(chosen: pd.DataFrame, column: Column) -> list[float]:
+    """What turns each number into the column's unit before scaling. Raises UserError for a unit that says nothing of that."""
+    spec = find_spec(column.metric)  # says the unit where no run of ours has a value
+    known = units_of(unscaled(column.unit, column.scale) or (spec.unit if spec is not None else ""))
+    for unit, origin in chosen[["unit", "reference_id"]].fillna("").itertuples(index=False, name=None):
+        if unit not in known:
+            raise UserError(
+                f"{origin}: {column.metric} has unit {unit!r}, which is not understood{nearest(unit, list(known))}; there are: "
+                f"{', '.join(name or 'empty' for name in known)}"
+            )
+    return [known[unit] for unit in chosen["unit"].fillna("")]

@@ -56,7 +56,10 @@ def plan_rows(study: Study, spec: TableSpec) -> list[RowPlan]:
     _refuse_twice("groups", [name for group in spec.groups for name in group.arms])
     _refuse_twice("arms", spec.arms or [])
     grouped = {name: group.label for group in spec.groups for name in group.arms}
-    wanted = spec.arms if spec.arms is not None else list(grouped) or list(by_name)
+    places = {group.label: place for place, group in enumerate(spec.groups)}
+    asked = spec.arms if spec.arms is not None else list(dict.fromkeys([*grouped, *by_name]))
+    # group by group; arms that no group names stand below
+    wanted = sorted(asked, key=lambda name: places[grouped[name]] if name in grouped else len(places))
     for name in [*wanted, *grouped, *([spec.reference] if spec.reference else [])]:
         if name not in by_name:
             raise UserError(f"study {study.name!r} has no arm {name!r}{nearest(name, list(by_name))}")
@@ -64,25 +67,30 @@ def plan_rows(study: Study, spec: TableSpec) -> list[RowPlan]:
         factors = sorted({item for arm in by_name.values() for item in arm.levels})
         if factor is not None and factor not in factors:
             raise UserError(f"study {study.name!r} has no factor {factor!r}; it has: {', '.join(factors) or 'none'}")
-    reference = spec.reference or (study.reference.name if study.reference else None)
+    reference = reference_of(study, spec)
     kinds = _kinds(study)
     rows: dict[str, RowPlan] = {}
     labels: dict[str, list[str]] = {}
     for name in wanted:
         arm = by_name[name]
         key, label, level = _row_of(arm, spec.pivot)
-        group = grouped.get(name) or (arm.levels.get(spec.group_by, "") if spec.group_by else "")
         if key in rows and level in rows[key].arms:
             raise UserError(
                 f"arms {rows[key].arms[level]!r} and {name!r} fall into one cell: {spec.pivot} does not tell them apart"
             )
         old = rows.get(key)
+        group = grouped.get(name) or (arm.levels.get(spec.group_by, "") if spec.group_by else old.group if old else "")
         arms = {**old.arms, level: name} if old else {level: name}
         is_reference = name == reference or (old is not None and old.reference)
         labels.setdefault(key, []).append(arm.label)
         label = _in_common(labels[key]) or label
         rows[key] = RowPlan(key, label, kinds[name], group, is_reference, arms)
     return _with_baselines(list(rows.values()), spec)
+
+
+def reference_of(study: Study, spec: TableSpec) -> str:
+    """The arm that the others are compared with; "" where neither the specification nor the plan names one."""
+    return spec.reference or (study.reference.name if study.reference else "")
 
 
 def _refuse_twice(key: str, names: list[str]) -> None:
@@ -222,17 +230,16 @@ def _has(found: set[tuple[str, str, str]], metric: str) -> bool:
 def _column(
     study: Study, column: ColumnSpec, level: str, metric: str, protocol: str, split: str, *, several: bool
 ) -> ColumnPlan:
-    home = (study.manifest.protocol, study.manifest.split)
     kind: ColumnKind = "cost" if column.cost or is_cost(metric) or not split else "metric"
-    foreign = kind == "metric" and (protocol, split) != home
+    foreign = is_foreign(study, protocol, split)
     key = f"{metric}@{protocol}/{split}" if foreign else metric
     direction = next((item.direction for item in study.metrics if item.name == metric), "")
     label = column.label if column.label is not None and not several else metric_label(metric)
     beginning, star, _ = column.metric.partition("*")
     if star and column.group and len(metric) > len(beginning):  # the group's heading says the rest
         label = metric.removeprefix(beginning).replace("_", " ")
-    if column.protocol == "*" and several and foreign:
-        label = f"{label} ({protocol})"
+    if foreign:  # also beside a label of the specification's own: the notes speak of the study's protocol
+        label = f"{label} ({protocol}, {split})"
     return ColumnPlan(
         key=f"{level}/{key}" if level else key,
         metric=metric,
@@ -246,6 +253,11 @@ def _column(
         fingerprint=column.fingerprint,
         decimals=column.decimals,
     )
+
+
+def is_foreign(study: Study, protocol: str, split: str) -> bool:
+    """Whether rows were measured under another protocol, or on another split, than the study's; those of no split were not."""
+    return bool(split) and (protocol, split) != (study.manifest.protocol, study.manifest.split)
 
 
 def _gain_of(column: ColumnPlan) -> ColumnPlan:

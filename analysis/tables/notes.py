@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -12,12 +12,13 @@ from analysis.frame import Study
 from analysis.judging import UNKNOWN_FLOOR, floor_unknown, why_unjudged
 from analysis.labels import metric_label
 from analysis.statistics.summary import FEW_SEEDS
-from analysis.tables.layout import RowPlan
+from analysis.tables.layout import ColumnPlan, RowPlan
 from analysis.tables.model import RANK_LEGEND, Column
 from analysis.tables.numbers import number
 from analysis.tables.spec import TableSpec
 
 SHORT = 10  # characters of a digest that people are shown
+DIGESTS = ("Code versions", "Training data")  # warnings whose values are digests
 OF_LABELS = ("seg_miou", "seg_accuracy")  # whose floor is that of a trivial segmenter
 
 
@@ -30,12 +31,13 @@ class TableFacts:
     ranked: bool
     tied: bool
     spread: bool
-    family: int  # comparisons corrected together (or in all, for families by metric)
+    families: tuple[int, ...]  # comparisons corrected together, of each family
     tests: tuple[str, ...]
-    by_image: bool  # some difference is paired by test image too
+    by_image: Mapping[str, set[bool]]  # heading of a column -> whether its intervals are over images as well as seeds
     images_only: bool  # some interval is over images alone
     absent: tuple[str, ...]  # patterns and costs without any record
     gains: bool
+    foreign: bool  # some column is of another protocol or split, as its heading says
 
 
 def general(study: Study, spec: TableSpec, facts: TableFacts, rows: list[RowPlan]) -> list[str]:
@@ -44,8 +46,9 @@ def general(study: Study, spec: TableSpec, facts: TableFacts, rows: list[RowPlan
     seeds = ", ".join(map(str, study.manifest.seeds))
     images = " or ".join(map(str, facts.images)) or "no"
     spread = "; mean ± standard deviation over seeds (ddof = 1)" if facts.spread and spec.show.std else ""
+    others = " unless a heading names others" if facts.foreign else ""
     lines = [
-        f"Protocol {study.manifest.protocol}, split {study.manifest.split}, {images} images; "
+        f"Protocol {study.manifest.protocol}, split {study.manifest.split}{others}, {images} images; "
         f"n = {facts.n} seed{'s' if facts.n != 1 else ''} a cell unless marked (seeds planned: {seeds or 'none'}){spread}."
     ]
     lines += _data(runs)
@@ -67,20 +70,41 @@ def _differences(study: Study, spec: TableSpec, facts: TableFacts, rows: list[Ro
     reference = next((row.label for row in rows if row.reference), None)
     if reference is None or not (spec.show.delta or spec.show.interval or spec.show.stars):
         return []
-    parts = [f"Δ: difference to {reference}, paired by seed{' and test image' if facts.by_image else ''}"]
-    if spec.show.interval:
-        over = "hierarchical bootstrap over seeds and images" if facts.by_image else "bootstrap over seeds"
-        parts.append(f"[ ]: {spec.level:.0%} interval by {over}")
+    pairing, resampled = _resampled(facts) if spec.show.interval else ("seed", "")
+    parts = [f"Δ: difference to {reference}, paired by {pairing}"]
+    if resampled:
+        parts.append(f"[ ]: {spec.level:.0%} interval by {resampled}")
     if spec.show.stars and facts.tests:
-        within = "the table" if spec.family == "table" else "each metric"
         tests = " or ".join(facts.tests)
-        parts.append(
-            f"*, **, ***: p < 0.05, 0.01, 0.001 ({tests}, Holm-corrected within {within}, {facts.family} comparisons)"
-        )
+        family = _family(spec, facts)
+        parts.append(f"*, **, ***: p < 0.05, 0.01, 0.001 ({tests} over seeds, Holm-corrected within {family})")
     lines = ["; ".join(parts) + "."]
     if facts.images_only:
         lines.append("Intervals from one seed cover the choice of test images only, not that of the training run.")
     return lines
+
+
+def _resampled(facts: TableFacts) -> tuple[str, str]:
+    """By what differences are paired, and over what intervals are; where columns differ, those of the smaller part are named."""
+    of_columns = facts.by_image.items()
+    images, seeds = ([name for name, found in of_columns if found == {kind}] for kind in (True, False))
+    partly = [f"{name} in part" for name, found in of_columns if len(found) > 1]
+    both, alone = "hierarchical bootstrap over seeds and images", "bootstrap over seeds"
+    if not images and not partly:
+        return "seed", alone
+    if not seeds and not partly:
+        return "seed and test image", both
+    pairing = "seed, and by test image where the interval is over images"
+    if len(images) < len(seeds):
+        return pairing, f"{alone} ({', '.join([*images, *partly])}: hierarchical, over seeds and images)"
+    return pairing, f"{both} ({', '.join([*seeds, *partly])}: over seeds alone)"
+
+
+def _family(spec: TableSpec, facts: TableFacts) -> str:
+    """The family of Holm's correction, and how many comparisons it, or each of several, has."""
+    least, most = min(facts.families), max(facts.families)
+    count = f"{most} comparison{'s' if most > 1 else ''}" if least == most else f"{least} to {most} comparisons"
+    return f"the table, {count}" if spec.family == "table" else f"each metric, {count} each"
 
 
 def warnings(study: Study, rows: list[RowPlan], n: int) -> list[str]:
@@ -130,10 +154,11 @@ def _mixed(study: Study, runs: pd.DataFrame) -> list[str]:
         "Devices": done["device"],
     }
     for words, values in versions.items():
-        counts = Counter(str(value)[:SHORT] for value in values.dropna())
+        counts = Counter(map(str, values.dropna()))
+        shown = SHORT if words in DIGESTS else None  # in print alone: what differs further on differs
         if len(counts) > 1:
             listed = ", ".join(
-                f"{name} ({count} run{'s' if count > 1 else ''})" for name, count in sorted(counts.items())
+                f"{name[:shown]} ({count} run{'s' if count > 1 else ''})" for name, count in sorted(counts.items())
             )
             found.append(f"{words} are mixed: {listed}.")
     dirty = int(done["dirty"].fillna(False).sum())
@@ -162,7 +187,7 @@ def _by_design(study: Study, done: pd.DataFrame) -> bool:
 
 def defects_of_provenance(study: Study, rows: list[RowPlan]) -> list[str]:
     """What `--strict` refuses besides cells without a value: mixed code or data, and undeclared unequal budgets."""
-    mixed = [line for line in _mixed(study, _runs_of(study, rows)) if line.startswith(("Code", "Training data"))]
+    mixed = [line for line in _mixed(study, _runs_of(study, rows)) if line.startswith(DIGESTS)]
     return mixed + budgets(study, rows)
 
 
@@ -199,26 +224,26 @@ def _data(runs: pd.DataFrame) -> list[str]:
     return [f"Data: {'; '.join(parts)}."] if parts else []
 
 
-def bounds(study: Study, columns: Sequence[Column], rows: list[RowPlan]) -> list[str]:
+def bounds(study: Study, columns: Sequence[tuple[Column, ColumnPlan]], rows: list[RowPlan]) -> list[str]:
     """Floors and ceilings of the columns' metrics, where runs recorded them, and where a floor is wanted and unknown.
 
-    With a pivot, each group of columns has its own: those of its arms.
+    Each column has those of its own protocol and split; with a pivot, those of its own arms.
     """
     frame = study.frame
-    home = frame[
-        (frame["status"] == "ok")
+    names = [f"{column.metric}_{suffix}" for column, _ in columns for suffix in ("floor", "real")]
+    measured = frame[
+        frame["metric"].isin(names)
+        & (frame["status"] == "ok")
         & (frame["state"] == "trained")
         & (frame["run_state"] == "finished")
-        & (frame["protocol"] == study.manifest.protocol)
-        & (frame["split"] == study.manifest.split)
     ]
-    levels = {level for row in rows for level in row.arms} - {""}
     parts: list[str] = []
     unknown: list[str] = []
-    for column in columns:
-        level = column.group if column.group in levels else ""
+    for column, plan in columns:
+        level = plan.level
         of_level = [row.arms[level] for row in rows if level in row.arms]
-        of_column = home[home["arm"].isin(of_level)] if level else home
+        of_column = measured[(measured["protocol"] == plan.protocol) & (measured["split"] == plan.split)]
+        of_column = of_column[of_column["arm"].isin(of_level)] if level else of_column
         label = f"{level}, {column.label}" if level else column.label
         floor = "maps of one class everywhere" if column.metric in OF_LABELS else "two halves of the real images"
         for suffix, words in (("floor", floor), ("real", "the real images themselves")):
@@ -227,7 +252,8 @@ def bounds(study: Study, columns: Sequence[Column], rows: list[RowPlan]) -> list
                 decimals = max(column.decimals, 2)
                 ends = sorted({number(float(value) / column.scale, decimals) for value in (values.min(), values.max())})
                 parts.append(f"{label}: {words} score {' to '.join(ends)}")
-        if floor_unknown(study, column.metric, of_level if level else _arms(rows)):
+        of_rows = of_level if level else _arms(rows)
+        if floor_unknown(study, column.metric, of_rows, protocol=plan.protocol, split=plan.split):
             unknown.append(label)
     if unknown:
         parts.append(f"{', '.join(dict.fromkeys(unknown))}: {UNKNOWN_FLOOR}")

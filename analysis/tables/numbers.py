@@ -20,6 +20,17 @@ def scale_of(values: Sequence[float], unit: str) -> tuple[float, str]:
     return next((factor, f"{prefix}{unit}") for factor, prefix in PREFIXES if largest >= factor)
 
 
+def units_of(base: str) -> dict[str, float]:
+    """Units in which a number may be given whose own unit is `base`, and how much of that each is; "" is its own too."""
+    prefixed = {} if base == "dB" else {f"{prefix}{base}": factor for factor, prefix in reversed(PREFIXES)}
+    return {"": 1.0, base: 1.0, **prefixed} if base else {"": 1.0, **prefixed, "%": 0.01}
+
+
+def unscaled(unit: str, scale: float) -> str:
+    """The unit that `scale_of` has put a prefix before: "GFLOP", 1e9 -> "FLOP"."""
+    return unit.removeprefix(dict(PREFIXES).get(scale, ""))
+
+
 def decimals_of(values: Sequence[float], spreads: Sequence[float]) -> int:
     """Decimals of a column: two digits of the median spread, or four digits of the largest value without any spread."""
     positive = sorted(spread for spread in spreads if spread > 0)

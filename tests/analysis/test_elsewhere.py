@@ -14,8 +14,9 @@ from analysis.__main__ import main
 from analysis.figures.style import shorten_apart
 from analysis.frame import load_study
 from analysis.tables.build import build_table
+from analysis.tables.model import heading
 from analysis.tables.render import FORMATS, render
-from analysis.tables.spec import TableSpec, parse_spec
+from analysis.tables.spec import TableSpec, load_spec, parse_spec
 from pipeline.errors import UserError
 from pipeline.records import RunStore, StudyManifest, StudyMetric
 from pipeline.schema.yaml12 import parse_yaml
@@ -70,6 +71,53 @@ def test_numbers_of_other_data_protocols_and_splits_are_not_averaged(
     rows = imported(tmp_path, capsys, f"{HEAD},{apart}\nS,psnr,22,X,one\nS,psnr,24,X,two\n")
     assert [row["psnr"] for row in rows] == ["22", "24"]
     assert f"X ({apart} one)" in rows[0]["notes"] and f"X ({apart} two)" in rows[1]["notes"]
+
+
+def test_units_are_converted_to_the_column_s(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (
+        "label,metric,value,source,unit,std,n\nSPADE,params,96.5,CVPR,M,,\nSPADE,flops_per_image,191.3,CVPR,GFLOP,,\n"
+        "SPADE,ssim,61.5,CVPR,%,2,3\nSPADE,psnr,20.5,CVPR,dB,,\nSEAN,params,266900000,CVPR,,,\n"
+    )
+    spade, sean = imported(tmp_path, capsys, text)
+    assert [float(spade[name]) for name in ("params", "flops_per_image", "psnr")] == [96.5e6, 191.3e9, 20.5]
+    assert (float(spade["ssim"]), float(spade["ssim:std"])) == pytest.approx((0.615, 0.02))
+    assert float(sean["params"]) == 266.9e6
+    table = build_table(load_study(tmp_path, "synthetic"), load_spec("main")[1])
+    shown = dict(zip(map(heading, table.columns), table.row("SPADE").cells, strict=True))
+    assert (shown["Parameters [M]"].plain, shown["Compute per image [MFLOP] ↓"].plain) == ("96.500", "191300")
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "understood"),
+    [
+        ("params", "million", "empty, k, M, G, T, %"),
+        ("flops_per_image", "GMAC", "empty, FLOP, kFLOP, MFLOP, GFLOP, TFLOP"),
+        ("psnr", "%", "empty, dB, kdB, MdB, GdB, TdB"),
+    ],
+)
+def test_a_unit_that_is_not_understood_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], metric: str, unit: str, understood: str
+) -> None:
+    make_study(tmp_path, arms=TWO)
+    (tmp_path / "papers.csv").write_text(f"{HEAD},unit\nS,ssim,1,X,\nS,{metric},3,X,{unit}\n")
+    assert main(["import-csv", "synthetic", str(tmp_path / "papers.csv"), "--out", str(tmp_path)]) == 0
+    capsys.readouterr()
+    assert main(["table", "synthetic", "--out", str(tmp_path)]) == 2
+    line = capsys.readouterr().err
+    assert f"papers.csv, line 3: {metric} has unit {unit!r}, which is not understood" in line and line.count("\n") == 1
+    assert f"there are: {understood}" in line
+    shown = build_table(load_study(tmp_path, "synthetic"), TableSpec(metrics=["rmse", "ssim"]))
+    assert shown.row("S").cells[1].value == 1, "what a table does not show does not stop it"
+
+
+def test_without_any_value_of_ours_a_unit_is_the_metric_s_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_study(tmp_path, arms=[dataclasses.replace(arm, states=dict.fromkeys(range(3), "failed")) for arm in TWO])
+    (tmp_path / "papers.csv").write_text(f"{HEAD},unit\nS,psnr,22,X,dB\n")
+    assert main(["import-csv", "synthetic", str(tmp_path / "papers.csv"), "--out", str(tmp_path)]) == 0
+    table = build_table(load_study(tmp_path, "synthetic"), TableSpec())
+    assert table.row("S").cells[0].value == 22
 
 
 @pytest.mark.parametrize(
@@ -186,6 +234,7 @@ def test_the_advice_of_a_footnote_works_when_it_is_followed(tmp_path: Path, monk
     assert advised == {"metric": "psnr", "protocol": "standard", "split": "test"}
     table = build_table(study, parse_spec({"metrics": [advised]}, "spec"))
     assert all(row.cells[0].value for row in table.rows) and not table.alarms
+    assert table.columns[0].label == "PSNR (standard, test)", "which is not the study's protocol, and says so"
 
 
 @pytest.mark.parametrize("evaluated", [False, True], ids=["never", "before the metric was there"])

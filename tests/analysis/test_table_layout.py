@@ -80,8 +80,30 @@ def test_group_by_and_groups_make_groups_of_rows(tmp_path: Path) -> None:
         {"groups": [{"label": "Ours", "arms": ["ca2sis-faces"]}, {"label": "Others", "arms": ["spade-faces"]}]}, "x"
     )
     table = build_table(study, spec)
-    assert [(row.group, row.key) for row in table.rows] == [("Ours", "ca2sis-faces"), ("Others", "spade-faces")]
+    assert [(row.group, row.key) for row in table.rows] == [
+        ("Ours", "ca2sis-faces"), ("Others", "spade-faces"), ("", "ca2sis-scenes"), ("", "spade-scenes")
+    ]  # fmt: skip
     assert r"\multicolumn{5}{l}{\textit{Ours}} \\" in to_latex(table)
+
+
+def test_arms_of_no_group_stand_below_the_groups(default: Study) -> None:
+    ours = [{"label": "Ours", "arms": ["spade_conditioning", "ca2sis"]}]
+    rows = build_table(default, parse_spec({"groups": ours}, "spec")).rows
+    assert [(row.group, row.key) for row in rows] == [
+        ("Ours", "spade_conditioning"), ("Ours", "ca2sis"), ("", "no_attention_loss"), ("", "spade"), ("", "painter")
+    ]  # fmt: skip
+    chosen = parse_spec({"groups": ours, "arms": ["spade", "ca2sis", "painter", "spade_conditioning"]}, "spec")
+    assert [(row.group, row.key) for row in build_table(default, chosen).rows] == [
+        ("Ours", "ca2sis"), ("Ours", "spade_conditioning"), ("", "spade"), ("", "painter")
+    ]  # fmt: skip
+
+
+def test_a_group_that_names_one_arm_of_a_pivot_s_row_holds_the_row(tmp_path: Path) -> None:
+    ours = [{"label": "Ours", "arms": ["spade-faces"]}]
+    spec = parse_spec({"groups": ours, "pivot": "data", "metrics": ["psnr"]}, "spec")
+    table = table_of(tmp_path, spec, arms=data_factor())
+    assert [(row.group, row.label) for row in table.rows] == [("Ours", "spade"), ("", "ca2sis")]
+    assert all(cell(table, row, f"{data}/psnr").value for row in ("spade", "ca2sis") for data in ("faces", "scenes"))
 
 
 @pytest.mark.parametrize(

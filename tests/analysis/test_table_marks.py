@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from analysis.frame import load_study
+from analysis.judging import UNKNOWN_FLOOR
 from analysis.tables import TableSpec, build_table, render
 from analysis.tables.spec import parse_spec
 from pipeline.errors import UserError
 from pipeline.evaluation.rows import RowMaker
 from pipeline.records import MetricRow, RunStore, StudyMetric
+from pipeline.records.judge import LEAST_SKILL_ROW as LEAST
 from tests.analysis.small_tables import FULL, TWO, cell, data_factor, notes_of, table_of
 from tests.analysis.synthetic import PSNR, Metric, SyntheticArm, fingerprint_of, make_study
 
@@ -183,6 +185,32 @@ def test_other_protocols_and_splits_stay_out_unless_asked_for(tmp_path: Path) ->
     assert cell(build_table(study, spec), "a", "psnr2@quick/val").status == "ok"
 
 
+def test_a_column_of_another_protocol_says_so_and_has_its_own_bounds(tmp_path: Path) -> None:
+    still = {"seed_std": 0.0, "image_std": 0.0, "run_std": 0.0, "residual_std": 0.0}
+    real, skill = (Metric(name, "none", base=base, **still) for name, base in (("seg_miou_real", 0.9), (LEAST, 0.8)))
+    manifest = make_study(tmp_path, arms=TWO, metrics=(PSNR, Metric("seg_miou", base=0.5, **still), real, skill))
+    elsewhere = (("seg_miou", 0.4), ("seg_miou_real", 0.6), ("latency_ms", 7.0))
+    rows = [MetricRow(name, value, 4, "", "none", "val", "quick", fingerprint_of(name)) for name, value in elsewhere]
+    for item in manifest.cells:
+        RunStore(tmp_path / "runs").record(item.run_id).add_metrics(rows)
+    study = load_study(tmp_path, "synthetic")
+    quick = {"protocol": "quick", "split": "val"}
+    miou = {"metric": "seg_miou", "decimals": 2}
+    named = [miou, {**miou, **quick}, {"metric": "latency_ms", "label": "Mine", "cost": True, **quick}]
+    table = build_table(study, parse_spec({"metrics": ["psnr", *named]}, "spec"))
+    assert [column.label for column in table.columns] == ["PSNR", "mIoU", "mIoU (quick, val)", "Mine (quick, val)"]
+    assert cell(table, "a", "seg_miou@quick/val").value == pytest.approx(0.4)
+    assert cell(table, "a", "latency_ms@quick/val").value == pytest.approx(7.0)
+    assert table.notes[0].startswith("Protocol standard, split val unless a heading names others, 4 or 12 images; ")
+    assert table.notes[-1] == (
+        "mIoU: the real images themselves score 0.90; mIoU (quick, val): the real images themselves score 0.60; "
+        f"mIoU (quick, val): {UNKNOWN_FLOOR}."
+    )
+    every = build_table(study, parse_spec({"metrics": [{"metric": "seg_miou", "protocol": "*"}]}, "spec"))
+    assert [column.label for column in every.columns] == ["mIoU (quick, val)", "mIoU"]
+    assert build_table(study, TableSpec()).notes[0].startswith("Protocol standard, split val, 12 images; ")
+
+
 def test_mixed_code_data_and_budgets_are_said(tmp_path: Path) -> None:
     arms = (
         SyntheticArm("a", "A", reference=True),
@@ -202,6 +230,27 @@ def test_mixed_code_data_and_budgets_are_said(tmp_path: Path) -> None:
     declared = table_of(tmp_path / "declared", arms=arms, budget="the third arm needs longer")
     assert not any("budgets are unequal" in warning for warning in declared.warnings)
     assert "Training budgets differ by design: the third arm needs longer." in declared.notes
+
+
+def test_what_differs_late_in_its_name_is_mixed(tmp_path: Path) -> None:
+    """Only digests are shortened, and only in print: cards and builds of torch differ in their last characters."""
+    commits = ["0123456789" + letter * 30 for letter in "ab"]
+    arms = [
+        dataclasses.replace(
+            arm, provenance={"device": f"NVIDIA GeForce {card}", "versions": {"torch": torch}, "commit": commit}
+        )
+        for arm, card, torch, commit in zip(
+            TWO, ("RTX 2080", "RTX 4090"), ("2.9.0+cu126", "2.9.0+cu128"), commits, strict=True
+        )
+    ]
+    table = table_of(tmp_path, arms=arms)
+    code = "Code versions are mixed: 0123456789 (3 runs), 0123456789 (3 runs)."
+    assert {
+        "Devices are mixed: NVIDIA GeForce RTX 2080 (3 runs), NVIDIA GeForce RTX 4090 (3 runs).",
+        "torch versions are mixed: 2.9.0+cu126 (3 runs), 2.9.0+cu128 (3 runs).",
+        code,
+    } <= set(table.warnings)
+    assert [text for text in table.problems if "mixed" in text] == [code]
 
 
 def test_one_commit_with_two_sources_is_two_versions(tmp_path: Path) -> None:

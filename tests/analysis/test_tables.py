@@ -16,8 +16,9 @@ from analysis.tables.numbers import decimals_of, number, scale_of
 from analysis.tables.ranking import rank
 from analysis.tables.spec import ShowSpec
 from pipeline.errors import UserError
+from pipeline.records import RunStore
 from tests.analysis.small_tables import FULL, TWO, cell, data_factor, notes_of, table_of
-from tests.analysis.synthetic import PSNR, Metric, SyntheticArm, make_study
+from tests.analysis.synthetic import PSNR, SSIM, Metric, SyntheticArm, make_study
 
 # -- numbers -----------------------------------------------------------------------------------------------------------
 
@@ -183,9 +184,86 @@ def test_the_declared_family_decides_the_correction(tmp_path: Path) -> None:
     assert by_table > by_metric
 
 
+def test_the_family_of_a_metric_goes_over_all_data_sets(tmp_path: Path) -> None:
+    spec = TableSpec(metrics=["psnr", "ssim"], pivot="data", show=ShowSpec(delta=True, stars=True), family="metric")
+    table = table_of(tmp_path, spec, arms=data_factor(), seeds=tuple(range(10)), metrics=(PSNR, SSIM))
+    smallest = 2 / 2**10  # the exact test's, on either data set; corrected over both
+    assert [cell(table, "spade", f"{data}/psnr").p_value for data in ("faces", "scenes")] == [2 * smallest] * 2
+    (line,) = [text for text in table.notes if "Holm" in text]
+    assert "(paired permutation test over seeds, Holm-corrected within each metric, 2 comparisons each)" in line
+
+
+def test_families_of_different_sizes_are_told_so(default: Study) -> None:
+    show = ShowSpec(stars=True)
+    (line,) = [text for text in build_table(default, TableSpec(show=show, family="metric")).notes if "Holm" in text]
+    assert "Holm-corrected within each metric, 1 to 3 comparisons each)" in line  # two arms have no attention
+    (line,) = [text for text in build_table(default, TableSpec(show=show)).notes if "Holm" in text]
+    assert "Holm-corrected within the table, 10 comparisons)" in line
+
+
+WHOLE = (
+    dataclasses.replace(PSNR, name="fid", role="secondary", per_image=False),
+    dataclasses.replace(SSIM, name="seg_miou", per_image=False),
+)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "pairing", "over"),
+    [
+        ((PSNR,), "seed and test image", "hierarchical bootstrap over seeds and images"),
+        (WHOLE, "seed", "bootstrap over seeds"),
+        (
+            (PSNR, SSIM, WHOLE[0]),
+            "seed, and by test image where the interval is over images",
+            "hierarchical bootstrap over seeds and images (FID: over seeds alone)",
+        ),
+        (
+            (PSNR, *WHOLE),
+            "seed, and by test image where the interval is over images",
+            "bootstrap over seeds (PSNR: hierarchical, over seeds and images)",
+        ),
+    ],
+    ids=["all by image", "none by image", "few by seeds", "few by image"],
+)
+def test_the_note_says_which_intervals_are_over_images(
+    tmp_path: Path, metrics: tuple[Metric, ...], pairing: str, over: str
+) -> None:
+    show = ShowSpec(delta=True, interval=True, stars=True)
+    table = table_of(tmp_path, TableSpec(show=show), arms=TWO, metrics=metrics, costs=False)
+    (line,) = [text for text in table.notes if text.startswith("Δ")]
+    assert line.startswith(f"Δ: difference to A, paired by {pairing}; [ ]: 95% interval by {over}; *, **, ***: p")
+    assert "(paired t test over seeds, Holm" in line
+    without = build_table(load_study(tmp_path, "synthetic"), TableSpec(show=ShowSpec(delta=True)))
+    assert "Δ: difference to A, paired by seed." in without.notes, "no interval is shown, and Δ is a mean over seeds"
+
+
+def test_a_column_with_both_kinds_of_intervals_is_named_so(tmp_path: Path) -> None:
+    arms = (*TWO, SyntheticArm("c", "C"))
+    manifest = make_study(tmp_path, arms=arms, metrics=(PSNR,))
+    for item in manifest.cells:
+        if item.arm == "c":
+            (RunStore(tmp_path / "runs").record(item.run_id).path / "per_image.parquet").unlink()
+    table = build_table(load_study(tmp_path, "synthetic"), TableSpec(show=ShowSpec(delta=True, interval=True)))
+    assert any("over seeds and images (PSNR in part: over seeds alone)." in text for text in table.notes)
+
+
 def test_no_reference_is_refused_when_differences_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="declares no reference arm"):
         table_of(tmp_path, FULL, arms=(SyntheticArm("a"), SyntheticArm("b")))
+
+
+@pytest.mark.parametrize("named", [None, "ca2sis"])
+def test_a_reference_that_the_specification_leaves_out_is_named(default: Study, named: str | None) -> None:
+    show = ShowSpec(delta=True)
+    with pytest.raises(UserError) as caught:
+        build_table(default, TableSpec(arms=["spade", "no_attention_loss"], reference=named, show=show))
+    assert str(caught.value) == (
+        "reference arm 'ca2sis' is not among `arms` of the table's specification: add it there, or name one of them (reference)"
+    )
+    with pytest.raises(UserError, match="reference arm 'painter' is a trivial baseline, .* hides .baselines: hide."):
+        build_table(default, TableSpec(reference="painter", baselines="hide", show=show))
+    table = build_table(default, TableSpec(arms=["spade", "no_attention_loss"], reference="spade", show=show))
+    assert cell(table, "no_attention_loss", "psnr").difference is not None
 
 
 def test_with_a_pivot_each_data_set_has_its_own_floor(tmp_path: Path) -> None:
