@@ -20,19 +20,27 @@ Levels = dict[str, str]  # factor -> level; a factor that does not enter is abse
 
 
 def arms_of(study: Study) -> tuple[Arm, ...]:
-    """The arms in table order, the reference first; raises UserError when conditions or exclusions leave none."""
+    """The arms in table order, the reference first.
+
+    Raises UserError when conditions or exclusions leave none, or leave a level out that nobody excluded.
+    """
     if study.design == "list":
         return _listed(study)
     reference = _entering(study, {name: factor.reference for name, factor in study.factors.items()})
     seen: dict[tuple[tuple[str, str], ...], Levels] = {}
+    reached: set[tuple[str, str]] = set()  # levels that the design comes to, those that an exclusion names too
     for levels in _DESIGNS[study.design](study):
         levels = _entering(study, levels)
-        if _exists(study, levels) and not _excluded(study, levels):
+        if not _exists(study, levels):
+            continue
+        reached.update(levels.items())
+        if not _excluded(study, levels):
             seen.setdefault(tuple(levels.items()), levels)
     if tuple(reference.items()) not in seen:
         raise UserError(
             f"study {study.name}: the reference arm {_text(reference)} is excluded or its conditions do not hold"
         )
+    _refuse_unreached(study, reached)
     if len(seen) < 2:
         raise UserError(f"study {study.name}: exclusions and conditions leave only the reference arm")
     ordered = sorted(seen.values(), key=lambda levels: levels != reference)  # stable: the reference first
@@ -43,6 +51,18 @@ def arms_of(study: Study) -> tuple[Arm, ...]:
                 f"study {study.name}: an arm beside the design is named {arm.name!r}, as one of the design is"
             )
     return (*arms, *_listed(study))
+
+
+def _refuse_unreached(study: Study, reached: set[tuple[str, str]]) -> None:
+    """A level that the file writes and no arm has would be missing without a word: only an exclusion says so itself."""
+    levels = [(name, level) for name, factor in study.factors.items() for level in factor.levels]
+    lost = [f"{name}={level}" for name, level in levels if (name, level) not in reached]
+    if lost:
+        keeping = "fraction or conditions (when) keep" if study.fraction else "conditions (when) keep"
+        raise UserError(
+            f"study {study.name}: no arm has {', '.join(lost)}: {keeping} that out of every arm of design {study.design}; take it "
+            "away, change them or the design, or write it as an arm beside the design (arms)"
+        )
 
 
 def _one_at_a_time(study: Study) -> Iterator[Levels]:
@@ -95,8 +115,12 @@ def _holds(condition: dict[str, tuple[str, ...]], levels: Levels) -> bool:
 
 
 def _entering(study: Study, levels: Levels) -> Levels:
-    """Drop the factors whose condition does not hold: combinations that differ in them alone are one arm."""
-    return {name: level for name, level in levels.items() if _holds(study.factors[name].when, levels)}
+    """Drop the factors whose condition does not hold: combinations that differ in them alone are one arm.
+
+    What is dropped meets no condition either, so others may have to follow.
+    """
+    kept = {name: level for name, level in levels.items() if _holds(study.factors[name].when, levels)}
+    return kept if kept == levels else _entering(study, kept)
 
 
 def _exists(study: Study, levels: Levels) -> bool:

@@ -1,7 +1,7 @@
 """The plan of a study: every cell with its run id, checked before anything runs, locked once something has.
 
-Refused: keys the config does not know, duplicate seeds, inert levels (two arms that are one run), two arms of one label, metrics
-that no arm can have a value of, unequal budgets nobody declared.
+Refused: keys the config does not know, a seed or a protocol of an arm's own, duplicate seeds, inert levels (two arms that are
+one run), two arms of one label, metrics that no arm can have a value of, unequal budgets nobody declared.
 """
 
 from __future__ import annotations
@@ -53,8 +53,9 @@ def make_plan(study: Study, *, extra: Sequence[str] = (), seeds: Sequence[int] |
     arms = arms_of(study)
     _refuse_equal_labels(study, arms)
     refuse_unknown_metrics((metric.name for metric in study.metrics.rows()), f"study {study.name}")
-    _refuse_base_conflicts(study, extra)
-    _refuse_unreadable(study, arms, extra)
+    places = [("base", study.base), ("--set", extra), *((f"arm {arm.name}", arm.overrides) for arm in arms)]
+    _refuse_own_fields(study, places)
+    _refuse_unreadable(study, places)
     runs: dict[str, ResolvedRun] = {}
     cells: list[Cell] = []
     owner: dict[str, Cell] = {}
@@ -137,18 +138,18 @@ def _resolve(study: Study, arm: Arm, overrides: tuple[str, ...]) -> ResolvedRun:
         raise UserError(f"study {study.name}, arm {arm.name}: {error}") from error
 
 
-def _refuse_base_conflicts(study: Study, extra: Sequence[str]) -> None:
-    for source, overrides in (("base", study.base), ("--set", extra)):
+def _refuse_own_fields(study: Study, places: Sequence[tuple[str, Sequence[str]]]) -> None:
+    """Name the place of an override that is the study's to say: all arms have its seeds, and are measured under its protocol."""
+    for place, overrides in places:
         for override in overrides:
-            key = override.partition("=")[0].lstrip("+~")
+            key = override.partition("=")[0].strip().lstrip("+~")
             if key in ("seed", "protocol"):
                 how = "give --seeds" if key == "seed" else f"write {key}: ... into the study's file, or a copy of it"
-                raise UserError(f"study {study.name}, {source}: {key} is the study's own field, not an override; {how}")
+                raise UserError(f"study {study.name}, {place}: {key} is the study's own field, not an override; {how}")
 
 
-def _refuse_unreadable(study: Study, arms: Sequence[Arm], extra: Sequence[str]) -> None:
+def _refuse_unreadable(study: Study, places: Sequence[tuple[str, Sequence[str]]]) -> None:
     """Name the place of an override that Hydra's grammar does not take."""
-    places = [("base", study.base), ("--set", extra), *((f"arm {arm.name}", arm.overrides) for arm in arms)]
     for place, overrides in places:
         for problem in map(unreadable, overrides):
             if problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +59,8 @@ class Overview:
     level: float
     within: float | None
     lines: tuple[Line, ...]
-    factorial: Factorial | None  # only where the study crosses at least two factors, without holes
+    factorial: Factorial | None
+    about_factors: tuple[str, ...]  # which runs the analysis is of, and what it cannot tell; none below two factors
     correlations: tuple[Correlation, ...]
     warnings: tuple[str, ...]
 
@@ -92,6 +94,8 @@ def overview(study: Study, metric: str | None = None, *, level: float = 0.95, wi
     ]
     by_arm = {item.arm: item for item in correct([item for item in found if item is not None])}
     units = [unit for item in gathered.values() for unit in item.units]
+    factorial, about_factors = (None, ()) if unjudged else _factorial(study, rows, values)
+    correlations, unlike = _correlations(study, rows, gatherer)
     return Overview(
         study=study.name,
         metric=name,
@@ -104,10 +108,12 @@ def overview(study: Study, metric: str | None = None, *, level: float = 0.95, wi
         lines=tuple(
             _line(row, values, by_arm.get(row.key), level, within, len(by_arm)) for row in rows if row.key in values
         ),
-        factorial=None if unjudged else _factorial(study, values),
-        correlations=_correlations(study),
+        factorial=factorial,
+        about_factors=about_factors,
+        correlations=correlations,
         warnings=(
             *([f"{metric_label(name)} compares nothing: {unjudged}."] if unjudged and name != aim else []),
+            *([f"Rank correlations are without {', '.join(unlike)}: its runs share no one version."] if unlike else []),
             *warnings(study, rows, min(len(item) for item in values.values())),
         ),
     )
@@ -136,36 +142,82 @@ def _line(
     )
 
 
-def _factorial(study: Study, values: dict[str, dict[int, float]]) -> Factorial | None:
-    """The analysis of variance, where at least two factors vary and no term is confounded."""
-    rows = [
-        {**arm.levels, "seed": seed, "value": value}
-        for arm in study.manifest.arms
-        for seed, value in values.get(arm.name, {}).items()
+def _factorial(
+    study: Study, rows: list[RowPlan], values: dict[str, dict[int, float]]
+) -> tuple[Factorial | None, tuple[str, ...]]:
+    """The analysis of variance, None where it cannot be had, and what to know of it: which runs it is of, what it cannot tell."""
+    design = [arm for arm in study.manifest.arms if arm.levels]
+    names = list(dict.fromkeys(name for arm in design for name in arm.levels))
+    if len(names) < 2:
+        return None, ()
+    rules = [row.key for row in rows if row.kind == "baseline"]  # their seeds are repeats: no spread to judge by
+    learned = [arm for arm in design if arm.name not in rules]
+    data = pd.DataFrame(
+        [
+            {**arm.levels, "seed": seed, "value": value}
+            for arm in learned
+            for seed, value in values.get(arm.name, {}).items()
+        ],
+        columns=[*names, "seed", "value"],
+    )
+    planned = Counter(cell.arm for cell in study.manifest.cells)
+    known = {arm.name: len(values.get(arm.name, {})) for arm in learned}
+    about = [f"n = {len(data)} of the design's {sum(planned[arm.name] for arm in design)} runs"]
+    if repeats := sum(planned[arm.name] for arm in design if arm.name in rules):
+        about.append(f"{repeats} are of rules, which learn nothing")
+    if lacking := {
+        arm.label: planned[arm.name] - known[arm.name] for arm in learned if planned[arm.name] > known[arm.name]
+    }:
+        named = _some([f"{label}: {count}" for label, count in lacking.items()])
+        about.append(f"{sum(lacking.values())} have no value of the metric ({named})")
+    about = [f"{'; '.join(about)}."]
+    for name in names:
+        if others := [arm.label for arm in learned if name not in arm.levels and known[arm.name]]:
+            about.append(f"{name} does not enter {_some(others)}: their runs tell of the other factors alone.")
+    varied = [name for name in names if data[name].nunique() > 1]
+    about += [
+        f"Nothing is told of {name}: these runs have one level of it." for name in names if data[name].nunique() == 1
     ]
-    data = pd.DataFrame(rows).dropna()
-    factors = [name for name in data.columns if name not in ("seed", "value") and data[name].nunique() > 1]
-    if len(factors) < 2:
-        return None
+    if not varied:
+        return None, (*about, "No analysis of variance: no factor varies among these runs.")
     try:
-        return analyse_factorial(data, factors)
-    except ValueError:
-        return None  # one factor at a time, or holes: interactions cannot be told
+        found = analyse_factorial(data, varied)
+    except ValueError as error:
+        return None, (*about, f"No analysis of variance: {error}.")
+    if found.left_out:
+        pairs = len(varied) * (len(varied) - 1) // 2
+        kept = "main effects alone" if len(found.left_out) == pairs else f"all but {', '.join(found.left_out)}"
+        about.append(f"These runs tell {kept}; where factors interact in another way, the effects mix with that.")
+    if found.residual_df <= 0:
+        about.append("No test: these runs have as many effects as values; more seeds would give a spread to judge by.")
+    return found, tuple(about)
 
 
-def _correlations(study: Study) -> tuple[Correlation, ...]:
-    frame = study.frame
-    names = [item.name for item in study.manifest.metrics]
-    judged = [name for name in names if not why_unjudged(study, name, (arm.name for arm in study.manifest.arms))]
-    home = frame[
-        (frame["status"] == "ok")
-        & (frame["state"] == "trained")
-        & (frame["run_state"] == "finished")
-        & (frame["protocol"] == study.manifest.protocol)
-        & (frame["split"] == study.manifest.split)
-        & frame["metric"].isin(judged)
-    ]
-    if home.duplicated(["run_id", "metric"]).any():
-        return ()  # several versions of a metric: the table refuses them, and so does this
-    wide = home.pivot(index="run_id", columns="metric", values="value")
-    return tuple(item for item in correlate_metrics(wide) if item.coefficient is not None)
+def _some(labels: list[str], most: int = 4) -> str:
+    return ", ".join(labels[:most]) + (f" and {len(labels) - most} more" if len(labels) > most else "")
+
+
+def _correlations(study: Study, rows: list[RowPlan], gatherer: Gatherer) -> tuple[tuple[Correlation, ...], list[str]]:
+    """Rank correlations of the plan's metrics over the runs of learned arms, by the values that tables have.
+
+    A rule would count its one value once a seed. The second: metrics left out, as a table would refuse them.
+    """
+    arms = [arm.name for arm in study.manifest.arms]
+    found: dict[str, dict[tuple[str, int], float]] = {}
+    unlike = []
+    for column in plan_columns(study, TableSpec(metrics=["study"]), rows)[0]:
+        if column.kind != "metric" or why_unjudged(study, column.metric, arms):
+            continue
+        try:
+            fingerprint = gatherer.settle_fingerprint([row.arms[""] for row in rows], column)
+        except UserError:
+            unlike.append(column.label)
+            continue
+        found[column.metric] = {
+            (row.key, seed): value
+            for row in rows
+            if row.kind != "baseline"
+            for seed, value in gatherer.gather(row.key, column, fingerprint).values.items()
+        }
+    wide = pd.DataFrame({name: pd.Series(values, dtype=float) for name, values in found.items()})
+    return tuple(item for item in correlate_metrics(wide) if item.coefficient is not None), unlike

@@ -1,6 +1,7 @@
 """Cells that time has passed by: code, data, metric or environment have moved on since the run was made.
 
-A stale number is not wrong; it is no longer what the present code would give, or not comparable with its neighbours.
+A stale number is not wrong; it is no longer what the present code would give, or not comparable with its neighbours: the
+runs that were to see the same data, since a study may vary them.
 """
 
 from __future__ import annotations
@@ -8,15 +9,17 @@ from __future__ import annotations
 import functools
 import subprocess
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from analysis.asked import data_settings
 from analysis.frame import Study
 
 ROOT = Path(__file__).parent.parent
 CODE = "pipeline"  # the folder whose changes can change a number
+PEERS = "most runs with its data settings"
 SHORT = 10
 
 
@@ -38,10 +41,14 @@ def find_stale(study: Study, *, code_changed: Callable[[str], bool | None] | Non
     (None: cannot be told); by default git is asked.
     """
     changed = code_changed or _changed_since
+    asked = data_settings(study)
     done = study.runs[study.runs["run_state"] == "finished"]
-    newest_data = _most_common(list(done["data_digest"].dropna()))
+    usual_data = {
+        settings: _most_common(list(of_settings["data_digest"].dropna()))
+        for settings, of_settings in done.groupby(done["run_id"].map(asked))
+    }
     torch = _installed("torch")
-    versions = _versions(study)
+    versions = _versions(study, asked)
     found = []
     for run in done.to_dict("records"):
         reasons: list[tuple[str, str]] = []
@@ -54,11 +61,9 @@ def find_stale(study: Study, *, code_changed: Callable[[str], bool | None] | Non
             )
         if run["dirty"] is True:
             reasons.append(("code", "made with uncommitted changes: cannot be reproduced from its commit"))
-        digest = run["data_digest"]
-        if isinstance(digest, str) and newest_data and digest != newest_data:
-            reasons.append(
-                ("data", f"trained on data {digest[:SHORT]}, most runs of the study on {newest_data[:SHORT]}")
-            )
+        digest, usual = run["data_digest"], usual_data[asked[run["run_id"]]]
+        if isinstance(digest, str) and digest != usual:
+            reasons.append(("data", f"trained on data {digest[:SHORT]}, {PEERS} on {usual[:SHORT]}"))
         reasons += [("metric", text) for text in versions.get(run["run_id"], [])]
         if isinstance(run["torch"], str) and torch and run["torch"] != torch:
             reasons.append(("environment", f"torch {run['torch']}, installed is {torch}"))
@@ -66,19 +71,20 @@ def find_stale(study: Study, *, code_changed: Callable[[str], bool | None] | Non
     return found
 
 
-def _versions(study: Study) -> dict[str, list[str]]:
-    """Runs whose rows of a metric have another fingerprint than most runs of the study, {run id: details}."""
+def _versions(study: Study, asked: Mapping[str, str]) -> dict[str, list[str]]:
+    """Runs whose rows of a metric have another fingerprint than most of those with their data settings, {run id: details}."""
     rows = study.frame[
         (study.frame["status"] == "ok") & (study.frame["state"] == "trained") & (study.frame["run_state"] == "finished")
     ]
     details: dict[str, list[str]] = {}
-    for (metric, protocol, split), of_metric in rows.groupby(["metric", "protocol", "split"]):
+    settings = rows["run_id"].map(asked)  # a fingerprint is of the images measured on, too
+    for (metric, protocol, split, _), of_metric in rows.groupby(["metric", "protocol", "split", settings]):
         by_run = of_metric.groupby("run_id")["fingerprint"].agg(set)
         usual = _most_common([name for names in by_run for name in names])
         for run_id, names in by_run.items():
             if usual not in names:
                 where = f"{protocol} {split}".strip()
-                text = f"{metric} ({where}) has fingerprint {sorted(names)[0][:SHORT]}, most runs have {usual[:SHORT]}"
+                text = f"{metric} ({where}) has fingerprint {sorted(names)[0][:SHORT]}, {PEERS} have {usual[:SHORT]}"
                 details.setdefault(str(run_id), []).append(text)
     return details
 

@@ -30,6 +30,7 @@ SPARE = (
     "mean",
 )
 TEXTS = ("metric", "level")
+DESCRIPTIVE = "Descriptive: runs of one arm are alike, so there are fewer independent points than n, and intervals are too narrow."
 HEAD = ["arm", "n", "mean", "std", "median", "IQM", "difference", "interval", "p (Holm)", "d_z", "g_z", "detectable"]
 
 
@@ -40,8 +41,8 @@ def register(subparsers: Any) -> None:
         help="compare every arm with the reference: interval, test, effect size, detectable effect; factors; correlations",
         description=(
             "Print, for one metric, every arm against the reference arm: difference with interval, corrected p-value,\n"
-            "effect size, and the smallest effect this many seeds can find (power 0.8); main effects and interactions where\n"
-            "the study is a factorial; and which metrics go together over the runs."
+            "effect size, and the smallest effect this many seeds can find (power 0.8); main effects and interactions of\n"
+            "two factors or more, with the runs they are of; and which metrics go together over the runs."
         ),
     )
     add_study(parser)
@@ -78,6 +79,9 @@ def describe(found: Overview) -> str:
     )
     head = [*HEAD, *(["equivalent"] if found.within is not None else [])]
     parts = [title, _grid(head, [_cells(line, found.within is not None) for line in found.lines])]
+    about = "".join(f"{text}\n" for text in found.about_factors)
+    if found.factorial is None and about:
+        parts.append(f"\nfactors\n{about}")
     if found.factorial is not None:
         tests = [
             [item.term, str(item.df), _number(item.f), _number(item.p_value), _number(item.partial_eta_squared)]
@@ -87,14 +91,17 @@ def describe(found: Overview) -> str:
             [item.term, " × ".join(item.levels), _signed(item.effect), _number(item.standard_error), _number(item.mean)]
             for item in found.factorial.effects
         ]
-        parts.append("\nfactors (seeds as blocks)\n" + _grid(["term", "df", "F", "p", "partial eta²"], tests))
+        parts.append("\nfactors (seeds as blocks)\n" + about + _grid(["term", "df", "F", "p", "partial eta²"], tests))
         parts.append("\n" + _grid(["term", "level", "effect", "error", "mean"], effects))
     if found.correlations:
         rows = [
             [item.first, item.second, _signed(item.coefficient), _interval(item), str(item.n)]
             for item in found.correlations
         ]
-        parts.append("\nrank correlation over runs\n" + _grid(["metric", "metric", "rho", "95% interval", "n"], rows))
+        parts.append(
+            f"\nrank correlation over runs of learned arms\n{DESCRIPTIVE}\n"
+            + _grid(["metric", "metric", "rho", "95% interval", "n"], rows)
+        )
     parts += [f"\n! {text}\n" for text in found.warnings]
     return "".join(parts)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+
+import numpy as np
 
 from analysis.figures.model import Drawing, NotDrawable
 from analysis.figures.study_data import MetricInfo, StudyData, estimate, interval_in_words, seeds_in_words
 from analysis.figures.style import MUTED, axis_label, wrap
+from analysis.statistics import correlation
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]], cost: str, quality: str) -> list[str]:
@@ -38,13 +41,18 @@ def choose_cost(data: StudyData) -> MetricInfo | None:
 
 
 def draw_pareto(data: StudyData) -> Drawing:
-    """Primary metric against cost, the front as a step line. Raises NotDrawable below two arms with both."""
+    """Primary metric against cost, the front as a step line.
+
+    Raises NotDrawable below two arms with both, and where nothing is concluded from the metric.
+    """
     import matplotlib.pyplot as plt
     from matplotlib.ticker import EngFormatter
 
     quality, cost = data.primary, choose_cost(data)
     if quality is None or quality.direction == "none":
         raise NotDrawable("the study has no primary metric with a direction")
+    if quality.name in data.unjudged:
+        raise NotDrawable(data.unjudged[quality.name])
     if cost is None:
         raise NotDrawable("no cost column differs between at least two learned arms")
     costs, values = data.by_arm(cost.name), data.by_arm(quality.name)
@@ -91,22 +99,11 @@ def draw_pareto(data: StudyData) -> Drawing:
     )
 
 
-def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Spearman's rank correlation (ties share ranks); None below three pairs or when one side is constant."""
-    if len(first) != len(second):
-        raise ValueError(f"{len(first)} and {len(second)} values cannot be paired")
-    if len(first) < 3 or len(set(first)) < 2 or len(set(second)) < 2:
-        return None
-    from scipy import stats
-
-    value = float(stats.spearmanr(first, second).statistic)
-    return value if math.isfinite(value) else None
-
-
 def draw_correlation(data: StudyData) -> Drawing:
     """Spearman correlation of metrics over runs of learned arms. Raises NotDrawable below two metrics and three runs."""
     import matplotlib.pyplot as plt
 
+    unjudged = [metric for metric in data.outcomes if metric.name in data.unjudged]
     flat = {
         metric.name: {
             (arm, seed): value
@@ -115,6 +112,7 @@ def draw_correlation(data: StudyData) -> Drawing:
             for seed, value in seeds.items()
         }
         for metric in data.outcomes
+        if metric.name not in data.unjudged
     }
     names = [name for name, values in flat.items() if len(values) >= 3]
     if len(names) < 2:
@@ -126,7 +124,8 @@ def draw_correlation(data: StudyData) -> Drawing:
         for column in names:
             shared = sorted(set(flat[row]) & set(flat[column]))
             fewest = min(fewest, len(shared))
-            line.append(rank_correlation([flat[row][key] for key in shared], [flat[column][key] for key in shared]))
+            first, second = (np.array([flat[name][key] for key in shared]) for name in (row, column))
+            line.append(correlation(first, second)[0])
         table.append(line)
     if all(value is None for r, line in enumerate(table) for c, value in enumerate(line) if r != c):
         raise NotDrawable("no two metrics vary together over at least three runs")
@@ -160,7 +159,9 @@ def draw_correlation(data: StudyData) -> Drawing:
         title="Do the metrics agree?",
         caption=(
             f"Spearman's rank correlation over runs of learned arms (at least {fewest:.0f} runs a pair; a dash where "
-            "one of the two does not vary). A metric where less is better correlates negatively with one where more is better."
+            "one of the two does not vary). A metric where less is better correlates negatively with one where more is better. "
+            "Runs of one arm are alike, not independent: this describes these runs."
+            + "".join(f" Left out is {item.label}: {data.unjudged[item.name]}." for item in unjudged)
         ),
         alt="Rank correlations: " + "; ".join(pairs) + ".",
     )

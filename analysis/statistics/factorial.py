@@ -2,7 +2,8 @@
 
 Ordinary least squares with sum-to-zero contrasts. Seeds enter as blocks (every cell has the same seeds), so that the
 spread between seeds does not hide the factors. Sums of squares are partial (type III); in the balanced designs that
-studies plan, all types agree.
+studies plan, all types agree. A run that a factor does not enter (a conditional one: no attention loss without attention) counts
+at the mean of that factor's levels, so it tells of the other factors and the factor's effects are those of the runs that have it.
 """
 
 from __future__ import annotations
@@ -48,35 +49,40 @@ class Factorial:
     residual_df: int
     residual_std: float | None
     n: int
+    left_out: tuple[str, ...] = ()  # interactions that cannot be estimated: the rest holds where there are none
 
 
 def analyse_factorial(
     data: pd.DataFrame, factors: Sequence[str], *, value: str = "value", block: str | None = "seed", order: int = 2
 ) -> Factorial:
-    """Analyse `data`, one row a run, columns `factors` (levels as text), `value`, and the block (None: no blocks).
+    """Analyse `data`, one row a run, columns `factors` (levels as text, missing where the factor does not enter), `value`, and
+    the block (None: no blocks).
 
-    `order` 1 gives main effects, 2 also interactions of two factors. Raises ValueError when a factor has one level,
-    when a value is not finite, or when cells are missing so that a term cannot be estimated.
+    `order` 1 gives main effects, 2 also the interactions of two factors that can be estimated. Raises ValueError when a factor
+    has one level, when a value is not finite, or when cells are missing so that a main effect cannot be estimated.
     """
     values = data[value].to_numpy(dtype=np.float64)
     if len(values) == 0 or not np.isfinite(values).all():
         raise ValueError("a factorial needs finite values")
-    columns = {factor: data[factor].astype(str).to_numpy() for factor in factors}
+    columns = {factor: _texts(data[factor]) for factor in factors}
     if block is not None and len(set(data[block])) > 1:
-        columns[block] = data[block].astype(str).to_numpy()
+        columns[block] = _texts(data[block])
     for factor in factors:
-        if len(set(columns[factor])) < 2:
+        if len(_levels(columns[factor])) < 2:
             raise ValueError(f"factor {factor!r} has one level only")
     coded = {name: _sum_coded(levels) for name, levels in columns.items()}
-    terms: list[tuple[str, ...]] = [(factor,) for factor in factors]
-    if order >= 2:
-        terms += list(itertools.combinations(factors, 2))
-    if block in coded:
-        terms.append((block,))
-    design = {term: _product([coded[name] for name in term]) for term in terms}
+    mains: list[tuple[str, ...]] = [(factor,) for factor in factors]
+    blocks: list[tuple[str, ...]] = [(block,)] if block is not None and block in coded else []
+    pairs: list[tuple[str, ...]] = list(itertools.combinations(factors, 2)) if order >= 2 else []
+    design = {term: _product([coded[name] for name in term]) for term in (*mains, *pairs, *blocks)}
+    alone = {term: design[term] for term in (*mains, *blocks)}
+    if confounded := [":".join(term) for term in alone if not _estimable(term, alone)]:
+        raise ValueError(f"cells are missing, so that the effects of {', '.join(confounded)} cannot be told apart")
+    # Judged beside all others: of two interactions that these runs cannot tell apart, neither is named as the one there is.
+    left_out = [term for term in pairs if not _estimable(term, design)]
+    terms = [*mains, *(term for term in pairs if term not in left_out), *blocks]
+    design = {term: design[term] for term in terms}
     full = np.hstack([np.ones((len(values), 1)), *design.values()])
-    if np.linalg.matrix_rank(full) < full.shape[1]:
-        raise ValueError("cells of the factorial are missing: not every term can be estimated")
     coefficients, residual = _fit(full, values)
     residual_df = len(values) - full.shape[1]
     variance = residual / residual_df if residual_df > 0 else None
@@ -86,16 +92,37 @@ def analyse_factorial(
     start = 1
     for term in terms:
         width = design[term].shape[1]
-        if term != (block,):
+        if term not in blocks:
             part = slice(start, start + width)
             effects += _effects(term, columns, values, coefficients[part], covariance[part, part], variance)
         start += width
     residual_std = float(np.sqrt(variance)) if variance is not None else None
-    return Factorial(tests, tuple(effects), float(coefficients[0]), residual_df, residual_std, len(values))
+    return Factorial(
+        tests,
+        tuple(effects),
+        float(coefficients[0]),
+        residual_df,
+        residual_std,
+        len(values),
+        tuple(":".join(term) for term in left_out),
+    )
+
+
+def _texts(levels: pd.Series) -> np.ndarray:
+    """Levels as text, None where the factor does not enter."""
+    return np.array([None if pd.isna(level) else str(level) for level in levels], dtype=object)
 
 
 def _levels(levels: np.ndarray) -> list[str]:
-    return sorted(set(levels))
+    return sorted({level for level in levels if level is not None})
+
+
+def _estimable(term: tuple[str, ...], design: dict[tuple[str, ...], np.ndarray]) -> bool:
+    """Whether all columns of a term stand apart from those of the others."""
+    intercept = np.ones((len(design[term]), 1))
+    others = np.hstack([intercept, *(columns for name, columns in design.items() if name != term)])
+    both = np.hstack([others, design[term]])
+    return int(np.linalg.matrix_rank(both)) - int(np.linalg.matrix_rank(others)) == design[term].shape[1]
 
 
 def _contrasts(count: int) -> np.ndarray:
@@ -105,7 +132,10 @@ def _contrasts(count: int) -> np.ndarray:
 
 def _sum_coded(levels: np.ndarray) -> np.ndarray:
     names = _levels(levels)
-    return _contrasts(len(names))[[names.index(level) for level in levels]]
+    contrasts = np.vstack(
+        [_contrasts(len(names)), np.zeros((1, len(names) - 1))]
+    )  # the last: at the mean of the levels
+    return contrasts[[len(names) if level is None else names.index(level) for level in levels]]
 
 
 def _product(parts: list[np.ndarray]) -> np.ndarray:

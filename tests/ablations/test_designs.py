@@ -103,6 +103,49 @@ def test_conditional_level_exists_only_with_its_condition() -> None:
     assert names(study("factorial", factors={"a": factor(2), "b": second})) == ["reference", "a=l1,b=l0", "a=l1,b=l1"]
 
 
+def test_conditions_hold_of_what_enters_not_of_what_was_crossed() -> None:
+    """Where attention does not enter, neither does the number of its heads: one arm of the family without it."""
+    attention = {"reference": "off", "levels": {"off": [], "on": ["a=1"]}, "when": {"family": "l0"}}
+    factors = {"family": factor(2), "heads": factor(2, when={"attention": "on"}), "attention": attention}
+    for order in (["family", "attention", "heads"], ["heads", "attention", "family"]):
+        made = arms_of(study("factorial", factors={name: factors[name] for name in order}))
+        found = [",".join(f"{name}={arm.levels[name]}" for name in factors if name in arm.levels) for arm in made]
+        assert sorted(found) == [
+            "family=l0,attention=off", "family=l0,heads=l0,attention=on", "family=l0,heads=l1,attention=on", "family=l1",
+        ]  # fmt: skip
+
+
+CONDITIONAL = {"reference": "l0", "levels": {"l0": [], "l1": {"overrides": ["seed=3"], "when": {"a": "l1"}}}}
+
+
+@pytest.mark.parametrize(
+    ("made", "lost"),
+    [
+        # design one_at_a_time and leave_one_out never leave the reference's level of `a`, where `b` does not enter
+        (study("one_at_a_time", factors={"a": factor(2), "b": factor(3, when={"a": "l1"})}), "b=l1, b=l2"),
+        (study("leave_one_out", factors={"a": factor(2), "b": factor(2, when={"a": "l1"})}), "b=l1"),
+        (study("one_at_a_time", factors={"a": factor(2), "b": CONDITIONAL}), "b=l1"),
+        # the last step of `a` has no `b` yet
+        (study("cumulative", factors={"a": factor(2), "b": factor(2, when={"a": "l0"})}), "b=l1"),
+        # a fraction of three levels by a factor of two never takes the third
+        (study("factorial", factors={"a": factor(2), "b": factor(3)}, fraction={"b": ["a"]}), "b=l2"),
+    ],
+)
+def test_a_level_that_no_arm_has_is_refused(made: Study, lost: str) -> None:
+    with pytest.raises(UserError, match=f"study s: no arm has {lost}: ") as caught:
+        arms_of(made)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_level_that_the_file_excludes_is_no_mistake() -> None:
+    """Exclusions name what they take out; conditions and fractions do it by consequence."""
+    factors = {"a": factor(3), "b": factor(2, when={"a": "l2"})}
+    assert names(study("factorial", factors={"a": factor(3)}, exclusions=[{"a": "l1"}])) == ["reference", "a=l2"]
+    assert names(study("factorial", factors=factors, exclusions=[{"a": "l2", "b": "l1"}])) == [
+        "reference", "a=l1", "a=l2,b=l0",
+    ]  # fmt: skip
+
+
 def test_names_are_text_as_written(tmp_path: Path) -> None:
     levels = (
         "{0: [loss.attention.weight=0], 0.10: [loss.attention.weight=0.1], 1e-3: [seed=2], off: [seed=3], true: []}"

@@ -131,12 +131,23 @@ def test_shipped_studies_plan_at_every_preset(name: str, preset: str, photos_her
         (study(ATTENTION, protocol="standart"), "unknown protocol 'standart'"),
         (study(ATTENTION, metrics={"primary": {"pnsr": "max"}}), "unknown metric 'pnsr'.*psnr"),
         (study(ATTENTION, base=["preset=tiny", "seed=4"]), "seed is the study's own field"),
+        (
+            study({"a": [], "b": ["model=spade", "protocol=quick"]}),
+            "study s, arm f=b: protocol is the study's own field",
+        ),
+        (study({"a": [], "b": ["model=spade", "seed=7"]}), "study s, arm f=b: seed is the study's own field"),
+        (study(ATTENTION, arms={"spade": ["model=spade", "+seed=7"]}), "arm spade: seed is the study's own field"),
     ],
 )
 def test_refusals(made: Study, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         make_plan(made)
     assert "study s" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_belongs_to_a_protocol_is_no_field_of_the_study() -> None:
+    plan = make_plan(study(ATTENTION, base=["preset=tiny", "protocol.groups=[reconstruction]"]), seeds=[0])
+    assert {run.config.protocol.groups for run in plan.runs.values()} == {("reconstruction",)}
 
 
 def test_bad_seeds_are_refused() -> None:

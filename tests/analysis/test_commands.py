@@ -282,6 +282,44 @@ def test_stale_runs_are_told_apart(tmp_path: Path) -> None:
     }
 
 
+def test_a_data_factor_makes_no_run_stale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs are held to those that were to see the same data: fewer photos than faces are not out of date, older photos are."""
+    fresh = {"commit": None, "versions": {"torch": metadata.version("torch")}}
+    arms = [
+        SyntheticArm(f"{model}-{data}", levels={"model": model, "data": data}, reference=(model, data) == ("a", "faces"),
+                     provenance={**fresh, "data": {"digest": digest}}, overrides=(f"model={model}", f"data={data}"))
+        for data, models, digest in (("faces", "abc", "faces-1"), ("photos", "ab", "photos-1")) for model in models
+    ]  # fmt: skip
+    manifest = make_study(tmp_path, arms=arms, seeds=(0, 1))
+    photos = [item for item in manifest.cells if item.arm.endswith("photos")]
+    for item in photos:  # numbers on other images have other fingerprints
+        path = RunStore(tmp_path / "runs").record(item.run_id).path / "metrics.json"
+        path.write_text(path.read_text().replace(fingerprint_of("ssim"), "a" * 64))
+    assert main(["stale", "synthetic", "--strict", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "nothing stale in 10 finished runs of synthetic\n"
+    folder = RunStore(tmp_path / "runs").record(photos[0].run_id).path
+    for name, now, before in (("provenance", "photos-1", "photos-0"), ("metrics", "a" * 64, "b" * 64)):
+        path = folder / f"{name}.json"
+        path.write_text(path.read_text().replace(now, before))
+    assert main(["stale", "synthetic", "--strict", "--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "a-photos (seed 0): data: trained on data photos-0, most runs with its data settings on photos-1",
+        "a-photos (seed 0): metric: ssim (standard val) has fingerprint bbbbbbbbbb, most runs with its data settings have aaaaaaaaaa",
+        "1 of 10 finished runs are stale",
+    ]
+
+
+def test_data_that_no_setting_asks_for_are_stale_though_an_arm_has_them_alone(tmp_path: Path) -> None:
+    """One factor, a model: that each of its levels has one data set explains nothing."""
+    arms = [
+        SyntheticArm(name, levels={"model": name}, reference=name == "a", provenance={"data": {"digest": digest}})
+        for name, digest in (("a", "new"), ("b", "new"), ("c", "old"))
+    ]
+    make_study(tmp_path, arms=arms, seeds=(0, 1))
+    found = find_stale(load_study(tmp_path, "synthetic"), code_changed=lambda _: False)
+    assert [(item.arm, item.seed) for item in found if item.kind == "data"] == [("c", 0), ("c", 1)]
+
+
 def test_stale_strict_is_status_1(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stale", "synthetic", "--out", str(out)]) == 0
     assert "commit 0123456789 is not in this checkout" in capsys.readouterr().out

@@ -30,7 +30,6 @@ from analysis.figures.robustness import corrupted_metrics, draw_robustness
 from analysis.figures.samples import Edit, choose, read_samples, study_samples
 from analysis.figures.study_data import StudyData, estimate, interval_in_words
 from analysis.figures.style import arm_looks, figure_style, number, shorten, wrap
-from analysis.figures.tradeoff import pareto_front, rank_correlation
 from analysis.frame import load_study
 from pipeline.errors import UserError
 from pipeline.records import MetricRow, RunStore, StudyManifest
@@ -100,31 +99,6 @@ def test_every_arm_has_its_own_look() -> None:
     assert len({(look.colour, look.marker, str(look.dash)) for look in looks.values()}) == 31
     assert looks["arm7"] == arm_looks(["a"])["a"]  # the reference takes the first look
     assert list(looks) == [*arms, "rule"]
-
-
-def test_pareto_front_by_direction() -> None:
-    points = {"cheap": (1.0, 10.0), "good": (3.0, 20.0), "bad": (4.0, 15.0), "same": (3.0, 20.0), "middle": (2.0, 9.0)}
-    assert pareto_front(points, "min", "max") == ["cheap", "good", "same"]
-    assert pareto_front(points, "max", "max") == ["good", "same", "bad"]
-    assert pareto_front(points, "min", "min") == ["cheap", "middle"]
-
-
-@given(st.dictionaries(st.text(max_size=3), st.tuples(st.floats(-5, 5), st.floats(-5, 5)), min_size=1, max_size=8))
-def test_pareto_front_is_never_empty_and_undominated(points: dict[str, tuple[float, float]]) -> None:
-    front = pareto_front(points, "min", "max")
-    assert front
-    for name in front:
-        x, y = points[name]
-        assert not any((a < x and b >= y) or (a <= x and b > y) for a, b in points.values())
-
-
-def test_rank_correlation_matches_scipy_and_refuses_too_little() -> None:
-    first, second = [1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 4.0]
-    assert rank_correlation(first, second) == pytest.approx(0.8)
-    assert rank_correlation(first[:2], second[:2]) is None
-    assert rank_correlation(first, [1.0] * 4) is None
-    with pytest.raises(ValueError, match="cannot be paired"):
-        rank_correlation(first, second[:3])
 
 
 def test_robustness_curves_are_recognised_by_name() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -280,10 +282,68 @@ def test_factorial_without_residual_says_so() -> None:
     assert analyse_factorial(one_seed, ["a", "b"], order=1).tests[0].p_value is not None
 
 
-def test_factorial_refuses_holes_and_single_levels() -> None:
+def test_an_interaction_with_a_hole_is_left_out_by_name() -> None:
+    from statsmodels.formula.api import ols
+    from statsmodels.stats.anova import anova_lm
+
     data = factorial_data()
-    with pytest.raises(ValueError, match="missing"):
-        analyse_factorial(data[~((data.a == "high") & (data.b == "z"))], ["a", "b"])
+    data = data[~((data.a == "high") & (data.b == "z"))]
+    ours = analyse_factorial(data, ["a", "b"])
+    assert ours.left_out == ("a:b",) and ours.n == 20
+    expected = anova_lm(ols("value ~ C(a, Sum) + C(b, Sum) + C(seed, Sum)", data).fit(), typ=3)
+    assert {item.term: item.p_value for item in ours.tests} == {
+        "a": pytest.approx(expected.loc["C(a, Sum)", "PR(>F)"]),
+        "b": pytest.approx(expected.loc["C(b, Sum)", "PR(>F)"]),
+        "seed": pytest.approx(expected.loc["C(seed, Sum)", "PR(>F)"]),
+    }
+    assert analyse_factorial(factorial_data(), ["a", "b"]).left_out == ()
+
+
+def two_levels(count: int, keep: Callable[[tuple[int, ...]], bool]) -> pd.DataFrame:
+    """The cells of a factorial of that many factors with two levels, a, b, c, ..., that are kept; two seeds."""
+    generator = rng(3)
+    cells = [levels for levels in itertools.product((0, 1), repeat=count) if keep(levels)]
+    rows = [
+        {**dict(zip("abcdef", map(str, levels), strict=False)), "seed": seed, "value": levels[0] + generator.normal(0, 0.1)}
+        for levels in cells for seed in (0, 1)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_a_fraction_gives_what_its_resolution_allows() -> None:
+    """Main effects of 2^(3-1) and 2^(4-1); of two interactions that are one contrast, neither is named."""
+    third = analyse_factorial(two_levels(3, lambda levels: levels[2] == sum(levels[:2]) % 2), list("abc"))
+    assert third.left_out == ("a:b", "a:c", "b:c")
+    assert [item.term for item in third.tests] == ["a", "b", "c", "seed"]
+    fourth = analyse_factorial(two_levels(4, lambda levels: levels[3] == sum(levels[:3]) % 2), list("abcd"))
+    assert len(fourth.left_out) == 6 and fourth.tests[0].p_value is not None
+    fifth = analyse_factorial(two_levels(5, lambda levels: levels[4] == sum(levels[:4]) % 2), list("abcde"))
+    assert fifth.left_out == () and len([item for item in fifth.tests if ":" in item.term]) == 10
+
+
+def test_runs_that_a_factor_does_not_enter_tell_of_the_others() -> None:
+    """`loss` means something for family x alone: the family is compared at the mean of its levels, and crossed with `size`."""
+    generator, rows = rng(7), []
+    for family, loss in (("x", "off"), ("x", "on"), ("y", None)):
+        for size in ("s", "t"):
+            for seed in range(3):
+                value = 5.0 * (family == "y") + 2.0 * (loss == "on") + 1.0 * (size == "t") + generator.normal(0, 0.05)
+                rows.append({"family": family, "loss": loss, "size": size, "seed": seed, "value": value})
+    ours = analyse_factorial(pd.DataFrame(rows), ["family", "loss", "size"])
+    assert (ours.n, ours.left_out) == (18, ("family:loss",))
+    effects = {(item.term, item.levels): item.effect for item in ours.effects}
+    assert effects["family", ("y",)] - effects["family", ("x",)] == pytest.approx(4.0, abs=0.1)  # 5 - (0 + 2) / 2
+    assert effects["loss", ("on",)] - effects["loss", ("off",)] == pytest.approx(2.0, abs=0.1)
+    tests = {item.term: item for item in ours.tests}
+    assert set(tests) == {"family", "loss", "size", "family:size", "loss:size", "seed"}
+    assert all((tests[name].p_value or 0) < 1e-6 for name in ("family", "loss", "size"))
+    assert all((tests[name].p_value or 0) > 1e-3 for name in ("family:size", "loss:size"))
+
+
+def test_factorial_refuses_what_cannot_be_told_apart_and_single_levels() -> None:
+    data = factorial_data()
+    with pytest.raises(ValueError, match="cells are missing, so that the effects of a, b cannot be told apart"):
+        analyse_factorial(data[(data.a == "high") == (data.b == "z")].query("b != 'y'"), ["a", "b"])
     with pytest.raises(ValueError, match="one level"):
         analyse_factorial(data[data.a == "high"], ["a", "b"])
 
@@ -308,6 +368,13 @@ def test_correlation_pairs_only_runs_that_have_both() -> None:
     assert pairs["a", "b"].n == 3
     assert pairs["a", "b"].coefficient == pytest.approx(1.0)
     assert pairs["a", "c"].coefficient is None  # no spread
+
+
+def test_no_correlation_of_too_little() -> None:
+    two, three = np.array([1.0, 2.0]), np.array([1.0, 2.0, 3.0])
+    assert correlation(two, two) == (None, None, None)
+    assert correlation(three, np.ones(3)) == (None, None, None)
+    assert correlation(three, three) == (pytest.approx(1.0), None, None)  # no error to make an interval of
 
 
 # -- intervals ---------------------------------------------------------------------------------------------------------
