@@ -185,9 +185,9 @@ def _factorial(
     except ValueError as error:
         return None, (*about, f"No analysis of variance: {error}.")
     if found.left_out:
-        pairs = len(varied) * (len(varied) - 1) // 2
-        kept = "main effects alone" if len(found.left_out) == pairs else f"all but {', '.join(found.left_out)}"
-        about.append(f"These runs tell {kept}; where factors interact in another way, the effects mix with that.")
+        alone = "These" if any(":" in item.term for item in found.tests) else "Main effects alone: these"
+        lost = _some(list(found.left_out))
+        about.append(f"{alone} runs cannot tell {lost}, and the effects shown hold only where there are none.")
     if found.residual_df <= 0:
         about.append("No test: these runs have as many effects as values; more seeds would give a spread to judge by.")
     return found, tuple(about)

@@ -55,11 +55,11 @@ class Factorial:
 def analyse_factorial(
     data: pd.DataFrame, factors: Sequence[str], *, value: str = "value", block: str | None = "seed", order: int = 2
 ) -> Factorial:
-    """Analyse `data`, one row a run, columns `factors` (levels as text, missing where the factor does not enter), `value`, and
-    the block (None: no blocks).
+    """Analyse `data`, one row a run: columns `factors`, `value`, and the block (None: no blocks).
 
-    `order` 1 gives main effects, 2 also the interactions of two factors that can be estimated. Raises ValueError when a factor
-    has one level, when a value is not finite, or when cells are missing so that a main effect cannot be estimated.
+    Levels are text, missing where the factor does not enter. `order` 1 gives main effects, 2 also the interactions of two factors
+    that can be estimated. Raises ValueError when a factor has one level, when a value is not finite, or when cells are missing
+    so that a main effect cannot be estimated.
     """
     values = data[value].to_numpy(dtype=np.float64)
     if len(values) == 0 or not np.isfinite(values).all():
@@ -73,7 +73,9 @@ def analyse_factorial(
     coded = {name: _sum_coded(levels) for name, levels in columns.items()}
     mains: list[tuple[str, ...]] = [(factor,) for factor in factors]
     blocks: list[tuple[str, ...]] = [(block,)] if block is not None and block in coded else []
-    pairs: list[tuple[str, ...]] = list(itertools.combinations(factors, 2)) if order >= 2 else []
+    pairs: list[tuple[str, ...]] = [
+        pair for pair in itertools.combinations(factors, 2) if order >= 2 and _meet(*(columns[name] for name in pair))
+    ]
     design = {term: _product([coded[name] for name in term]) for term in (*mains, *pairs, *blocks)}
     alone = {term: design[term] for term in (*mains, *blocks)}
     if confounded := [":".join(term) for term in alone if not _estimable(term, alone)]:
@@ -115,6 +117,12 @@ def _texts(levels: pd.Series) -> np.ndarray:
 
 def _levels(levels: np.ndarray) -> list[str]:
     return sorted({level for level in levels if level is not None})
+
+
+def _meet(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether both factors vary among the runs that have both: else there is nothing between them that could interact."""
+    both = [(one, other) for one, other in zip(first, second, strict=True) if one is not None and other is not None]
+    return all(len(set(levels)) > 1 for levels in zip(*both, strict=True)) if both else False
 
 
 def _estimable(term: tuple[str, ...], design: dict[tuple[str, ...], np.ndarray]) -> bool:

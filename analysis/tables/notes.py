@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.asked import data_settings
 from analysis.frame import Study
 from analysis.judging import UNKNOWN_FLOOR, floor_unknown, why_unjudged
 from analysis.labels import metric_label
@@ -147,9 +148,10 @@ def _unjudged(study: Study, rows: list[RowPlan]) -> list[str]:
 def _mixed(study: Study, runs: pd.DataFrame) -> list[str]:
     found = []
     done = runs[runs["run_state"] == "finished"]
+    of_asked = done.groupby(done["run_id"].map(data_settings(study)))["data_digest"].nunique()
     versions = {
         "Code versions": _code_versions(done),
-        "Training data": done["data_digest"] if not _by_design(study, done) else done["data_digest"].iloc[:0],
+        "Training data": done["data_digest"] if (of_asked > 1).any() else done["data_digest"].iloc[:0],
         "torch versions": done["torch"],
         "Devices": done["device"],
     }
@@ -173,16 +175,6 @@ def _code_versions(done: pd.DataFrame) -> pd.Series:
     if sources.nunique() <= 1:
         return sources  # commits that leave the code as it is are one version
     return done["commit"] if done["commit"].nunique() == sources.nunique() else sources
-
-
-def _by_design(study: Study, done: pd.DataFrame) -> bool:
-    """Whether a factor of the study explains why training data differ: one data set within each of its levels."""
-    levels = {arm.name: arm.levels for arm in study.manifest.arms}
-    for factor in {name for of_arm in levels.values() for name in of_arm}:
-        of_run = done["arm"].map({arm: of_arm.get(factor, "") for arm, of_arm in levels.items()})
-        if of_run.nunique() > 1 and (done.groupby(of_run)["data_digest"].nunique() <= 1).all():
-            return True
-    return False
 
 
 def defects_of_provenance(study: Study, rows: list[RowPlan]) -> list[str]:

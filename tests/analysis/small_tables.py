@@ -45,7 +45,7 @@ def data_factor() -> list[SyntheticArm]:
     """Two models on two data sets; SPADE is 2 dB worse on both."""
     return [
         SyntheticArm(f"{model}-{data}", levels={"model": model, "data": data}, reference=model == "ca2sis",
-                     effects={"psnr": -2.0 if model == "spade" else 0.0})
+                     overrides=(f"model={model}", f"data={data}"), effects={"psnr": -2.0 if model == "spade" else 0.0})
         for model in ("ca2sis", "spade") for data in ("faces", "scenes")
     ]  # fmt: skip
 
