@@ -68,12 +68,15 @@ def best_trials(study: optuna.Study, sweep: Sweep) -> list[FrozenTrial]:
 
 def write_best(study: optuna.Study, sweep: Sweep, path: Path, number: int | None) -> FrozenTrial:
     """Write the overrides of the best trial (or of trial `number`) where `+best=SWEEP` finds them."""
-    trial = best_trials(study, sweep)[0]
-    if number is not None:
+    if number is None:
+        trial = best_trials(study, sweep)[0]
+    else:
         chosen = [item for item in proper(study) if item.number == number and item.state == TrialState.COMPLETE]
         if not chosen:
             raise UserError(f"sweep {sweep.name}: trial {number} is not a finished trial")
         trial = chosen[0]
+        if not feasible(trial):
+            raise UserError(f"sweep {sweep.name}: trial {number} breaks the constraints, so it is never best")
     content = {
         "sweep": sweep.name,
         "study": study.study_name,

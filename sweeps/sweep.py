@@ -12,12 +12,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from pipeline.cli import OUT
-from pipeline.config import compose, expand_best, last_wins
+from pipeline.config import compose, expand_best, identify, last_wins
 from pipeline.errors import UserError
 from pipeline.records.metric_specs import direction_of, find_spec, refuse_unknown_metrics
 from pipeline.schema.base import OVERRIDES, Section
 from pipeline.schema.files import NamedFiles
 from pipeline.schema.measures import advice, cannot_start, why_not
+from pipeline.schema.run import RunConfig
 from pipeline.schema.yaml12 import Document
 from pipeline.weights import missing_for
 from sweeps.space import Number, Parameter, Space, check_space, extremes, overrides
@@ -160,6 +161,13 @@ def check(sweep: Sweep) -> None:
             f"sweep {sweep.name}: {objective} is not among what validations report ({', '.join(REPORTED)}), so a pruner could not "
             "compare trials; use pruner kind none"
         )
+    for override in sweep.base:
+        key = override.partition("=")[0].strip().lstrip("+~")
+        if key in ("seed", "protocol"):  # its own come last and would win
+            raise UserError(
+                f"sweep {sweep.name}, base: {key} is the sweep's own field, not an override; write {key}: ... into the sweep's "
+                "file, or a copy of it"
+            )
     try:
         config = compose(all_overrides(sweep, ()))
     except UserError as error:
@@ -169,6 +177,7 @@ def check(sweep: Sweep) -> None:
             f"sweep {sweep.name}: protocol {sweep.protocol} looks at split {config.protocol.split}; tuning sees the validation "
             "split alone (protocol quick)"
         )
+    _refuse_shared_split(sweep, config)
     configs = [config]
     for key, parameter in sweep.space.items():
         for value in extremes(parameter):
@@ -185,6 +194,16 @@ def check(sweep: Sweep) -> None:
             raise UserError(
                 f"sweep {sweep.name}: no trial would have a value of {name}: {reasons[0]}{advice([name], configs, 'val')}"
             )
+
+
+def _refuse_shared_split(sweep: Sweep, config: RunConfig) -> None:
+    """Data sets with one part beside their training part measure on it whatever the split is called."""
+    splits = identify(config).data["description"].get("splits")
+    if splits is not None and splits["val"]["sha256"] == splits["test"]["sha256"]:
+        raise UserError(
+            f"sweep {sweep.name}: validation and test photos of {config.data.root} are the same ones, so tuning would see the "
+            "test set; give it a test part of its own, or set data.split=holdout"
+        )
 
 
 def unavailable(sweep: Sweep) -> list[str]:

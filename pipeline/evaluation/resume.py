@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pipeline.models.contract import Generator
 from pipeline.records import atomic
 from pipeline.records.kept import kept_at
 from pipeline.schema.evaluation import ProtocolConfig
+from pipeline.weights import FILES, find
 
 
 def resume_folder(
@@ -27,7 +29,10 @@ def resume_folder(
     total: int,
     owner: str,
 ) -> Path | None:
-    """Where the state of this very evaluation is kept: named by owner, weights, data keys, protocol and groups."""
+    """Where the state of this very evaluation is kept: named by owner, weights, data keys, protocol and groups.
+
+    And by the weight files of metrics that are there: a metric that has become available begins with the first image.
+    """
     if cache is None:
         return None
     weights = hashlib.sha256(type(generator).__qualname__.encode())
@@ -37,6 +42,7 @@ def resume_folder(
     depends_on = [
         owner, weights.hexdigest(), list(dataset.keys[:total]), [dataset.height, dataset.width], dataset.label_space.name,
         protocol.digest_for(inverts=generator.capabilities.layout == "own"), protocol.batch_size, list(groups),
+        [[file.name, path.stat().st_size] for file in FILES.values() if (path := find(file, protocol.weights_dir))],
     ]  # fmt: skip
     return kept_at(cache / "evaluating", depends_on, suffix="")
 
@@ -69,9 +75,7 @@ class Resume:
         """Remove everything stored: the evaluation is complete and its rows are about to be written."""
         if self.folder is None or not self.folder.is_dir():
             return
-        for path in self.folder.glob("*.npz"):
-            path.unlink(missing_ok=True)
-        self.folder.rmdir()
+        shutil.rmtree(self.folder)  # parts that a kill left half written too
 
     def _path(self, stage: str, index: int) -> Path:
         assert self.folder is not None, "paths exist only with a folder"

@@ -19,7 +19,7 @@ from pipeline.data import build_dataset
 from pipeline.errors import RunFailed
 from pipeline.evaluation.context import split_source
 from pipeline.evaluation.evaluator import Evaluation, evaluate
-from pipeline.evaluation.resume import Resume
+from pipeline.evaluation.resume import Resume, resume_folder
 from pipeline.evaluation.validation import quick_validation
 from pipeline.metrics.images import ImageBatch
 from pipeline.metrics.reconstruction import rmse
@@ -318,6 +318,25 @@ def test_a_contribution_cut_off_counts_as_absent(tmp_path: Path) -> None:
     for size in (0, 10, len(whole) - 5):
         path.write_bytes(whole[:size])
         assert resume.get("stream", 0) is None
+    (tmp_path / ".stream_000001.npz.0a1b.part").write_bytes(whole[:10])  # as a kill leaves it
+    resume.clear()
+    assert not tmp_path.exists()
+
+
+def test_a_metric_that_has_become_available_does_not_go_on_in_the_middle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    config = protocol("reconstruction")
+
+    def folder() -> Path | None:
+        return resume_folder(tmp_path, Echo(0.2), faces(), config, ("reconstruction",), 8, "one")
+
+    before = folder()
+    assert before == folder()
+    (tmp_path / "torch" / "hub" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "torch" / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth").write_bytes(b"weights")
+    assert before != folder()
 
 
 def test_other_weights_do_not_resume_each_other(tmp_path: Path) -> None:

@@ -107,6 +107,16 @@ def test_best_is_accepted_everywhere(work: Any, tmp_path: Path) -> None:
         resolve(["+best=nothing_of_this_name"])
 
 
+def test_a_trial_that_breaks_the_constraints_is_not_best_by_name_either(work: Any, tmp_path: Path) -> None:
+    made = sweep(constraints={"params": 1.0})
+    study, _ = work(made, trials=2)
+    with pytest.raises(UserError, match="no finished trial keeps the constraints yet"):
+        report.write_best(study, made, tmp_path / "best.yaml", None)
+    with pytest.raises(UserError, match="trial 0 breaks the constraints, so it is never best"):
+        report.write_best(study, made, tmp_path / "best.yaml", 0)
+    assert not (tmp_path / "best.yaml").exists()
+
+
 def test_the_best_says_nothing_about_how_to_measure(work: Any, tmp_path: Path) -> None:
     """A study that takes it over keeps its own metric groups, and so does another sweep, whose base it may stand in."""
     made = sweep(

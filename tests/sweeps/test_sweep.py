@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.errors import UserError
 from sweeps.sweep import check, load_sweep, shipped
+from tests.pipeline.data.samples import write_folder
 from tests.sweeps.fakes import WEIGHT, sweep
 
 COST_GROUPS = "protocol.groups=[reconstruction,cost]"
@@ -23,6 +25,8 @@ def test_every_shipped_sweep_passes(name: str) -> None:
     [
         ({"protocol": "standard"}, "protocol standard looks at split test; tuning sees the validation split alone"),
         ({"base": ["preset=tiny", "protocol.split=test"]}, "looks at split test"),
+        ({"base": ["preset=tiny", "seed=3"]}, "base: seed is the sweep's own field, not an override; write seed: "),
+        ({"base": ["preset=tiny", "protocol=standard"]}, "base: protocol is the sweep's own field"),
         ({"protocol": "quik"}, "unknown protocol 'quik'.*quick"),
         ({"base": ["preset=tiny", "train.batch_sise=4"]}, "unknown key train.batch_sise.*train.batch_size"),
         ({"space": {"loss.attention.wait": WEIGHT["loss.attention.weight"]}}, "unknown key loss.attention.wait"),
@@ -35,6 +39,20 @@ def test_what_would_fail_in_every_trial_is_refused(more: dict[str, Any], words: 
     with pytest.raises(UserError, match=words) as caught:
         check(sweep(**more))
     assert "\n" not in str(caught.value)
+
+
+def test_validation_photos_that_are_the_test_photos_are_refused(tmp_path: Path) -> None:
+    """ADE20K, COCO-Stuff, Cityscapes and the paper's split of CelebAMask-HQ have one part beside the training part."""
+    root = write_folder(tmp_path / "photos", 10)
+    for kind in ("images", "labels"):
+        for part, numbers in (("train", range(6)), ("val", range(6, 10))):
+            (root / kind / part).mkdir()
+            for number in numbers:
+                (root / kind / f"face{number}.png").rename(root / kind / part / f"face{number}.png")
+    base = ["preset=tiny", "data=folder", f"data.root={root}"]
+    with pytest.raises(UserError, match="validation and test photos of .* are the same ones.*data.split=holdout"):
+        check(sweep(base=base))
+    check(sweep(base=[*base, "data.split=holdout"]))
 
 
 @pytest.mark.parametrize(
