@@ -59,7 +59,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_a_narrow_terminal_holds_every_table(out: Path, words: tuple[str, ...], held: tuple[str, ...]) -> None:
     lines = on_a_terminal(*words, "--out", str(out))
-    prose = ("PSNR [dB] of", "! Fewer")  # lines of text, which the terminal itself wraps
+    prose = ("PSNR [dB] of", "! Fewer", "Descriptive: ", "n = ")  # lines of text, which the terminal itself wraps
     assert max(len(line) for line in lines if not line.startswith(prose)) <= COLUMNS
     for text in held:
         assert text in "\n".join(lines)

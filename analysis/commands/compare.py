@@ -99,7 +99,7 @@ def describe(found: Overview) -> str:
             for item in found.correlations
         ]
         parts.append(
-            f"\nrank correlation over runs of learned arms\n{DESCRIPTIVE}\n"
+            f"\nrank correlation, runs of learned arms\n{DESCRIPTIVE}\n"
             + _grid(["metric", "metric", "rho", "95% interval", "n"], rows)
         )
     parts += [f"\n! {text}\n" for text in found.warnings]

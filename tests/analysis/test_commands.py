@@ -421,7 +421,7 @@ def test_claims_decide_the_exit_status(out: Path, tmp_path: Path, capsys: pytest
     assert main(words) == 0
     text = capsys.readouterr().out
     assert "SUPPORTED     spade" in text
-    assert "seeds would decide" in text
+    assert "were this the true advantage" in text
     assert "1 supported, 0 contradicted, 1 undecided, 0 not testable" in text
     assert main([*words, "--strict"]) == 1
     path.write_text(CLAIMS.replace("arm: ca2sis}, worse: {arm: spade}", "arm: spade}, worse: {arm: ca2sis}"))

@@ -180,7 +180,7 @@ def comparison(
     difference = -advantage if direction == "min" else advantage
     found = None if interval is None else Interval(
         estimate=difference, lower=interval[0], upper=interval[1], level=0.95, seeds=1, images=9, method="student",
-        standard_error=0.1, df=8.0,
+        standard_error=0.1, parts=((1.0, 8),),
     )  # fmt: skip
     return Comparison("b", "a", "m", direction, (0,), (difference,), found, None, p_holm)
 
