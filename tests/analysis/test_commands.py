@@ -181,7 +181,7 @@ def test_compare_shows_differences_effects_and_power(out: Path, capsys: pytest.C
     assert main(["compare", "synthetic", "--out", str(out)]) == 0
     text = capsys.readouterr().out
     assert f"{line.comparison.difference:+.4g}" in text
-    assert "rank correlation over runs" in text
+    assert "rank correlation, runs" in text
     assert main(["compare", "synthetic", "--metric", "psnrr", "--out", str(out)]) == 2
     assert main(["compare", "synthetic", "--equivalent-within", "-1", "--out", str(out)]) == 2
 
