@@ -15,7 +15,7 @@ from ablations.designs import arms_of
 from ablations.external import external_runs
 from ablations.study import Study
 from pipeline.cli import OUT
-from pipeline.config import ResolvedRun, expand_best, identify, last_wins, resolve, unreadable
+from pipeline.config import ResolvedRun, assigned, expand_best, identify, last_wins, resolve, unreadable
 from pipeline.errors import UserError
 from pipeline.launch.scheduler import Task
 from pipeline.records.manifest import Arm, Cell, StudyManifest
@@ -141,11 +141,9 @@ def _resolve(study: Study, arm: Arm, overrides: tuple[str, ...]) -> ResolvedRun:
 def _refuse_own_fields(study: Study, places: Sequence[tuple[str, Sequence[str]]]) -> None:
     """Name the place of an override that is the study's to say: all arms have its seeds, and are measured under its protocol."""
     for place, overrides in places:
-        for override in overrides:
-            key = override.partition("=")[0].strip().lstrip("+~")
-            if key in ("seed", "protocol"):
-                how = "give --seeds" if key == "seed" else f"write {key}: ... into the study's file, or a copy of it"
-                raise UserError(f"study {study.name}, {place}: {key} is the study's own field, not an override; {how}")
+        if key := assigned(overrides, ("seed", "protocol")):
+            how = "give --seeds" if key == "seed" else f"write {key}: ... into the study's file, or a copy of it"
+            raise UserError(f"study {study.name}, {place}: {key} is the study's own field, not an override; {how}")
 
 
 def _refuse_unreadable(study: Study, places: Sequence[tuple[str, Sequence[str]]]) -> None:

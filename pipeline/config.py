@@ -111,6 +111,12 @@ def last_wins(overrides: Sequence[str]) -> tuple[str, ...]:
     return tuple(item for index, item in enumerate(overrides) if keys[index] not in keys[index + 1 :])
 
 
+def assigned(overrides: Sequence[str], keys: Sequence[str]) -> str:
+    """The first of `keys` that an override sets as a whole (what is below it does not count); "" where none does."""
+    named = (override.partition("=")[0].strip().lstrip("+~") for override in overrides)
+    return next((key for key in named if key in keys), "")
+
+
 def resolve(overrides: Sequence[str] = (), out: Path = OUT) -> ResolvedRun:
     """Compose, read the data fingerprint (the data must be there), and derive the run id."""
     return identify(compose(overrides, out))

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from pipeline.cli import OUT
-from pipeline.config import compose, expand_best, identify, last_wins
+from pipeline.config import assigned, compose, expand_best, identify, last_wins
 from pipeline.errors import UserError
 from pipeline.records.metric_specs import direction_of, find_spec, refuse_unknown_metrics
 from pipeline.schema.base import OVERRIDES, Section
@@ -161,13 +161,11 @@ def check(sweep: Sweep) -> None:
             f"sweep {sweep.name}: {objective} is not among what validations report ({', '.join(REPORTED)}), so a pruner could not "
             "compare trials; use pruner kind none"
         )
-    for override in sweep.base:
-        key = override.partition("=")[0].strip().lstrip("+~")
-        if key in ("seed", "protocol"):  # its own come last and would win
-            raise UserError(
-                f"sweep {sweep.name}, base: {key} is the sweep's own field, not an override; write {key}: ... into the sweep's "
-                "file, or a copy of it"
-            )
+    if key := assigned(sweep.base, ("seed", "protocol")):  # its own come last and would win
+        raise UserError(
+            f"sweep {sweep.name}, base: {key} is the sweep's own field, not an override; write {key}: ... into the sweep's "
+            "file, or a copy of it"
+        )
     try:
         config = compose(all_overrides(sweep, ()))
     except UserError as error:

@@ -83,11 +83,12 @@ def _line(item: Evidence, kind: str) -> str:
     )
     if item.verdict != "undecided":
         return text
-    needed = f"about {item.seeds_needed} seeds would decide"
-    if item.seeds_needed is None:
+    if item.seeds_needed is not None:
+        needed = f"about {item.seeds_needed} seeds would decide"
+    elif item.interval.images == 1:
+        needed = "more than 10,000 seeds would decide"
+    else:
         needed = "more seeds would not decide: it takes more test images"
-        if item.interval.images == 1:
-            needed = "more than 10,000 seeds would decide"
     return f"{text}; {needed}, were this the true advantage"
 
 

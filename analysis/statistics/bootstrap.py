@@ -7,7 +7,7 @@ wrong. The default method therefore rescales the resampled weights (Rao and Wu, 
 survey data", 1988), and gives each source of noise Student's quantile of its own degrees of freedom: half the interval,
 squared, is t(seeds - 1)^2 times the variance from seeds plus t(images - 1)^2 times that from images (Banerjee, "On
 confidence interval for two-means problem based on separate estimates of variances", Sankhya, 1961). Its error rate is
-at most the nominal one at every level and every ratio of the two noises, as P(Z^2 <= x) is concave in x. Satterthwaite's
+at most the nominal one for normal noise, at every level and every ratio of the two, as P(Z^2 <= x) is concave in x. Satterthwaite's
 single number of degrees of freedom would not do: where two or three seeds agree by luck it is that of the images, and at
 the levels that Holm's correction asks for, true nulls are then rejected 10 to 30 times too often.
 """

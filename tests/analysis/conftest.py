@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from analysis.frame import Study, load_study
-from tests.analysis.synthetic import make_study
+from tests.analysis.small_tables import TWO
+from tests.analysis.synthetic import SyntheticArm, make_study
 
 
 @pytest.fixture(scope="module")
@@ -14,3 +17,13 @@ def default(tmp_path_factory: pytest.TempPathFactory) -> Study:
     out = tmp_path_factory.mktemp("default")
     make_study(out)
     return load_study(out, "synthetic")
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default study and a small one, read only."""
+    folder = tmp_path_factory.mktemp("out")
+    make_study(folder)
+    broken = (TWO[0], SyntheticArm("b", "B", states={1: "failed"}))
+    make_study(folder, name="broken", arms=broken, seeds=(0, 1))
+    return folder
