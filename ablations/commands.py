@@ -12,8 +12,8 @@ from ablations import view
 from ablations.adhoc import grid_study, parse_seeds
 from ablations.plan import Plan, lock, make_plan, unavailable
 from ablations.study import Budget, Study, find_study, keep_study, load_study, shipped
-from pipeline.cli import Parser, add_out
-from pipeline.errors import UserError, nearest
+from pipeline.cli import Parser, add_only, add_out
+from pipeline.errors import UserError
 from pipeline.launch.executor import Executor
 from pipeline.launch.job import TRAIN_ENTRY
 from pipeline.launch.scheduler import Outcome, Policy, run_tasks
@@ -114,13 +114,7 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="overrides added to the study's base"
     )
-    parser.add_argument(
-        "--only",
-        action="append",
-        default=[],
-        metavar="FACTOR=LEVEL",
-        help="only cells with this level (or arm, by its name); repeat for more: levels of one factor are alternatives",
-    )
+    add_only(parser)
     parser.add_argument(
         "--budget", metavar="REASON", help="declare why arms may see different numbers of training images"
     )
@@ -247,22 +241,9 @@ def _warn(plan: Plan) -> None:
 
 
 def _chosen(plan: Plan, only: Sequence[str]) -> list[Cell]:
-    """Cells that match `--only`: one of the levels named of each factor, and one of the arms named."""
-    arms = plan.manifest.arms
-    known = {f"{name}={value}" for arm in arms for name, value in arm.levels.items()}
-    names = {arm.name for arm in arms}
-    wanted: dict[str, set[str]] = {}  # factor ("" for arms by name) -> names of the arms that match
-    for item in only:
-        if item not in known and item not in names:
-            raise UserError(f"--only {item}: no such level or arm{nearest(item, sorted(known | names))}")
-        factor, _, level = item.partition("=")
-        by_level = item not in names  # where one factor is varied at a time, an arm is called like its level
-        matching = {arm.name for arm in arms if arm.levels.get(factor) == level} if by_level else {item}
-        wanted.setdefault(factor if by_level else "", set()).update(matching)
-    chosen = [cell for cell in plan.manifest.cells if all(cell.arm in matching for matching in wanted.values())]
-    if not chosen:
-        raise UserError(f"--only {' '.join(only)}: no cell matches all of them")
-    return chosen
+    """Cells of the arms that `--only` chooses."""
+    arms = plan.manifest.matching(only)
+    return [cell for cell in plan.manifest.cells if cell.arm in arms]
 
 
 def _console() -> Console:

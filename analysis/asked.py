@@ -5,6 +5,8 @@ Levels of a factor do not tell: in a study of one factor each level has one data
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from analysis.frame import Study
 
 CHOOSING = ("data", "preset", "size")  # config keys, with all below them, that choose what a run sees
@@ -22,3 +24,26 @@ def data_settings(study: Study) -> dict[str, str]:
     }
     common: set[str] = set.intersection(*said.values()) if said else set()
     return {cell.run_id: " ".join(sorted(said.get(cell.run_id, common))) for cell in study.manifest.cells}
+
+
+def one_at_a_time(study: Study, run_ids: Collection[str]) -> str:
+    """What to ask for where these runs were to see several data: a part for each, by the factor that varies them.
+
+    "" where they were to see the same, or no factor alone tells their data apart.
+    """
+    settings = data_settings(study)
+    if len({settings[run_id] for run_id in run_ids}) < 2:
+        return ""
+    arm_of = {cell.run_id: cell.arm for cell in study.manifest.cells}
+    levels_of = {arm.name: arm.levels for arm in study.manifest.arms}
+    told: dict[str, dict[str, set[str]]] = {}  # factor -> level -> data settings
+    for run_id in run_ids:
+        for factor, level in levels_of[arm_of[run_id]].items():
+            told.setdefault(factor, {}).setdefault(level, set()).add(settings[run_id])
+    for factor, of_level in told.items():
+        if len(of_level) > 1 and all(len(found) == 1 for found in of_level.values()):
+            parts = " or ".join(f"--only {factor}={level}" for level in of_level)
+            return (
+                f"one at a time ({parts}), or a group of columns each (pivot: {factor}, in the table's specification)"
+            )
+    return ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -58,15 +59,27 @@ class Study:
     kept: bool = False  # its records are not here: frames alone, as `analysis keep` writes them
     kept_values: pd.DataFrame | None = None  # per-image values of a kept study, where it has any
     place: Path | None = None  # its folder, where that is not called like the study
+    only: tuple[str, ...] = ()  # of a part (`analysis.part`): the words that chose its arms
+    whole: StudyManifest | None = None  # of a part: the plan that it is a part of
 
     @property
     def name(self) -> str:
         return self.manifest.name
 
     @property
+    def title(self) -> str:
+        """Its name, and of what it is a part: "photos, data=faces"."""
+        return ", ".join((self.manifest.name, *self.only))
+
+    @property
     def folder(self) -> Path:
-        """Where the study's tables and figures lie."""
+        """Where its plan lies."""
         return self.place or self.out / self.manifest.name
+
+    @property
+    def made(self) -> Path:
+        """Where its tables and figures go: its folder, in which a part has one of its own."""
+        return self.folder / re.sub(r"[^\w=.,+-]+", "_", "+".join(self.only))
 
     @property
     def store(self) -> RunStore:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ import pandas as pd
 
 from analysis import columns
 from analysis.frame import Study
-from analysis.kept import CURVES, FRAME, PLAN, RUNS, VALUES
+from analysis.kept import CURVES, FRAME, PART, PLAN, RUNS, VALUES
 from pipeline.errors import UserError
 from pipeline.records import StudyManifest, atomic
 
@@ -43,9 +44,11 @@ def keep(study: Study, folder: Path, more: Mapping[str, bytes]) -> list[Path]:
     files = {name: columns.encoded(frame, ".parquet") for name, frame in frames.items()}
     imported = sorted((study.folder / "imported").glob("*.json"))
     files |= {f"imported/{path.name}": path.read_bytes() for path in imported}
-    files |= {**more, PLAN: (study.folder / PLAN).read_bytes()}
+    part = {PART: f"{json.dumps({'only': study.only})}\n".encode()} if study.only else {}
+    files |= {**more, **part, PLAN: (study.folder / PLAN).read_bytes()}
     try:
         (folder / PLAN).unlink(missing_ok=True)
+        (folder / PART).unlink(missing_ok=True)
         for path in (folder / "imported").glob("*.json"):
             if f"imported/{path.name}" not in files:  # of an earlier call
                 path.unlink()

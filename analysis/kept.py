@@ -14,8 +14,10 @@ import pandas as pd
 from analysis import columns
 from pipeline.errors import UserError
 from pipeline.records import StudyManifest
+from pipeline.records.atomic import read_json
 
 PLAN, FRAME, RUNS, VALUES, CURVES = "plan.json", "frame.parquet", "runs.parquet", "per_image.parquet", "curves.parquet"
+PART = "part.json"  # {"only": [...]}: which arms of the plan were kept, where not all
 
 
 def kept_frames(folder: Path, manifest: StudyManifest) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame | None] | None:
@@ -38,6 +40,18 @@ def kept_frames(folder: Path, manifest: StudyManifest) -> tuple[pd.DataFrame, pd
     for name, other in ((RUNS, runs), (VALUES, values)):
         _refuse_strange(folder / name, [] if other is None else sorted(set(other["run_id"].dropna()) - ids))
     return frame, runs, values
+
+
+def kept_part(folder: Path) -> list[str]:
+    """The words that chose what is kept of the study in `folder`; none where all of it is. Raises UserError for a damaged file."""
+    path = folder / PART
+    if not path.exists():
+        return []
+    document = read_json(path)
+    only = document.get("only") if isinstance(document, dict) else None
+    if not isinstance(only, list) or not all(isinstance(word, str) for word in only):
+        raise UserError(f"{path} names no part of a study: write it again with `analysis keep --only`")
+    return only
 
 
 def _refuse_strange(path: Path, strange: list[str]) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.frame import Study, load_study
+from analysis.frame import Study
+from analysis.part import load_part
 from analysis.tables.build import build_table
 from analysis.tables.model import Table
 from analysis.tables.render import FORMATS, render
@@ -86,6 +87,6 @@ class ShownTable:
         return STYLE + html_fragment(self.table)
 
 
-def open_study(study: str, out: Path) -> OpenStudy:
-    """The study that a word means, as the commands understand it."""
-    return OpenStudy(load_study(*find_folder(study, out)))
+def open_study(study: str, out: Path, only: Sequence[str] = ()) -> OpenStudy:
+    """The study that a word means, or the part of it that `only` chooses, as the commands understand both."""
+    return OpenStudy(load_part(*find_folder(study, out), only))

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipeline.cli import OUT
+from pipeline.cli import OUT, add_only
 from pipeline.schema.files import find_folder
+
+if TYPE_CHECKING:
+    from analysis.frame import Study
 
 STUDY = "a study: its name, its file, or its folder OUT/NAME"
 
@@ -20,6 +24,19 @@ def add_study(parser: argparse.ArgumentParser) -> None:
 def study_of(args: argparse.Namespace) -> tuple[Path, str]:
     """(output folder, name) of the study that the command line means."""
     return find_folder(args.study, args.root)
+
+
+def add_part(parser: argparse.ArgumentParser) -> None:
+    """STUDY, --out and --only: what `opened` opens."""
+    add_study(parser)
+    add_only(parser)
+
+
+def opened(args: argparse.Namespace) -> Study:
+    """The study, or the part of it, that the command line means."""
+    from analysis.part import load_part
+
+    return load_part(*study_of(args), args.only)
 
 
 def add_root(parser: argparse.ArgumentParser, *flags: str) -> None:

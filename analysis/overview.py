@@ -97,7 +97,7 @@ def overview(study: Study, metric: str | None = None, *, level: float = 0.95, wi
     factorial, about_factors = (None, ()) if unjudged else _factorial(study, rows, values)
     correlations, unlike = _correlations(study, rows, gatherer)
     return Overview(
-        study=study.name,
+        study=study.title,
         metric=name,
         label=metric_label(name),
         unit=units[0] if units else "",

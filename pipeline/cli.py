@@ -48,6 +48,17 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (see {self.prog} --help)")
 
 
+def add_only(parser: argparse.ArgumentParser) -> None:
+    """--only: arms of a study by level or name (`StudyManifest.matching`), as `args.only`."""
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="FACTOR=LEVEL",
+        help="only arms with this level (or an arm, by its name); repeat for more: levels of one factor are alternatives",
+    )
+
+
 def run_main(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
     """Parse, call the sub-command's `func(args) -> int`, and turn errors into one line on stderr.
 

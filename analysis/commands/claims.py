@@ -11,8 +11,7 @@ from typing import Any
 
 from analysis.claims.judge import VERDICTS, Evidence, Judgement, judge
 from analysis.claims.spec import load_claims
-from analysis.frame import load_study
-from analysis.options import add_study, study_of
+from analysis.options import add_part, opened
 from pipeline.errors import UserError
 
 
@@ -25,7 +24,7 @@ def register(subparsers: Any) -> None:
         "decision would take)\nor not testable (the study lacks the arms or the metric).\n\n"
         "exit status: 1 when a claim is contradicted (with --strict also when one is undecided), else 0",
     )
-    add_study(parser)
+    add_part(parser)
     parser.add_argument(
         "--claims",
         type=Path,
@@ -44,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0 < args.alpha < 1:
         raise UserError(f"--alpha {args.alpha}: must lie between 0 and 1")
     claims = load_claims(args.claims)
-    study = load_study(*study_of(args))
+    study = opened(args)
     if study.kept:
         raise UserError(
             f"study {study.name}: its runs are not here, and claims are judged by their configs; see claims.txt"

@@ -8,8 +8,7 @@ import shutil
 import sys
 from typing import Any
 
-from analysis.frame import load_study
-from analysis.options import add_study, study_of
+from analysis.options import add_part, opened
 from analysis.overview import Line, Overview, overview
 from pipeline.cli import text_table
 from pipeline.errors import UserError
@@ -45,7 +44,7 @@ def register(subparsers: Any) -> None:
             "two factors or more, with the runs they are of; and which metrics go together over the runs."
         ),
     )
-    add_study(parser)
+    add_part(parser)
     parser.add_argument("--metric", default=None, metavar="NAME", help="default: the study's primary metric")
     parser.add_argument("--level", type=float, default=0.95, help="of the intervals (default: 0.95)")
     parser.add_argument(
@@ -64,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--level {args.level}: must lie between 0 and 1")
     if args.equivalent_within is not None and args.equivalent_within <= 0:
         raise UserError(f"--equivalent-within {args.equivalent_within}: must be positive")
-    study = load_study(*study_of(args))
+    study = opened(args)
     found = overview(study, args.metric, level=args.level, within=args.equivalent_within)
     sys.stdout.write(describe(found))
     return 0

@@ -7,7 +7,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from analysis.options import add_study, study_of
+from analysis.options import add_part, opened
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def register(subparsers: Any) -> None:
         help="draw a study's figures (PDF and PNG)",
         description="Draw every figure that the study's records allow into OUT/STUDY/figures; say what was left out.",
     )
-    add_study(parser)
+    add_part(parser)
     add_options(parser)
     parser.set_defaults(func=run)
 
@@ -61,12 +61,11 @@ def run(args: argparse.Namespace) -> int:
     """Draw and save; says on standard output where, and what was left out."""
     from analysis.figures.build import build_figures
     from analysis.figures.load import figure_data
-    from analysis.frame import load_study
 
     options = check_options(args)
-    study = load_study(*study_of(args))
+    study = opened(args)
     figures = build_figures(figure_data(study), options)
-    folder = study.folder / "figures"
+    folder = study.made / "figures"
     figures.save(folder)
     lines = [f"{len(figures.pictures)} figures in {folder}:"]
     lines += [f"  {picture.name:<24} {picture.title}" for picture in figures.pictures]

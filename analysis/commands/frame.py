@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from analysis.columns import FRAME, encoded
-from analysis.frame import load_study
-from analysis.options import STUDY, add_root, study_of
+from analysis.options import STUDY, add_root, opened
+from pipeline.cli import add_only
 from pipeline.errors import UserError
 from pipeline.records.atomic import write_bytes
 
@@ -29,6 +29,7 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("--runs", type=Path, default=None, metavar="FILE", help="also write one row per run here")
     add_root(parser, "--root")
+    add_only(parser)
     parser.set_defaults(func=run)
 
 
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     for path in targets:
         if path.suffix not in (".parquet", ".csv"):
             raise UserError(f"--out {path}: the name must end in .parquet or .csv")
-    study = load_study(*study_of(args))
+    study = opened(args)
     frames = [study.frame, study.runs]
     for path, frame in zip(targets, frames, strict=False):
         write_bytes(path, encoded(frame, path.suffix))

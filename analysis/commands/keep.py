@@ -12,9 +12,9 @@ from analysis.claims.judge import judge
 from analysis.claims.spec import load_claims
 from analysis.commands.claims import describe
 from analysis.commands.figures import add_options, check_options
-from analysis.frame import Study, load_study
+from analysis.frame import Study
 from analysis.keeping import keep, refuse_place
-from analysis.options import add_study, study_of
+from analysis.options import add_part, opened
 from analysis.tables.build import build_table
 from analysis.tables.render import render
 from analysis.tables.spec import load_spec, shipped_specs
@@ -34,7 +34,7 @@ def register(subparsers: Any) -> None:
         "values of every image, validation curves (parquet), tables (md, tex), claims judged, figures (PNG). Files of an\n"
         "earlier call are replaced, others in DIR are left alone. `python -m analysis table DIR` makes the tables again.",
     )
-    add_study(parser)
+    add_part(parser)
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument(
         "--spec", action="append", default=[], metavar="NAME|FILE",
@@ -53,7 +53,7 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write everything and list it. Whatever can be refused is, before anything is drawn or written."""
-    study = load_study(*study_of(args))
+    study = opened(args)
     if study.kept:
         raise UserError(f"study {study.name}: its runs are not here; {study.folder} holds what is kept of it")
     if not (study.runs["run_state"] == "finished").any():

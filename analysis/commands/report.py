@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.commands.figures import add_options, check_options
-from analysis.options import add_study, study_of
+from analysis.options import add_part, opened
 
 TABLE_FILES = ("md", "tex", "csv")
 
@@ -23,7 +23,7 @@ def register(subparsers: Any) -> None:
             "figures/. Built from the records alone: the same records give the same bytes."
         ),
     )
-    add_study(parser)
+    add_part(parser)
     add_options(parser)
     parser.add_argument(
         "--spec", default="main", metavar="NAME|FILE", help="what stands in the table (default: %(default)s)"
@@ -35,7 +35,6 @@ def run(args: argparse.Namespace) -> int:
     """Write everything and say where; the exit status is 0 even when runs failed: the report says so."""
     from analysis.figures.build import build_figures
     from analysis.figures.load import figure_data
-    from analysis.frame import load_study
     from analysis.report.page import build_page
     from analysis.report.render import render_html
     from analysis.tables.build import build_table
@@ -46,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
     options = check_options(args)
     name, spec = load_spec(args.spec)
-    study = load_study(*study_of(args))
+    study = opened(args)
     table = build_table(study, spec, name)
     data = figure_data(study)
     figures = build_figures(data, options)
@@ -55,12 +54,12 @@ def run(args: argparse.Namespace) -> int:
 
     written: list[tuple[Path, str]] = []
     for form in TABLE_FILES:
-        write_text(study.folder / f"table.{form}", render(table, form))
-        written.append((study.folder / f"table.{form}", ""))
-    figures.save(study.folder / "figures")
+        write_text(study.made / f"table.{form}", render(table, form))
+        written.append((study.made / f"table.{form}", ""))
+    figures.save(study.made / "figures")
     left_out = f", {len(figures.left_out)} left out" if figures.left_out else ""
-    written.append((study.folder / "figures", f"{len(figures.pictures)} figures as PDF and PNG{left_out}"))
-    write_text(study.folder / "report.html", html)
-    written.append((study.folder / "report.html", f"{len(html.encode()) / 1e6:.1f} MB"))
+    written.append((study.made / "figures", f"{len(figures.pictures)} figures as PDF and PNG{left_out}"))
+    write_text(study.made / "report.html", html)
+    written.append((study.made / "report.html", f"{len(html.encode()) / 1e6:.1f} MB"))
     sys.stdout.write("".join(f"wrote {path}{f' ({words})' if words else ''}\n" for path, words in written))
     return 0

@@ -6,8 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from analysis.frame import load_study
-from analysis.options import add_study, study_of
+from analysis.options import add_part, opened
 from analysis.stale import find_stale
 
 
@@ -18,14 +17,14 @@ def register(subparsers: Any) -> None:
         help="list runs that code, data, metric versions or environment have moved past",
         description="List the study's finished runs whose numbers the present code, data or metrics might not give again.",
     )
-    add_study(parser)
+    add_part(parser)
     parser.add_argument("--strict", action="store_true", help="exit with status 1 when anything is stale")
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print one line a reason; equal reasons of an arm are told once, with the seeds."""
-    study = load_study(*study_of(args))
+    study = opened(args)
     found = find_stale(study)
     finished = int((study.runs["run_state"] == "finished").sum())
     if not found:

@@ -6,8 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from analysis.frame import load_study
-from analysis.options import add_study, study_of
+from analysis.options import add_part, opened
 from analysis.published import published_groups
 from analysis.tables.build import build_table
 from analysis.tables.model import Table
@@ -23,7 +22,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="print a table: mean ± std with n, best marks, ties, footnotes",
         description="Print a table of a study. Cells without a number say why; --strict makes that an error.",
     )
-    add_study(parser)
+    add_part(parser)
     parser.add_argument(
         "--format",
         choices=[*FORMATS, "terminal"],
@@ -56,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     """Print or write the table; 1 when --strict finds problems."""
     name, spec = load_spec(args.spec)
     spec = spec.with_published(args.published)
-    table = build_table(load_study(*study_of(args)), spec, name)
+    table = build_table(opened(args), spec, name)
     on_terminal = sys.stdout.isatty() and args.write is None
     form = args.format or (args.write.suffix.lstrip(".") if args.write and args.write.suffix[1:] in FORMATS else None)
     form = form or ("terminal" if on_terminal else "md")

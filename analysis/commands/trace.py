@@ -8,8 +8,7 @@ import json
 import sys
 from typing import Any
 
-from analysis.frame import load_study
-from analysis.options import add_study, study_of
+from analysis.options import add_part, opened
 from analysis.tables.build import build_table
 from analysis.tables.spec import load_spec
 from analysis.trace import describe, trace
@@ -23,7 +22,7 @@ def register(subparsers: Any) -> None:
         description="Print the runs behind one cell of a table: values, identities, commits, commands.\n\n"
         "example: python -m analysis trace demo reference psnr",
     )
-    add_study(parser)
+    add_part(parser)
     parser.add_argument("row", metavar="ROW", help="arm: its name in `ablations plan`, or its label in the table")
     parser.add_argument("column", metavar="COLUMN", help="metric, by name or heading")
     parser.add_argument("--spec", default="main", metavar="NAME|FILE", help="the table (default: main)")
@@ -34,7 +33,7 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the trace."""
     name, spec = load_spec(args.spec)
-    study = load_study(*study_of(args))
+    study = opened(args)
     found = trace(study, build_table(study, spec, name), args.row, args.column)
     if args.json:
         value = {

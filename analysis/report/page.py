@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -104,7 +105,7 @@ def build_page(study: Study, data: StudyData, table: Table, table_html: str, fig
     manifest = study.manifest
     primary = data.primary
     return Page(
-        title=manifest.name,
+        title=study.title,
         question=manifest.question,
         chips=(
             ("arms", str(len(manifest.arms))),
@@ -135,7 +136,7 @@ def build_page(study: Study, data: StudyData, table: Table, table_html: str, fig
         environment=_environment(study.runs),
         costs=_costs(study, data),
         commands=_commands(study),
-        digest=manifest.digest,
+        digest=(study.whole or manifest).digest,
     )
 
 
@@ -264,14 +265,15 @@ def _cost_cells(runs: pd.DataFrame) -> Sequence[str]:
 
 
 def _commands(study: Study) -> tuple[tuple[str, str], ...]:
+    part = "".join(f" --only {shlex.quote(word)}" for word in study.only)
     commits = sorted(study.runs["commit"].dropna().unique())
     lines = []
     if len(commits) == 1:
         lines.append(("the code these runs were made with", f"git checkout {commits[0]}"))
     lines += [
-        ("every run of the study; finished ones are reused", f"python -m ablations run {study.name}"),
-        ("tables, figures and this page again", f"python -m analysis report {study.name}"),
-        ("which runs made a number of the table", f"python -m analysis trace {study.name} ROW COLUMN"),
+        ("every run of the study; finished ones are reused", f"python -m ablations run {study.name}{part}"),
+        ("tables, figures and this page again", f"python -m analysis report {study.name}{part}"),
+        ("which runs made a number of the table", f"python -m analysis trace {study.name} ROW COLUMN{part}"),
     ]
     first = next((cell for cell in study.manifest.cells if study.reference and cell.arm == study.reference.name), None)
     if first is not None:

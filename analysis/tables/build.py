@@ -59,7 +59,7 @@ def build_table(study: Study, spec: TableSpec, name: str = "main") -> Table:
     problems = _problems(filled, rows, built) + unavailable + notes.defects_of_provenance(study, rows)
     return Table(
         name=name,
-        title=spec.title or f"Study {study.name}",
+        title=spec.title or f"Study {study.title}",
         study=study.name,
         columns=tuple(part.column for part in filled),
         rows=tuple(built),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from analysis.asked import one_at_a_time
 from analysis.frame import Study
 from analysis.tables.layout import ColumnPlan
 from analysis.tables.model import CellStatus
@@ -141,6 +142,8 @@ class Gatherer:
         shared = [name for name, runs in versions.items() if runs == everybody]
         if len(versions) <= 1 or len(shared) == 1:
             return shared[0] if shared else ""
+        if apart := one_at_a_time(self.study, everybody):
+            raise UserError(f"metric {column.metric!r} was measured on several data sets: {apart}")
         listed = "; ".join(f"{name[:10]}: {_some(runs)}" for name, runs in sorted(versions.items()))
         raise UserError(
             f"metric {column.metric!r} has {len(versions)} protocol fingerprints in one column ({listed}): evaluate "

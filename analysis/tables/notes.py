@@ -52,6 +52,10 @@ def general(study: Study, spec: TableSpec, facts: TableFacts, rows: list[RowPlan
         f"Protocol {study.manifest.protocol}, split {study.manifest.split}{others}, {images} images; "
         f"n = {facts.n} seed{'s' if facts.n != 1 else ''} a cell unless marked (seeds planned: {seeds or 'none'}){spread}."
     ]
+    if study.only and study.whole is not None:
+        lines.append(
+            f"A part of the study: {', '.join(study.only)}, {len(study.manifest.arms)} of its {len(study.whole.arms)} arms."
+        )
     lines += _data(runs)
     lines += _code(runs)
     if facts.ranked:

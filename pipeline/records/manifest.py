@@ -8,11 +8,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, nearest
 from pipeline.records import atomic
 
 
@@ -69,8 +70,33 @@ class StudyManifest:
         body = {key: value for key, value in dataclasses.asdict(self).items() if key != "revision"}
         return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
+    def matching(self, only: Sequence[str]) -> set[str]:
+        """Names of the arms that words like `data=faces`, a level or an arm's name, choose together.
+
+        Levels of one factor are alternatives, and so are arms; different factors must all match. All arms without words.
+        Raises UserError for a word that is neither, and where no arm is left.
+        """
+        levels = {f"{name}={value}" for arm in self.arms for name, value in arm.levels.items()}
+        names = {arm.name for arm in self.arms}
+        wanted: dict[str, set[str]] = {}  # factor ("" for arms by name) -> names of the arms that match
+        for item in only:
+            if item not in levels and item not in names:
+                raise UserError(f"--only {item}: no such level or arm{nearest(item, sorted(levels | names))}")
+            factor, _, level = item.partition("=")
+            by_level = item not in names  # where one factor is varied at a time, an arm is called like its level
+            found = {arm.name for arm in self.arms if arm.levels.get(factor) == level} if by_level else {item}
+            wanted.setdefault(factor if by_level else "", set()).update(found)
+        chosen = names.intersection(*wanted.values())
+        if not chosen:
+            raise UserError(f"--only {' '.join(only)}: no arm matches all of them")
+        return chosen
+
+    def as_json(self) -> dict[str, Any]:
+        """What `plan.json` holds."""
+        return {"schema": 1, "digest": self.digest, **dataclasses.asdict(self)}
+
     def save(self, folder: Path) -> None:
-        value = {"schema": 1, "digest": self.digest, **dataclasses.asdict(self)}
+        value = self.as_json()
         atomic.write_json(folder / "revisions" / f"{self.revision}.json", value)
         atomic.write_json(folder / "plan.json", value)
 

@@ -80,7 +80,7 @@ def test_a_failure_is_status_1_and_a_diverged_cell_is_not_planned_again(
 def test_levels_of_a_factor_are_alternatives_and_factors_must_all_match(words: list[str], arms: set[str]) -> None:
     plan = make_plan(load_study("demo"), seeds=[0, 1])
     assert {cell.arm for cell in commands._chosen(plan, words)} == arms
-    with pytest.raises(UserError, match="no cell matches all of them"):
+    with pytest.raises(UserError, match="no arm matches all of them"):
         commands._chosen(plan, ["family=painter", "family=ca2sis"])
     assert {cell.arm for cell in commands._chosen(plan, ["reference", "family=painter"])} == {
         "reference",

@@ -69,6 +69,7 @@ class SyntheticArm:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
     model: Mapping[str, Any] = field(default_factory=dict)  # its model section; {}: one of its own
+    measured_on: str = ""  # test images other than those of all arms
 
 
 NO_ATTENTION = {"attention_iou": "the arm has no attention"}
@@ -249,7 +250,7 @@ def _write_run(
             "direction": metric.direction,
             "split": SPLIT,
             "protocol": metric.protocol,
-            "fingerprint": fingerprint_of(metric.name, fingerprint),
+            "fingerprint": fingerprint_of(metric.name, fingerprint + arm.measured_on),
         }
         if metric.name in arm.missing:
             continue
