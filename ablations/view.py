@@ -153,7 +153,9 @@ def status_table(manifest: StudyManifest, out: Path, width: int) -> Table:
                 escape(reason),
             )
         )
-    columns = ("arm", "seed", "run", "state", "progress", "left", "attempts", "reason")
+    columns: tuple[str, ...] = ("arm", "seed", "run", "state", "progress", "left", "attempts", "reason")
+    if not any(row[-1] for row in rows):  # no reasons: their room is the labels'
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
     table = text_table(columns, rows, width=width, spare=("attempts", "run", "left", "progress"), right=NUMBERS)
     told = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     table.caption = f"{told}; {table.caption}" if table.caption else told
