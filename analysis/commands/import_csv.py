@@ -13,8 +13,10 @@ from typing import Any
 
 from analysis.imported import save_imported
 from analysis.options import add_study, study_of
+from analysis.tables.numbers import factor_of
 from pipeline.errors import UserError, nearest
 from pipeline.records import StudyManifest
+from pipeline.records.metric_specs import find_spec
 
 REQUIRED = ("label", "metric", "value", "source")
 OPTIONAL = ("std", "n", "run", "unit", "data", "protocol", "split")
@@ -91,6 +93,9 @@ def _row(line: dict[str, str | None], origin: str, kind: str) -> dict[str, Any]:
     for name in REQUIRED:
         if not filled[name]:
             raise UserError(f"{origin}: {name} is empty")
+    spec = find_spec(filled["metric"])
+    if spec is not None:  # of any other metric the column it comes to stand in says the unit
+        factor_of(filled.get("unit", ""), spec.unit, origin, filled["metric"])
     count = _number(filled.get("n", ""), "n", origin)
     if count is not None and (count != int(count) or count < 1):
         raise UserError(f"{origin}: n = {filled['n']} is not a number of seeds")

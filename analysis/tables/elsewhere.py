@@ -17,9 +17,8 @@ from analysis.published import load_published
 from analysis.statistics.summary import summarise
 from analysis.tables.layout import ColumnPlan
 from analysis.tables.model import MARKS, Column, Row, RowKind, TableCell
-from analysis.tables.numbers import number, units_of, unscaled
+from analysis.tables.numbers import factor_of, number, unscaled
 from analysis.tables.spec import TableSpec
-from pipeline.errors import UserError, nearest
 from pipeline.records.metric_specs import direction_of, find_spec
 
 SOURCE = ("source", "protocol", "split")  # and the data set, unless the table has a group of columns for each
@@ -119,11 +118,6 @@ def _cell(of_row: pd.DataFrame, column: Column, level: str) -> TableCell:
 def _factors(chosen: pd.DataFrame, column: Column) -> list[float]:
     """What turns each number into the column's unit before scaling. Raises UserError for a unit that says nothing of that."""
     spec = find_spec(column.metric)  # says the unit where no run of ours has a value
-    known = units_of(unscaled(column.unit, column.scale) or (spec.unit if spec is not None else ""))
-    for unit, origin in chosen[["unit", "reference_id"]].fillna("").itertuples(index=False, name=None):
-        if unit not in known:
-            raise UserError(
-                f"{origin}: {column.metric} has unit {unit!r}, which is not understood{nearest(unit, list(known))}; there are: "
-                f"{', '.join(name or 'empty' for name in known)}"
-            )
-    return [known[unit] for unit in chosen["unit"].fillna("")]
+    base = unscaled(column.unit, column.scale) or (spec.unit if spec is not None else "")
+    given = chosen[["unit", "reference_id"]].fillna("").itertuples(index=False, name=None)
+    return [factor_of(unit, base, origin, column.metric) for unit, origin in given]

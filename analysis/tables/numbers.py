@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from pipeline.errors import UserError, nearest
+
 MINUS = "−"
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 SCALED_FROM = 1e5  # columns whose largest value is below this are printed as they are
@@ -24,6 +26,17 @@ def units_of(base: str) -> dict[str, float]:
     """Units in which a number may be given whose own unit is `base`, and how much of that each is; "" is its own too."""
     prefixed = {} if base == "dB" else {f"{prefix}{base}": factor for factor, prefix in reversed(PREFIXES)}
     return {"": 1.0, base: 1.0, **prefixed} if base else {"": 1.0, **prefixed, "%": 0.01}
+
+
+def factor_of(unit: str, base: str, origin: str, metric: str) -> float:
+    """What turns a number given in `unit` into one in `base`. Raises UserError for a unit that says nothing of that."""
+    known = units_of(base)
+    if unit not in known:
+        raise UserError(
+            f"{origin}: {metric} has unit {unit!r}, which is not understood{nearest(unit, list(known))}; there are: "
+            f"{', '.join(name or 'empty' for name in known)}"
+        )
+    return known[unit]
 
 
 def unscaled(unit: str, scale: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import json
 import re
 from pathlib import Path
 
@@ -98,14 +99,23 @@ def test_units_are_converted_to_the_column_s(tmp_path: Path, capsys: pytest.Capt
 def test_a_unit_that_is_not_understood_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], metric: str, unit: str, understood: str
 ) -> None:
+    """When it is imported; and where an import of an earlier version let it in, by the table that would show it."""
     make_study(tmp_path, arms=TWO)
     (tmp_path / "papers.csv").write_text(f"{HEAD},unit\nS,ssim,1,X,\nS,{metric},3,X,{unit}\n")
-    assert main(["import-csv", "synthetic", str(tmp_path / "papers.csv"), "--out", str(tmp_path)]) == 0
+    assert main(["import-csv", "synthetic", str(tmp_path / "papers.csv"), "--out", str(tmp_path)]) == 2
+    said = [capsys.readouterr().err]
+    (tmp_path / "fine.csv").write_text(f"{HEAD}\nS,ssim,1,X\nS,{metric},3,X\n")
+    assert main(["import-csv", "synthetic", str(tmp_path / "fine.csv"), "--out", str(tmp_path)]) == 0
+    stored = tmp_path / "synthetic" / "imported" / "fine.json"
+    document = json.loads(stored.read_text())
+    document["rows"][1]["unit"] = unit
+    stored.write_text(json.dumps(document))
     capsys.readouterr()
     assert main(["table", "synthetic", "--out", str(tmp_path)]) == 2
-    line = capsys.readouterr().err
-    assert f"papers.csv, line 3: {metric} has unit {unit!r}, which is not understood" in line and line.count("\n") == 1
-    assert f"there are: {understood}" in line
+    said.append(capsys.readouterr().err)
+    for line in said:
+        assert f".csv, line 3: {metric} has unit {unit!r}, which is not understood" in line and line.count("\n") == 1
+        assert f"there are: {understood}" in line
     shown = build_table(load_study(tmp_path, "synthetic"), TableSpec(metrics=["rmse", "ssim"]))
     assert shown.row("S").cells[1].value == 1, "what a table does not show does not stop it"
 
