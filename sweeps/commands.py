@@ -144,8 +144,8 @@ def run_sweep(args: argparse.Namespace) -> int:
     from pipeline.launch.local import LocalExecutor, preload_for
     from pipeline.launch.resources import Resources
     from sweeps import report
-    from sweeps.storage import import_trials, open_storage, open_study
-    from sweeps.sweep import check, unavailable
+    from sweeps.storage import import_trials, open_storage, open_study, refuse_change
+    from sweeps.sweep import check, seen_by, unavailable
     from sweeps.worker import Limits, Worker
 
     console = _console()
@@ -165,6 +165,7 @@ def run_sweep(args: argparse.Namespace) -> int:
     url = storage_url(args.storage, args.out, sweep.name)
     storage = open_storage(url)
     study = open_study(storage, sweep, create=args.create)
+    refuse_change(study, seen_by(sweep))
     _say_revision(console, study)
     if args.import_trials:
         taken, left = import_trials(study, sweep, storage)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 ROOM = "sweeps"  # folder of an output folder
+SEEN = "seen"  # attribute of a study: digests of the data and of the protocol of its first trial
 _CONNECT_RETRIES = 5  # several workers may create the tables at once; all but one are told to try again
 
 
@@ -165,10 +166,25 @@ def open_study(storage: BaseStorage, sweep: Sweep, *, create: bool = True) -> op
     return study
 
 
+def refuse_change(study: optuna.Study, seen: dict[str, str]) -> None:
+    """Note what the first worker of a sweep saw (`seen_by`); UserError where a later one would see something else."""
+    before: dict[str, str] | None = study.user_attrs.get(SEEN)
+    if before is None or not study.get_trials(deepcopy=False):
+        study.set_user_attr(SEEN, seen)
+        return
+    if changed := [what for what in seen if before.get(what) != seen[what]]:
+        name = study.study_name.rpartition("@")[0]
+        raise UserError(
+            f"sweep {name}: its {' and '.join(changed)} have changed since its first trial, so new trials would not compare "
+            "with the old ones; search in another folder (--out), or under another name (a copy of the sweep's file)"
+        )
+
+
 def import_trials(study: optuna.Study, sweep: Sweep, storage: BaseStorage) -> tuple[int, int]:
     """Take over finished trials of older revisions that are points of this space; returns (imported, left out).
 
-    Only where base, objectives, protocol and run seed are the same: elsewhere the old values mean something else. A trial
+    Only where base, objectives, protocol and run seed are the same, and data and protocol hold what they held: elsewhere the
+    old values mean something else. A trial
     of which a metric of the constraints is not known is left out: it could not be told from one that keeps them.
     """
     mine = sweep.model_dump(mode="json", include={"base", "objectives", "protocol", "seed"})
@@ -178,7 +194,8 @@ def import_trials(study: optuna.Study, sweep: Sweep, storage: BaseStorage) -> tu
         if old.study_name == study.study_name:
             continue
         theirs: dict[str, Any] = old.user_attrs["sweep"]
-        comparable = all(theirs.get(key) == value for key, value in mine.items())
+        comparable = old.user_attrs.get(SEEN) == study.user_attrs.get(SEEN)
+        comparable &= all(theirs.get(key) == value for key, value in mine.items())
         for trial in old.get_trials(states=(TrialState.COMPLETE,)):
             source = f"{old.study_name}/{trial.number}"
             if source in already or "imported_from" in trial.user_attrs:

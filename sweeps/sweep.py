@@ -16,6 +16,7 @@ from pipeline.config import assigned, compose, expand_best, identify, last_wins
 from pipeline.errors import UserError
 from pipeline.records.metric_specs import direction_of, find_spec, refuse_unknown_metrics
 from pipeline.schema.base import OVERRIDES, Section
+from pipeline.schema.families import family_of, family_spec
 from pipeline.schema.files import NamedFiles
 from pipeline.schema.measures import advice, cannot_start, why_not
 from pipeline.schema.run import RunConfig
@@ -202,6 +203,16 @@ def _refuse_shared_split(sweep: Sweep, config: RunConfig) -> None:
             f"sweep {sweep.name}: validation and test photos of {config.data.root} are the same ones, so tuning would see the "
             "test set; give it a test part of its own, or set data.split=holdout"
         )
+
+
+def seen_by(sweep: Sweep) -> dict[str, str]:
+    """Digests of what the names in a sweep stand for now: the data of its base, and what its protocol measures.
+
+    Trials whose names are the same and whose data are not compare nothing.
+    """
+    config = compose(all_overrides(sweep, ()))
+    inverts = family_spec(family_of(config.model)).inverts
+    return {"data": identify(config).data["digest"], "protocol": config.protocol.digest_for(inverts=inverts)}
 
 
 def unavailable(sweep: Sweep) -> list[str]:

@@ -12,6 +12,7 @@ from pipeline.errors import UserError
 from pipeline.launch.job import load_entry
 from sweeps.commands import build_parser
 from sweeps.sweep import load_sweep
+from tests.pipeline.data.samples import write_folder
 from tests.sweeps.fakes import ENTRY
 
 FILE = """
@@ -93,6 +94,25 @@ def test_a_sweep_is_known_by_name_file_and_folder_once_it_has_run(
     assert status == 2 and "unknown sweep 'mien' (did you mean mine?)" in said
     with pytest.raises(UserError, match="no best.yaml of mine below nowhere"):
         compose(["+best=mine"], Path("nowhere"))
+
+
+def test_photos_that_change_under_a_sweep_stop_it(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names are what a revision is made of; trials on other photos of the same name would be ranked with the old ones."""
+    root = write_folder(tmp_path / "photos", 12)
+    file.write_text(
+        FILE.replace("bce, off, on", "bce, ce").replace("preset=tiny", f"preset=tiny, data=folder, data.root={root}")
+    )
+    words = ("run", str(file), "--entry", ENTRY, "--out")
+    assert command(capsys, *words, str(tmp_path / "out"))[0] == 0
+    (root / "images" / "face3.png").write_bytes((root / "images" / "face4.png").read_bytes())
+    status, said = command(capsys, *words, str(tmp_path / "out"), "--trials", "3")
+    assert status == 2 and said.startswith(
+        "error: sweep mine: its data have changed since its first trial, so new trials would"
+    )
+    assert command(capsys, "status", str(file), "--out", str(tmp_path / "out"))[0] == 0, "what is known is still shown"
+    assert command(capsys, *words, str(tmp_path / "other"))[0] == 0
 
 
 def test_the_older_name_of_entry_still_works(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
