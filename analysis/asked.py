@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from analysis.frame import Study
+from analysis.study import Study
 
 CHOOSING = ("data", "preset", "size")  # config keys, with all below them, that choose what a run sees
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.frame import Study
 from analysis.statistics.bootstrap import Interval, hierarchical_interval
 from analysis.statistics.tests import Method, TestResult, holm, paired_test
+from analysis.study import Study
 
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from analysis.frame import Study
+from analysis.study import Study
 from pipeline.records.judge import LEAST_SKILL_ROW, cannot_judge, rests_on_segmenter
 
 UNKNOWN_FLOOR = "whether the segmenter can judge these photos is not known, because its floor was not measured"

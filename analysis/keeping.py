@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from analysis import columns
-from analysis.frame import Study
 from analysis.kept import CURVES, FRAME, PART, PLAN, RUNS, VALUES
+from analysis.study import Study
 from pipeline.errors import UserError
 from pipeline.records import StudyManifest, atomic
 

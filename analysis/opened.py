@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.frame import Study
 from analysis.part import load_part
+from analysis.study import Study
 from analysis.tables.build import build_table
 from analysis.tables.model import Table
 from analysis.tables.render import FORMATS, render

@@ -10,7 +10,7 @@ from pipeline.cli import OUT, add_only
 from pipeline.schema.files import find_folder
 
 if TYPE_CHECKING:
-    from analysis.frame import Study
+    from analysis.study import Study
 
 STUDY = "a study: its name, its file, or its folder OUT/NAME"
 

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from analysis.comparisons import Comparison, compare, correct
-from analysis.frame import Study
 from analysis.judging import why_unjudged
 from analysis.labels import metric_label
 from analysis.statistics import (
@@ -25,6 +24,7 @@ from analysis.statistics import (
     summarise,
     tost,
 )
+from analysis.study import Study
 from analysis.tables import TableSpec
 from analysis.tables.gather import Gatherer
 from analysis.tables.layout import RowPlan, plan_columns, plan_rows

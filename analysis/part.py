@@ -9,8 +9,9 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from analysis.frame import Study, load_study
+from analysis.frame import load_study
 from analysis.kept import kept_part
+from analysis.study import Study
 from pipeline.records import Arm
 
 

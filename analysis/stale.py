@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 from analysis.asked import data_settings
-from analysis.frame import Study
+from analysis.study import Study
 
 ROOT = Path(__file__).parent.parent
 CODE = "pipeline"  # the folder whose changes can change a number

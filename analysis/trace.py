@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.frame import Study
+from analysis.study import Study
 from analysis.tables.model import Column, Row, Table, TableCell, heading
 from pipeline.errors import UserError, nearest
 from pipeline.records import RunRecord

@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 from analysis.claims.spec import Claim, Selector, matches
 from analysis.comparisons import generator_for, paired_matrix
-from analysis.frame import Study
 from analysis.judging import why_unjudged
 from analysis.run_diff import config_of
 from analysis.statistics.bootstrap import Interval, hierarchical_interval, seeds_to_decide
 from analysis.statistics.tests import holm
+from analysis.study import Study
 from analysis.tables.gather import Gathered, Gatherer
 from analysis.tables.layout import ColumnPlan
 from pipeline.errors import UserError

@@ -12,9 +12,9 @@ from analysis.claims.judge import judge
 from analysis.claims.spec import load_claims
 from analysis.commands.claims import describe
 from analysis.commands.figures import add_options, check_options
-from analysis.frame import Study
 from analysis.keeping import keep, refuse_place
 from analysis.options import add_part, opened
+from analysis.study import Study
 from analysis.tables.build import build_table
 from analysis.tables.render import render
 from analysis.tables.spec import load_spec, shipped_specs

@@ -9,10 +9,10 @@ import numpy as np
 
 from analysis.comparisons import Comparison, compare, correct, generator_for
 from analysis.figures.study_data import Estimate, MetricInfo, StudyData, estimate
-from analysis.frame import Study
 from analysis.judging import why_unjudged
 from analysis.labels import metric_label
 from analysis.statistics.bootstrap import hierarchical_interval
+from analysis.study import Study
 from analysis.tables.gather import Gatherer
 from analysis.tables.layout import ColumnPlan, plan_columns, plan_rows
 from analysis.tables.spec import ColumnSpec, TableSpec

@@ -14,10 +14,10 @@ from analysis.figures.model import FigureSet, LeftOut, Picture
 from analysis.figures.samples import study_samples
 from analysis.figures.study_data import MetricInfo, StudyData, interval_in_words
 from analysis.figures.style import PALETTE, TRIVIAL_COLOUR, arrow, number
-from analysis.frame import Study
 from analysis.report.images import Comparer, build_comparer, data_uri, jpeg_uri
 from analysis.report.runs import MAX_RUNS, RunView, duration, paint_command, run_views, train_command
 from analysis.report.verdict import Verdict, write_verdict
+from analysis.study import Study
 from analysis.tables.model import Table
 
 # The figure palette on a dark page, lighter by as much as contrast needs (all at least 4.5:1 on #12161c).

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from analysis.figures.style import number
-from analysis.frame import Study
 from analysis.labels import metric_label
+from analysis.study import Study
 from analysis.tables.numbers import scale_of
 from pipeline.errors import UserError
 from pipeline.records import RunRecord

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pandas as pd
 
 from analysis.comparisons import Comparison, compare, correct
-from analysis.frame import Study
 from analysis.judging import why_unjudged
 from analysis.statistics.summary import summarise
+from analysis.study import Study
 from analysis.tables import notes
 from analysis.tables.cells import Filled, Footnotes, below_trivial_baseline, cell_of, common_notes, row_notes
 from analysis.tables.elsewhere import column_of_published, numbers_from_elsewhere, rows_from_elsewhere

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from analysis.comparisons import Comparison
-from analysis.frame import Study
 from analysis.statistics.summary import Summary
+from analysis.study import Study
 from analysis.tables import notes
 from analysis.tables.gather import Gathered, describe_defects
 from analysis.tables.layout import ColumnPlan, RowPlan

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pandas as pd
 
-from analysis.frame import Study
 from analysis.labels import metric_label
 from analysis.published import load_published
 from analysis.statistics.summary import summarise
+from analysis.study import Study
 from analysis.tables.layout import ColumnPlan
 from analysis.tables.model import MARKS, Column, Row, RowKind, TableCell
 from analysis.tables.numbers import factor_of, number, unscaled

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.asked import one_at_a_time
-from analysis.frame import Study
+from analysis.study import Study
 from analysis.tables.layout import ColumnPlan
 from analysis.tables.model import CellStatus
 from pipeline.errors import UserError

@@ -8,8 +8,8 @@ from fnmatch import fnmatchcase
 
 import pandas as pd
 
-from analysis.frame import Study
 from analysis.labels import metric_label
+from analysis.study import Study
 from analysis.tables.model import ColumnKind, RowKind
 from analysis.tables.spec import ColumnSpec, TableSpec
 from pipeline.errors import UserError, nearest

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.asked import data_settings
-from analysis.frame import Study
 from analysis.judging import UNKNOWN_FLOOR, floor_unknown, why_unjudged
 from analysis.labels import metric_label
 from analysis.statistics.summary import FEW_SEEDS
+from analysis.study import Study
 from analysis.tables.layout import ColumnPlan, RowPlan
 from analysis.tables.model import RANK_LEGEND, Column
 from analysis.tables.numbers import number

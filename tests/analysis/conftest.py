@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.frame import Study, load_study
+from analysis.frame import load_study
+from analysis.study import Study
 from tests.analysis.small_tables import TWO
 from tests.analysis.synthetic import SyntheticArm, make_study
 

@@ -14,8 +14,9 @@ from analysis.figures.load import figure_data
 from analysis.figures.model import NotDrawable
 from analysis.figures.study_data import StudyData
 from analysis.figures.tradeoff import draw_correlation, draw_pareto, pareto_front
-from analysis.frame import Study, load_study
+from analysis.frame import load_study
 from analysis.overview import overview
+from analysis.study import Study
 from pipeline.records import MetricRow, RunStore
 from tests.analysis.synthetic import PSNR, SSIM, Metric, SyntheticArm, fingerprint_of, make_study
 

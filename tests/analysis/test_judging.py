@@ -12,9 +12,10 @@ from analysis.commands.compare import describe
 from analysis.figures.comparison import draw_forest
 from analysis.figures.load import figure_data
 from analysis.figures.model import NotDrawable
-from analysis.frame import Study, load_study
+from analysis.frame import load_study
 from analysis.overview import overview
 from analysis.report.verdict import write_verdict
+from analysis.study import Study
 from analysis.tables import Table, TableSpec, build_table, render
 from analysis.tables.spec import ShowSpec
 from pipeline.records.judge import LEAST_SKILL

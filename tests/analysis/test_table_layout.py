@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.frame import Study, load_study
+from analysis.frame import load_study
 from analysis.labels import metric_label
+from analysis.study import Study
 from analysis.tables import TableSpec, build_table, load_spec, shipped_specs
 from analysis.tables.model import letter
 from analysis.tables.render.latex import to_latex

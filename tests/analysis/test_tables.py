@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.frame import Study, load_study
+from analysis.frame import load_study
+from analysis.study import Study
 from analysis.tables import TableSpec, build_table
 from analysis.tables.numbers import decimals_of, number, scale_of
 from analysis.tables.ranking import rank
