@@ -175,7 +175,7 @@ def refuse_change(study: optuna.Study, seen: dict[str, str]) -> None:
     if changed := [what for what in seen if before.get(what) != seen[what]]:
         name = study.study_name.rpartition("@")[0]
         raise UserError(
-            f"sweep {name}: its {' and '.join(changed)} have changed since its first trial, so new trials would not compare "
+            f"sweep {name}: its {' and '.join(changed)} changed after its first trial, so new trials would not compare "
             "with the old ones; search in another folder (--out), or under another name (a copy of the sweep's file)"
         )
 

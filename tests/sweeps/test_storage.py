@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileSymlinkLock
 
 from pipeline.errors import UserError
 from sweeps import report
-from sweeps.storage import import_trials, open_storage, open_study, studies_of
+from sweeps.storage import import_trials, open_storage, open_study, refuse_change, studies_of
 from tests.sweeps.fakes import ENTRY, WEIGHT, sweep
 
 
@@ -108,6 +108,25 @@ def test_a_changed_space_is_a_revision_that_can_import(work: Any, tmp_path: Path
     assert sum("imported_from" not in trial.user_attrs for trial in study.trials) == 2, "imported trials are extra"
     other = sweep(base=["preset=small"])
     assert import_trials(open_study(storage, other), other, storage)[0] == 0, "another base makes other numbers"
+
+
+def test_trials_measured_otherwise_are_neither_continued_nor_imported(work: Any, tmp_path: Path) -> None:
+    work(sweep(), trials=2)
+    wider = sweep(space={"loss.attention.weight": {**WEIGHT["loss.attention.weight"], "high": 20.0}})
+    storage = open_storage(f"journal:{tmp_path / 'journal.log'}")
+    old, new = open_study(storage, sweep()), open_study(storage, wider)
+    refuse_change(old, {"data": "a", "protocol": "b"})
+    refuse_change(old, {"data": "a", "protocol": "b"})
+    for seen, what in (
+        ({"data": "a", "protocol": "c"}, "protocol"),
+        ({"data": "c", "protocol": "c"}, "data and protocol"),
+    ):
+        with pytest.raises(UserError, match=f"sweep w: its {what} changed after its first trial"):
+            refuse_change(old, seen)
+    refuse_change(new, {"data": "c", "protocol": "b"})
+    assert import_trials(new, wider, storage) == (0, 2)
+    refuse_change(new, {"data": "a", "protocol": "b"})  # it has no trial yet that would not compare
+    assert import_trials(new, wider, storage) == (2, 0)
 
 
 def test_imported_trials_are_held_to_the_new_bounds(work: Any, tmp_path: Path) -> None:

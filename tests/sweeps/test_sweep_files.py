@@ -109,7 +109,7 @@ def test_photos_that_change_under_a_sweep_stop_it(
     (root / "images" / "face3.png").write_bytes((root / "images" / "face4.png").read_bytes())
     status, said = command(capsys, *words, str(tmp_path / "out"), "--trials", "3")
     assert status == 2 and said.startswith(
-        "error: sweep mine: its data have changed since its first trial, so new trials would"
+        "error: sweep mine: its data changed after its first trial, so new trials would"
     )
     assert command(capsys, "status", str(file), "--out", str(tmp_path / "out"))[0] == 0, "what is known is still shown"
     assert command(capsys, *words, str(tmp_path / "other"))[0] == 0
