@@ -1,6 +1,6 @@
 """The edit tasks as one table (paper: style transfer, shape transfer, interpolation, multimodal generation).
 
-A task says what an edit takes from where. What a family must be capable of, which picture is right, and which metrics stand for
+A task says what an edit takes from where. What a family must be capable of, which picture is right, and what is measured of
 the task follow from its row; a new task is one more row here and its name in `EditTask`.
 """
 
@@ -47,13 +47,13 @@ class Task:
         return self.style_from in ("classes", "reference") and self.partner != "removed"
 
     @property
-    def headline(self) -> tuple[str, ...]:
-        """Metrics that stand for the task where a family cannot do it."""
+    def metrics(self) -> tuple[str, ...]:
+        """What is measured of the task; of a family that cannot do it, each is said to be not applicable."""
+        right = ("psnr", "ssim", "lpips_alex", "region_error", "style_distance") if self.right else ()
+        local = () if self.whole else ("outside_change",)
         light = ("light_consistency",) if self.moves_class else ()
         smooth = ("smoothness",) if self.steps else ()
-        if not self.right:
-            return (*smooth, "mask_agreement")
-        return ("psnr", "ssim", "region_error", "style_distance", "mask_agreement", *light, *smooth)
+        return (*right, *local, *light, *smooth, "mask_agreement")
 
 
 # A task's place seeds its choice of images (`cases.choose_cases`): new ones come last.

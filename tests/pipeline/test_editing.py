@@ -193,7 +193,8 @@ def test_without_a_renderer_the_ground_truth_is_said_to_be_missing(monkeypatch: 
     monkeypatch.setattr("pipeline.evaluation.stages.edit_scores.renderer_of", lambda *_: None)
     rows = edited(painter(), ("style_transfer",))
     missing = {name for name, row in rows.items() if row.status == "not_applicable"}
-    assert missing == {f"edit_{name}_style_transfer" for name in ("psnr", "ssim", "region_error", "light_consistency")}
+    true = ("psnr", "ssim", "lpips_alex", "region_error", "light_consistency")
+    assert missing == {f"edit_{name}_style_transfer" for name in true}
     assert "no ground truth" in rows["edit_psnr_style_transfer"].reason
     assert rows["edit_outside_change_style_transfer"].status == "ok"
 
@@ -330,7 +331,14 @@ def test_families_refuse_what_they_cannot_do() -> None:
     assert "does not sample" in refusal("sampling", many)
     assert refusal("shape_transfer", none) == ""
     rows = edited(Echo(), ("style_transfer", "reconstruct"))
-    assert rows["edit_psnr_style_transfer"].status == "not_applicable" and rows["edit_psnr_reconstruct"].value == 100
+    assert rows["edit_psnr_reconstruct"].value == 100
+    refused = {name for name, row in rows.items() if row.status == "not_applicable"} - {
+        "edit_mask_agreement_reconstruct"
+    }
+    can = edited(painter(), ("style_transfer",))
+    assert refused == {*can, "edit_mask_agreement_style_transfer"}, (
+        "a row for each of those its neighbours are measured by"
+    )
 
 
 def test_shape_interpolation_and_sampling_on_a_real_family() -> None:

@@ -20,7 +20,7 @@ from pipeline.models.external import ExternalPictures
 from pipeline.records.rows import MetricRow
 from pipeline.schema.evaluation import EditTask
 
-TRUTH_METRICS = ("psnr", "ssim", "region_error", "light_consistency")
+TRUTH_METRICS = ("psnr", "ssim", "lpips_alex", "region_error", "light_consistency")
 
 
 def editing_stage(context: Context, make: RowMaker) -> tuple[list[MetricRow], list[pd.DataFrame]]:
@@ -30,7 +30,7 @@ def editing_stage(context: Context, make: RowMaker) -> tuple[list[MetricRow], li
     for task in context.protocol.editing.tasks:
         cases, reason = _cases(task, context)
         if not cases:
-            rows += [make.not_applicable(f"edit_{name}_{task}", reason) for name in TASKS[task].headline]
+            rows += [make.not_applicable(f"edit_{name}_{task}", reason) for name in TASKS[task].metrics]
             continue
         totals = context.collect(
             f"edit_{task}", len(cases), context.protocol.batch_size, partial(score, task, context, cases), title=f"edit {task}"
@@ -93,7 +93,7 @@ def _rows(
         frame = pd.DataFrame({"key": keys, "metric": row_name, "value": values.astype(float), "split": make.split})
         frames.append(frame[~np.isnan(values)].assign(fingerprint=make.fingerprints[row_name]))
     if not totals.has("each/psnr"):
-        untold = [name for name in TASKS[task].headline if name in TRUTH_METRICS]
+        untold = [name for name in TASKS[task].metrics if name in TRUTH_METRICS]
         rows += [
             make.not_applicable(f"edit_{name}_{task}", "the data have no ground truth of edits") for name in untold
         ]

@@ -52,6 +52,7 @@ def test_edit_metrics_say_something_of_the_tasks_that_the_table_of_tasks_says() 
     paper = load_protocol("paper")
     says = {
         "psnr": lambda task: task.right,
+        "lpips_alex": lambda task: task.right,
         "light_consistency": lambda task: task.moves_class,
         "outside_change": lambda task: not task.whole,
         "style_distance": lambda task: task.right,
@@ -61,6 +62,7 @@ def test_edit_metrics_say_something_of_the_tasks_that_the_table_of_tasks_says() 
     for metric, rule in says.items():
         for name, task in TASKS.items():
             assert (left_out(f"edit_{metric}_{name}", paper, "test") == "") == rule(task), (metric, name)
+            assert (metric in task.metrics) == rule(task), (metric, name)
 
 
 @pytest.mark.parametrize(
