@@ -73,6 +73,7 @@ class SyntheticArm:
 
 
 NO_ATTENTION = {"attention_iou": "the arm has no attention"}
+TWO = (SyntheticArm("a", "A", reference=True), SyntheticArm("b", "B", {"psnr": 1.0}))
 ARMS = (
     SyntheticArm("ca2sis", "CA²-SIS", reference=True, levels={"arm": "ca2sis"}),
     SyntheticArm(

@@ -13,7 +13,6 @@ from analysis.frame import load_study
 from tests.analysis.synthetic import SyntheticArm, make_study
 
 ROOT = Path(__file__).parents[2]
-TWO = (SyntheticArm("a", "A", reference=True), SyntheticArm("b", "B", {"psnr": 1.0}))
 
 
 def test_compare_shows_differences_effects_and_power(out: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,10 +22,9 @@ from pipeline.errors import UserError
 from pipeline.records import RunStore, StudyManifest, StudyMetric
 from pipeline.schema.yaml12 import parse_yaml
 from tests.analysis import synthetic
-from tests.analysis.synthetic import SyntheticArm, make_study
-from tests.analysis.test_commands import FakeApi, logged
+from tests.analysis.synthetic import TWO, SyntheticArm, make_study
+from tests.analysis.test_imports import FakeApi, logged
 
-TWO = (SyntheticArm("a", "A", reference=True), SyntheticArm("b", "B", {"psnr": 1.0}))
 HEAD = "label,metric,value,source"
 
 

@@ -1,9 +1,8 @@
-"""Figures: the numbers they draw, what they leave out, that equal studies give equal bytes, and hostile input."""
+"""Figures: the numbers they draw, what they leave out, and that equal studies give equal bytes."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import re
 import subprocess
@@ -20,45 +19,22 @@ from scipy import stats
 
 from analysis.__main__ import main
 from analysis.figures.access import draw_access
-from analysis.figures.build import Options, _plan, build_figures
+from analysis.figures.build import _plan, build_figures
 from analysis.figures.comparison import draw_arms, draw_forest
 from analysis.figures.curves import learning_curve
 from analysis.figures.interaction import crossed_factors, draw_interaction
 from analysis.figures.load import figure_data
-from analysis.figures.model import FigureSet, LeftOut, NotDrawable, Picture, render
+from analysis.figures.model import NotDrawable, render
 from analysis.figures.robustness import corrupted_metrics, draw_robustness
-from analysis.figures.samples import Edit, choose, read_samples, study_samples
-from analysis.figures.study_data import StudyData, estimate, interval_in_words
+from analysis.figures.samples import Edit, choose
+from analysis.figures.study_data import estimate
 from analysis.figures.style import arm_looks, figure_style, number, shorten, wrap
 from analysis.frame import load_study
 from pipeline.errors import UserError
 from pipeline.records import MetricRow, RunStore, StudyManifest
-from tests.analysis.sample_images import CLASSES, add_samples
+from tests.analysis.drawn import OPTIONS, drawn_and_left_out, study
+from tests.analysis.sample_images import CLASSES
 from tests.analysis.synthetic import ARMS, PSNR, SyntheticArm, make_study
-
-OPTIONS = Options(pick="spread", rows=3)
-HOSTILE = r"$\frac{1}{2}$ <b>&amp;</b> %_#{}~^ 日本 " + "x" * 60
-
-
-def study(out: Path, **settings: object) -> StudyData:
-    """Write a synthetic study and load it as figures do."""
-    make_study(out, **settings)  # type: ignore[arg-type]
-    return figure_data(load_study(out, "synthetic"))
-
-
-def drawn_and_left_out(data: StudyData) -> tuple[list[str], dict[str, str]]:
-    """Draw (without encoding, which is slow) everything that a build would; returns names drawn and reasons by name."""
-    drawn, left_out = [], {}
-    for plan in _plan(data, OPTIONS):
-        with figure_style():
-            try:
-                plan.draw().figure.draw_without_rendering()
-            except NotDrawable as reason:
-                left_out[plan.name] = str(reason)
-            else:
-                drawn.append(plan.name)
-    return drawn, left_out
-
 
 # -- arithmetic -----------------------------------------------------------------------------------------------------------
 
@@ -138,14 +114,6 @@ def test_seeded_choice_repeats_and_differs_between_seeds() -> None:
 
 
 # -- whole studies --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StudyManifest]:
-    out = tmp_path_factory.mktemp("out")
-    manifest = make_study(out)
-    add_samples(out, manifest, attention=("ca2sis", "no_attention_loss"), edits=True, blur={"spade": 6})
-    return out, manifest
 
 
 def test_a_full_study_draws_what_it_has_and_names_the_rest(full: tuple[Path, StudyManifest]) -> None:
@@ -232,62 +200,6 @@ def test_drawing_needs_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-# -- bad and poor input ---------------------------------------------------------------------------------------------------
-
-
-def test_one_seed_draws_intervals_over_images_and_says_so(tmp_path: Path) -> None:
-    data = study(tmp_path, seeds=(0,))
-    with figure_style():
-        caption = draw_arms(data, data.metrics[0]).caption
-    assert "12 test images" in caption and "training noise" in caption
-    assert interval_in_words([estimate([1.0])]).startswith("One seed and no values by image")
-
-
-def test_one_arm_has_no_differences(tmp_path: Path) -> None:
-    drawn, left_out = drawn_and_left_out(study(tmp_path, arms=ARMS[:1], metrics=(PSNR,)))
-    assert "arms_psnr" in drawn
-    assert "deltas_psnr" in left_out and "pareto" in left_out
-
-
-@pytest.mark.parametrize("state", ["failed", "diverged", "missing", "planned", "running"])
-def test_a_study_without_a_finished_run_draws_no_number(tmp_path: Path, state: str) -> None:
-    arms = [dataclasses.replace(arm, states={0: state, 1: state, 2: state}) for arm in ARMS]
-    drawn, left_out = drawn_and_left_out(study(tmp_path, arms=arms, history=False))
-    assert drawn == []
-    assert left_out["arms_psnr"] == "no arm has a value of PSNR"
-
-
-def test_a_metric_that_some_arms_lack_leaves_them_out_by_name(tmp_path: Path) -> None:
-    arms = (ARMS[0], dataclasses.replace(ARMS[1], missing=("ssim",)), ARMS[2])
-    data = study(tmp_path, arms=arms)
-    with figure_style():
-        drawing = draw_arms(data, data.metric("ssim"))
-    assert "left out: no attention loss" in drawing.caption
-
-
-def test_two_versions_of_a_metric_never_share_an_axis(tmp_path: Path) -> None:
-    manifest = make_study(tmp_path)
-    record = RunStore(tmp_path / "runs").record(manifest.cells[0].run_id)
-    rows = [dataclasses.replace(row, fingerprint="other") for row in record.metrics if row.name == "psnr"]
-    path = record.path / "metrics.json"
-    kept = [row for row in record.metrics if row.name != "psnr"]
-    path.write_text(json.dumps({"schema": 1, "rows": [row.to_json() for row in [*kept, *rows]]}))
-    with pytest.raises(UserError, match="metric 'psnr' has 2 protocol fingerprints"):
-        figure_data(load_study(tmp_path, "synthetic"))
-
-
-def test_names_are_text_whatever_they_hold(tmp_path: Path) -> None:
-    arms = [
-        SyntheticArm("a$b_{<script>", HOSTILE, reference=True),
-        SyntheticArm("b", "\\alpha_1 $$ $x", {"psnr": -1.0}),
-    ]
-    data = study(tmp_path, arms=arms, metrics=(PSNR,))
-    picture = render("arms", lambda: draw_arms(data, data.metrics[0]))
-    assert HOSTILE in picture.alt
-    drawn, _ = drawn_and_left_out(data)
-    assert {"arms_psnr", "deltas_psnr", "learning_psnr"} <= set(drawn)
-
-
 def test_a_factorial_study_has_interaction_panels(tmp_path: Path) -> None:
     arms = [
         SyntheticArm(
@@ -348,32 +260,6 @@ def test_robustness_rows_become_curves(tmp_path: Path) -> None:
     assert "erosion, CA²-SIS: 20.00 at 0, 17.00 at 0.3" in alt
 
 
-def test_sample_indexes_lead_to_no_other_files(full: tuple[Path, StudyManifest], tmp_path: Path) -> None:
-    out, manifest = full
-    record = RunStore(out / "runs").record(manifest.cells[0].run_id)
-    good = read_samples(record, manifest.protocol)
-    assert len(good) == 6 and set(good["image-0000"].files) == {"style", "mask", "target", "output"}
-    copy = RunStore(tmp_path / "runs").record(record.id)
-    folder = copy.path / "samples" / "standard"
-    folder.mkdir(parents=True)
-    item = {"key": "k", "psnr": math.pi, "files": {"output": "../../../secret.png", "mask": "absent.png", "style": 3}}
-    (folder / "index.json").write_text(json.dumps({"items": [item, "not an item"]}))
-    (tmp_path / "secret.png").write_bytes(b"secret")
-    assert read_samples(copy, "standard")["k"].files == {}
-    (folder / "index.json").write_text('{"items": [')
-    with pytest.raises(UserError, match=r"index\.json"):
-        read_samples(copy, "standard")
-
-
-def test_samples_come_from_the_seed_where_most_arms_have_them(tmp_path: Path) -> None:
-    arms = (ARMS[0], dataclasses.replace(ARMS[1], states={0: "failed"}), ARMS[2])
-    manifest = make_study(tmp_path, arms=arms, metrics=(PSNR,))
-    add_samples(tmp_path, manifest, count=2)
-    samples = study_samples(figure_data(load_study(tmp_path, "synthetic")))
-    assert samples is not None
-    assert (samples.seed, samples.without, len(samples.by_arm)) == (1, (), 3)
-
-
 def test_attention_is_named_by_class_and_only_for_arms_with_maps(full: tuple[Path, StudyManifest]) -> None:
     out, manifest = full
     for cell in manifest.cells:
@@ -414,13 +300,6 @@ def test_learned_access_is_drawn_a_panel_a_level_and_head_less_the_mean_of_its_r
         assert [text.get_text() for text in first.get_xticklabels()] == ["", "", ""]
     assert "Seed 1" in drawing.caption
     assert "the own class gets +2.33" in drawing.alt
-
-
-def test_a_build_replaces_what_it_no_longer_draws(tmp_path: Path) -> None:
-    picture = Picture("one", "One", "", "", b"png", b"pdf", None)
-    FigureSet((picture,), ()).save(tmp_path)
-    FigureSet((), (LeftOut("one", "One", "no data"),)).save(tmp_path)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_named_metrics_are_drawn_instead_of_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,9 +14,7 @@ from analysis.frame import load_study
 from pipeline.errors import UserError
 from pipeline.records import RunStore, StudyManifest, StudyMetric
 from pipeline.records.bulk import read_raw
-from tests.analysis.synthetic import ARMS, PSNR, SSIM, SyntheticArm, fingerprint_of, make_study
-
-TWO = (SyntheticArm("a", "A", reference=True), SyntheticArm("b", "B", {"psnr": 1.0}))
+from tests.analysis.synthetic import ARMS, PSNR, SSIM, TWO, SyntheticArm, fingerprint_of, make_study
 
 
 def record_of(out: Path, manifest: StudyManifest, arm: str, seed: int = 0):  # type: ignore[no-untyped-def]

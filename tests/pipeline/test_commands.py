@@ -13,20 +13,11 @@ from PIL import Image
 from pipeline.__main__ import main
 from pipeline.commands.rows import print_rows
 from pipeline.records import MetricRow, RunStore, StudyManifest
-from tests.pipeline.tiny import TINY, command
+from tests.pipeline.tiny import TINY, command, the_line
 
 
 def train(out: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     return command("pipeline", "train", "--out", str(out), *TINY, *overrides)
-
-
-def the_line(process: subprocess.CompletedProcess[str], status: int = 2) -> str:
-    """The one line of a refused command: exit status, no traceback, nothing on stdout."""
-    assert process.returncode == status, process.stderr
-    assert "Traceback" not in process.stderr
-    lines = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1 and process.stderr.splitlines()[-1] == lines[0]
-    return lines[0]
 
 
 def photo_folder(root: Path, count: int = 4) -> Path:

@@ -20,8 +20,7 @@ from pipeline.evaluation.context import batch_seed
 from pipeline.evaluation.view import reconstruct
 from pipeline.records import MetricRow, RunRecord, RunStore
 from pipeline.runs import checkpoint
-from tests.pipeline.test_commands import the_line
-from tests.pipeline.tiny import command, run
+from tests.pipeline.tiny import command, run, the_line
 
 # Test split, every group that a network's pictures can answer; small enough for seconds.
 PROTOCOL = (

@@ -14,6 +14,8 @@ from pipeline.progress import Quiet
 from pipeline.records import RunRecord, RunStore
 
 if TYPE_CHECKING:
+    import torch
+
     from pipeline.data.batch import Batch
     from pipeline.training.trainer import Trainer
 
@@ -53,6 +55,21 @@ def run(out: Path, *overrides: str) -> RunRecord:
     from pipeline.runs.run import execute
 
     return execute(resolve([*TINY, *overrides]), RunStore(out / "runs"), progress=Quiet())
+
+
+def final_weights(record: RunRecord) -> dict[str, torch.Tensor]:
+    """The generator's weights at the end of a finished run."""
+    from pipeline.runs import checkpoint
+
+    return checkpoint.load(record, checkpoint.FINAL)["generator"]
+
+
+def same_weights(a: RunRecord, b: RunRecord) -> bool:
+    """Whether two finished runs ended with generators equal bit for bit."""
+    import torch
+
+    first, second = final_weights(a), final_weights(b)
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
 def command(*arguments: str, cwd: Path | None = None, timeout: float = 120) -> subprocess.CompletedProcess[str]:
@@ -96,3 +113,12 @@ def killed_after(out: Path, *overrides: str, lines: int) -> None:
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
+
+
+def the_line(process: subprocess.CompletedProcess[str], status: int = 2) -> str:
+    """The one line of a refused command: exit status, no traceback, nothing on stdout."""
+    assert process.returncode == status, process.stderr
+    assert "Traceback" not in process.stderr
+    lines = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and process.stderr.splitlines()[-1] == lines[0]
+    return lines[0]

@@ -14,12 +14,16 @@ from pipeline.data.batch import image_tensor
 from pipeline.data.procfaces.render import render_label
 from pipeline.data.procfaces.styles import FaceStyles
 from pipeline.editing.truth import Renderer, renderer_of
+from pipeline.evaluation.context import split_source
+from pipeline.evaluation.evaluator import Evaluation
 from pipeline.models.build import build_generator
 from pipeline.models.contract import Capabilities, Generator, Synthesis
+from pipeline.records.rows import MetricRow
 from pipeline.schema.data import DataConfig
 from pipeline.schema.evaluation import ProtocolConfig
 
 CLASSES = 19
+CPU = torch.device("cpu")
 
 
 def data_config(images: int = 12, size: int = 32, **changes: Any) -> DataConfig:
@@ -30,6 +34,9 @@ def data_config(images: int = 12, size: int = 32, **changes: Any) -> DataConfig:
 
 def faces(images: int = 12, size: int = 32, split: Split = "test") -> Dataset:
     return build_dataset(data_config(images, size), split)
+
+
+SPLITS = split_source(lambda split: build_dataset(data_config(), split))
 
 
 def protocol(*groups: str, **changes: Any) -> ProtocolConfig:
@@ -46,6 +53,22 @@ def protocol(*groups: str, **changes: Any) -> ProtocolConfig:
 def painter() -> Generator:
     """The region-mean painter."""
     return build_generator(compose(["model=painter"]).model, CLASSES, (32, 32))
+
+
+def rows_of(evaluation: Evaluation) -> dict[str, MetricRow]:
+    """Rows by name."""
+    return {row.name: row for row in evaluation.rows}
+
+
+def numbers(evaluation: Evaluation, *, but: tuple[str, ...] = ()) -> dict[str, tuple[float | None, str]]:
+    """Value and fingerprint of every row `but` some."""
+    return {row.name: (row.value, row.fingerprint) for row in evaluation.rows if row.name not in but}
+
+
+def small_ca2sis() -> Generator:
+    """(CA)²-SIS as released, untrained."""
+    torch.manual_seed(0)
+    return build_generator(compose([]).model, CLASSES, (32, 32))
 
 
 class Echo(Generator):
