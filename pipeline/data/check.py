@@ -124,7 +124,7 @@ def check(
     name = data if data is not None else guess_data_set(root)
     with lenient() as complaints:
         listing = find_listing(name, root, _space(root, name, space_name))
-    listed = sorted({r.key: r for part in listing.parts.values() for r in part}.values(), key=lambda r: r.key)
+    listed = sorted((files for part in listing.parts.values() for files in part), key=lambda files: files.key)
     findings = [
         Finding(c.kind, "error", c.message, _COMPLAINT_ADVICE[c.kind], tuple(map(str, c.files))) for c in complaints
     ]
@@ -238,7 +238,7 @@ def _own_splits(listing: Listing) -> dict[str, set[str]]:
 def _rare(inspected: Sequence[Inspected], listing: Listing) -> list[Finding]:
     """Classes that whole splits lack (of the root's own split, else of `holdout`), and classes of few images."""
     classes_of = {one.files.key: tuple(one.pixels) for one in inspected}
-    everything = tuple({one.files.key: one.files for one in inspected}.values())
+    everything = tuple(one.files for one in inspected)
     splits: Mapping[str, Iterable[str]] = _own_splits(listing) or {
         split: [files.key for files in listed] for split, listed in holdout(everything).items()
     }

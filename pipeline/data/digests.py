@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from pipeline.errors import UserError
 from pipeline.identity import canonical_digest, file_digest
 from pipeline.progress import LongStep
 
@@ -21,17 +22,17 @@ def user_cache() -> Path:
 def file_digests(root: Path, paths: Sequence[Path]) -> dict[Path, str]:
     """Hex sha256 of every path; a file whose size and times did not change since it was read is not read again.
 
-    Where the cache cannot be written, every file is read: slower, never different. `root` is only used to keep one
-    cache entry a file however the root was spelled.
+    `root` is only used to keep one cache entry a file however the root was spelled. Where the cache cannot be written, every
+    file is read: slower, never different. UserError: a file that cannot be read.
     """
-    keys = {path: _stat_key(path) for path in paths}
+    keys = {path: _readable(_stat_key, path) for path in paths}
     known = _load(list(keys.values()))
     fresh: dict[str, str] = {}
     result: dict[Path, str] = {}
     shown = LongStep("reading files for the data fingerprint, once:", len(keys))
     for number, (path, key) in enumerate(keys.items(), start=1):
         if key not in known:
-            known[key] = fresh[key] = file_digest(path)
+            known[key] = fresh[key] = _readable(file_digest, path)
         result[path] = known[key]
         shown.update(number)
     _store(fresh)
@@ -41,6 +42,13 @@ def file_digests(root: Path, paths: Sequence[Path]) -> dict[Path, str]:
 def named_digest(files: Mapping[str, Path]) -> str:
     """sha256 over names and contents of files, whatever folder they lie in; raises OSError where one cannot be read."""
     return canonical_digest([[name, file_digest(path)] for name, path in sorted(files.items())])
+
+
+def _readable(read: Callable[[Path], str], path: Path) -> str:
+    try:
+        return read(path)
+    except OSError as error:  # a link that leads nowhere, for one
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _stat_key(path: Path) -> str:

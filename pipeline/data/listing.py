@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.data.label_spaces import LabelSpace
@@ -13,7 +13,7 @@ from pipeline.data.types import Split
 class SampleFiles:
     """The files of one sample."""
 
-    key: str
+    key: str  # unique within the data set
     photo: Path
     label: Path
     instance: Path | None
@@ -29,3 +29,15 @@ class Listing:
     space: LabelSpace  # with the lookup table that fits these files
     named_splits: dict[str, dict[Split, tuple[SampleFiles, ...]]] = field(default_factory=dict)  # of a prepared root
     default_split: str | None = None  # the rule a prepared root was given
+
+
+def with_unique_keys(listing: Listing) -> Listing:
+    """The listing itself, or, where the same file name lies in two parts, with keys that begin with their part."""
+    keys = [files.key for listed in listing.parts.values() for files in listed]
+    if len(set(keys)) == len(keys):
+        return listing
+    parts = {
+        part: tuple(replace(files, key=f"{part}_{files.key}") for files in listed)
+        for part, listed in listing.parts.items()
+    }
+    return replace(listing, parts=parts)

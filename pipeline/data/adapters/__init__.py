@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.data.adapters import celebamask, photos, prepared, street
 from pipeline.data.label_spaces import LabelSpace, label_space
-from pipeline.data.listing import Listing
+from pipeline.data.listing import Listing, with_unique_keys
 from pipeline.errors import UserError, nearest
 from pipeline.schema.data import CLASSES_FILE, SPACES_OF
 
@@ -44,15 +44,15 @@ def find_listing(name: str, root: Path, space_name: str) -> Listing:
         )
     if space_name not in SPACES_OF[name]:
         raise UserError(f"data.label_space={space_name}: {name} can be read in {' or '.join(SPACES_OF[name])}")
-    if (root / prepared.MANIFEST).is_file():
+    if prepared.is_prepared(root):
         return prepared.find(name, root, space_name)
     space = photos.classes_file_space(root) if space_name == CLASSES_FILE else label_space(space_name)
-    return FINDERS[name](root, space)
+    return with_unique_keys(FINDERS[name](root, space))
 
 
 def guess_data_set(root: Path) -> str:
     """Which data set lies below `root`, by the names of its folders. UserError where none or more than one fits."""
-    if (root / prepared.MANIFEST).is_file():
+    if prepared.is_prepared(root):
         return str(prepared.read_manifest(root)["data"])
     fits = [name for name, entries in CLUES.items() if any((root / entry).exists() for entry in entries)]
     if not fits and any((root / folder).is_dir() for folder in ("train_img", "val_img", "stuffthingmaps")):

@@ -7,9 +7,11 @@ from pathlib import Path
 from pipeline.data.adapters.pairing import pair
 from pipeline.data.label_spaces import LabelSpace, make_space
 from pipeline.data.listing import Listing, SampleFiles
+from pipeline.data.tables import read_names
 from pipeline.errors import UserError
 
 CLASSES = "classes.txt"
+MOST_CLASSES = 256  # label maps have 8 bits
 
 
 def unknown_layout(root: Path, name: str, expected: str) -> UserError:
@@ -94,13 +96,10 @@ def classes_file_space(root: Path) -> LabelSpace:
         raise UserError(
             f"{path} is missing: data=folder needs the class names, one a line, in the order of the label ids"
         )
-    names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    if not names or len(names) > 256 or len(set(names)) != len(names):
-        raise UserError(
-            f"{path}: needs 1 to 256 different class names, one a line; "
-            f"it has {len(names)} ({len(set(names))} different)"
-        )
-    return make_space("folder", names, unknown=names.index("unknown") if "unknown" in names else None)
+    names = read_names(path, str(path))
+    if len(names) > MOST_CLASSES:
+        raise UserError(f"{path}: {len(names)} classes; at most {MOST_CLASSES} fit into label maps of 8 bits")
+    return make_space("folder", tuple(names), unknown=names.index("unknown") if "unknown" in names else None)
 
 
 def find_folder(root: Path, space: LabelSpace) -> Listing:

@@ -13,6 +13,7 @@ from pipeline.errors import UserError
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
+WORK = ".prepare"  # journal, lock and temporary files of `data prepare`, below the prepared root
 
 
 def read_manifest(root: Path) -> dict[str, Any]:
@@ -25,6 +26,15 @@ def read_manifest(root: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != MANIFEST_FORMAT:
         raise UserError(f"{path}: not a manifest of format {MANIFEST_FORMAT}; run `data prepare` again")
     return manifest
+
+
+def is_prepared(root: Path) -> bool:
+    """Whether `data prepare` wrote this root; UserError where it has begun and not finished."""
+    if (root / MANIFEST).is_file():
+        return True
+    if (root / WORK).is_dir():
+        raise UserError(f"{root}: `data prepare` has not finished it; run the same command again, what is done is kept")
+    return False
 
 
 def prepared_space(manifest: dict[str, Any], wanted: str, path: Path) -> LabelSpace:

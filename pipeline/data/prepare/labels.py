@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -152,12 +153,19 @@ class Coco:
     def settings(self) -> dict[str, Any]:
         return {"coco": list(self.classes)}
 
+    @cached_property
     def images(self) -> dict[str, dict[str, Any]]:
-        """Entries of the file's photos by stem of the file name."""
-        return {Path(entry["file_name"]).stem: entry for entry in self.content.imgs.values()}
+        """Entries of the file's photos by stem of the file name; UserError where two photos have one."""
+        found: dict[str, dict[str, Any]] = {}
+        for entry in self.content.imgs.values():
+            other = found.setdefault(Path(entry["file_name"]).stem, entry)
+            if other is not entry:
+                names = f"{other['file_name']} and {entry['file_name']}"
+                raise UserError(f"{self.file}: {names} are of one name; photos are found by it")
+        return found
 
     def read(self, label: Path, photo: Path) -> NDArray[np.int32]:
-        entry = self.images()[photo.stem]
+        entry = self.images[photo.stem]
         ids = np.full((entry["height"], entry["width"]), self.behind, dtype=np.int32)
         objects = self.content.loadAnns(self.content.getAnnIds(imgIds=entry["id"]))
         for one in sorted(objects, key=lambda one: (-float(one.get("area", 0)), one["id"])):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.data.adapters.pairing import complete_pairs, list_files
-from pipeline.data.adapters.photos import CLASSES, entries_below
+from pipeline.data.adapters.photos import CLASSES, MOST_CLASSES, entries_below
 from pipeline.data.label_spaces import LabelSpace, make_space
 from pipeline.data.prepare.labels import (
     BEHIND,
@@ -22,11 +22,10 @@ from pipeline.data.prepare.labels import (
 )
 from pipeline.data.prepare.raw import Job, Raw
 from pipeline.data.reading import PHOTO_SUFFIXES
-from pipeline.data.tables import read_table, whole_number
+from pipeline.data.tables import read_names, read_table, whole_number
 from pipeline.errors import UserError, nearest
 
 LARGEST_ID = 65535
-MOST_CLASSES = 256  # prepared label maps have 8 bits
 PARTS = ("train", "val", "test")
 Named = dict[int, str]  # class names by id
 
@@ -108,7 +107,7 @@ def _reader(source: Path, labels: Path, layout: OwnLayout) -> tuple[LabelReader,
 
 def _jobs(images: Path, labels: Path, reader: LabelReader) -> list[Job]:
     if isinstance(reader, Coco):
-        photos, known = list_files(images, PHOTO_SUFFIXES), dict.fromkeys(reader.images(), labels)
+        photos, known = list_files(images, PHOTO_SUFFIXES), dict.fromkeys(reader.images, labels)
         return [Job(key, "all", photos[key], labels, (), None) for key in complete_pairs(photos, known, images, labels)]
     parts = [part for part in PARTS if (images / part).is_dir() and (labels / part).is_dir()]
     jobs = []
@@ -144,13 +143,9 @@ def read_classes(path: Path) -> Named:
         numbers = [whole_number(row["id"], 0, LARGEST_ID, f"{what}, id") for row in rows]
         names = [row["name"] for row in rows]
     else:
-        try:
-            names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{what}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
-        numbers = list(range(len(names)))
-    if not names or len(set(names)) != len(names) or len(set(numbers)) != len(numbers):
-        raise UserError(f"{what}: needs different names, one a line; it has {len(names)} ({len(set(names))} different)")
+        return dict(enumerate(read_names(path, what)))
+    if len(set(names)) != len(names) or len(set(numbers)) != len(numbers):
+        raise UserError(f"{what}: a name or an id stands there twice")
     return dict(zip(numbers, names, strict=True))
 
 

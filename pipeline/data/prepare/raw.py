@@ -65,9 +65,6 @@ def find_raw(name: str, source: Path, space_name: str) -> Raw:
     ]
     if not jobs:
         raise UserError(f"--from {source}: no samples found ({listing.name})")
-    keys = [job.key for job in jobs]
-    if len(set(keys)) != len(keys):  # the same file name in two parts
-        jobs = [Job(f"{job.part}_{job.key}", job.part, job.photo, job.label, (), job.instance) for job in jobs]
     return Raw(listing.name, listing.space, tuple(sorted(jobs, key=lambda job: job.key)), _extras(source, space_name))
 
 

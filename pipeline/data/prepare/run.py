@@ -2,6 +2,7 @@
 
 Every finished sample is a line in a journal; a run that is killed goes on where it stopped and ends with the manifest
 of an undisturbed run, because the manifest depends on the samples alone, not on the order or the time they were made.
+Before files that a manifest describes are made anew, it is withdrawn: a root says what it holds or that it is not finished.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.adapters.prepared import MANIFEST, MANIFEST_FORMAT
+from pipeline.data.adapters.prepared import MANIFEST, MANIFEST_FORMAT, WORK
 from pipeline.data.class_use import lacking, said
 from pipeline.data.crop import cropping, usual_aspect
+from pipeline.data.digests import file_digests
 from pipeline.data.grouping import groups_of
 from pipeline.data.prepare.duplicates import duplicate_groups, keep_apart
 from pipeline.data.prepare.own import OwnLayout, find_own
 from pipeline.data.prepare.raw import Job, Raw, find_raw
-from pipeline.data.prepare.sample import SAMPLE_FORMAT, PreparedSample, prepare_sample, signature
+from pipeline.data.prepare.sample import SAMPLE_FORMAT, PreparedSample, label_name, prepare_sample, signature
 from pipeline.data.prepare.splits import prepared_splits
 from pipeline.errors import UserError
 from pipeline.identity import canonical_digest
@@ -36,7 +38,6 @@ from pipeline.records.atomic import (
     write_json,
 )
 
-WORK = ".prepare"  # journal, lock and temporary files, below the prepared root
 _SHOWN_ERRORS = 5
 _WAITING_PER_WORKER = 4
 OnProgress = Callable[[int, int], None]
@@ -99,25 +100,20 @@ def _prepare_locked(
     name: str, raw: Raw, target: Path, work: Path, workers: int, progress: OnProgress | None, group: str | None
 ) -> Prepared:
     reading = {"reading": raw.reader.settings} if raw.reader.settings else {}
-    settings = canonical_digest({"data": name, "space": raw.space.raw_to_class, "format": SAMPLE_FORMAT, **reading})
+    space = {"space": raw.space.raw_to_class, "classes": list(raw.space.classes)}
+    settings = canonical_digest({"data": name, "format": SAMPLE_FORMAT, **space, **reading})
     if group is not None:
         groups_of(group, [job.key for job in raw.jobs], "--group")  # a mistake is said before any work
     journal = work / "journal.jsonl"
-    known = {row["key"]: row for row in read_json_lines(journal) if row.get("settings") == settings}
+    done = _ready([row for row in read_json_lines(journal) if row.get("settings") == settings], raw, target)
     scratch = work / "scratch"
     if scratch.exists():
         shutil.rmtree(scratch)  # left behind by a killed run
     for folder in (scratch, target / "photos", target / "labels", target / "instances"):
         folder.mkdir(parents=True, exist_ok=True)
-    done: dict[str, PreparedSample] = {}
-    waiting: list[Job] = []
-    for job in raw.jobs:
-        row = known.get(job.key)
-        ready = _ready(row, job, target) if row is not None else None
-        if ready is None:
-            waiting.append(job)
-        else:
-            done[job.key] = ready
+    waiting = [job for job in raw.jobs if job.key not in done]
+    if any((target / label_name(job.key)).exists() for job in waiting):
+        (target / MANIFEST).unlink(missing_ok=True)
     reused = len(done)
     errors: list[str] = []
     for job, outcome in _outcomes(waiting, raw, target, scratch, workers):
@@ -141,8 +137,8 @@ def _prepare_locked(
     for name_of, text in raw.extra_texts.items():
         write_bytes(target / name_of, text.encode())
     manifest = build_manifest(name, raw, [done[job.key] for job in raw.jobs], target, group)
-    _remove_strangers(target, manifest)
     write_json(target / MANIFEST, manifest)
+    _remove_strangers(target, manifest)
     if not any((target / "instances").iterdir()):
         (target / "instances").rmdir()
     classes_of = {key: tuple(entry["pixels"]) for key, entry in manifest["samples"].items()}
@@ -159,13 +155,23 @@ def _prepare_locked(
     )
 
 
-def _ready(row: dict[str, Any], job: Job, target: Path) -> PreparedSample | None:
-    """The sample an earlier run finished, if neither its raw files nor its prepared files have changed since."""
-    if row["raw"] != signature(job) or row["sample"]["part"] != job.part:
-        return None
-    sample = PreparedSample(**row["sample"])
-    names = [sample.photo, sample.label, *([sample.instance] if sample.instance else [])]
-    return sample if all((target / name).is_file() for name in names) else None
+def _ready(journal: list[dict[str, Any]], raw: Raw, target: Path) -> dict[str, PreparedSample]:
+    """By key, the samples that earlier runs finished and whose raw and prepared files are still those they were."""
+    rows = {row["key"]: row for row in journal}
+    found: dict[str, dict[Path, str]] = {}  # digests of the prepared files, as they were written
+    for job in raw.jobs:
+        row = rows.get(job.key)
+        if row is not None and row["raw"] == signature(job) and row["sample"]["part"] == job.part:
+            kinds = [kind for kind in ("photo", "label", "instance") if row["sample"][kind]]
+            files = {target / row["sample"][kind]: row["sample"][f"{kind}_sha256"] for kind in kinds}
+            if all(path.is_file() for path in files):
+                found[job.key] = files
+    now = file_digests(target, [path for files in found.values() for path in files])
+    return {
+        key: PreparedSample(**rows[key]["sample"])
+        for key, files in found.items()
+        if all(now[path] == digest for path, digest in files.items())
+    }
 
 
 def _outcomes(

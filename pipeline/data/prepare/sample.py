@@ -49,6 +49,11 @@ class PreparedSample:
         return asdict(self)
 
 
+def label_name(key: str) -> str:
+    """Where the label map of a sample lies below the prepared root."""
+    return f"labels/{key}.png"
+
+
 def signature(job: Job) -> list[list[int]]:
     """Size and modification time of every raw file: changes when a raw file does. UserError where one is missing."""
     files = [job.photo, *([job.label] if job.label else []), *(p for _, p in job.part_masks)]
@@ -94,9 +99,9 @@ def prepare_sample(job: Job, space: LabelSpace, reader: LabelReader, target: Pat
     else:
         suffix, photo_bytes = ".png", _png(photo)
     label_bytes = _png(Image.fromarray(label))
-    photo_name, label_name = f"photos/{job.key}{suffix}", f"labels/{job.key}.png"
+    photo_name, label_at = f"photos/{job.key}{suffix}", label_name(job.key)
     _place(photo_bytes, target / photo_name, scratch)
-    _place(label_bytes, target / label_name, scratch)
+    _place(label_bytes, target / label_at, scratch)
     instance_name = instance_digest = None
     if job.instance is not None:
         instance = read_ids(job.instance)
@@ -112,7 +117,7 @@ def prepare_sample(job: Job, space: LabelSpace, reader: LabelReader, target: Pat
         part=job.part,
         photo=photo_name,
         photo_sha256=hashlib.sha256(photo_bytes).hexdigest(),
-        label=label_name,
+        label=label_at,
         label_sha256=hashlib.sha256(label_bytes).hexdigest(),
         instance=instance_name,
         instance_sha256=instance_digest,

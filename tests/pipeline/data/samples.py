@@ -11,6 +11,7 @@ import yaml
 from PIL import Image
 
 from pipeline.data.class_names import CELEBAMASK_HQ, CELEBAMASK_HQ_G_MASK
+from pipeline.data.prepare import OwnLayout, Prepared, prepare
 from pipeline.data.procfaces import label_map, layout_of, light_of, render_label, styles_of
 from pipeline.schema.data import DataConfig
 
@@ -83,3 +84,12 @@ def write_folder(root: Path, count: int, size: int = 48) -> Path:
         Image.fromarray(image).save(root / "images" / f"face{index}.png")
         Image.fromarray(label).save(root / "labels" / f"face{index}.png")
     return root
+
+
+def prepared(
+    name: str, source: Path, target: Path, *, space: str | None = None, workers: int = 2, **layout: Any
+) -> Prepared:
+    """`data prepare` with the usual label space; `layout` as its options say it."""
+    usual = {"cityscapes": "cityscapes_35", "folder": "classes_file"}
+    own = OwnLayout(**layout) if layout else None
+    return prepare(name, source, target, space_name=space or usual.get(name, name), workers=workers, layout=own)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,13 @@ import pytest
 from PIL import Image
 
 from pipeline.__main__ import main
+from pipeline.data import build_dataset
 from pipeline.data.check import Report, check
 from pipeline.data.prepare import prepare
 from pipeline.data.show import contact_sheet
 from pipeline.data.transforms import mirror
 from pipeline.data.types import Sample
-from tests.pipeline.data.samples import face, realdata, write_folder, write_g_mask, write_merged
+from tests.pipeline.data.samples import data_config, face, realdata, write_folder, write_g_mask, write_merged
 
 
 def kinds(report: Report) -> dict[str, str]:
@@ -76,6 +78,23 @@ def test_duplicates_across_the_roots_own_split_are_an_error(tmp_path: Path) -> N
     assert "duplicates_across_splits" not in kinds(check(root))
     (root / "images" / "train" / "face0.png").write_bytes((root / "images" / "val" / "face2.png").read_bytes())
     assert kinds(check(root))["duplicates_across_splits"] == "error"
+
+
+def test_files_of_one_name_in_two_parts_are_all_looked_at(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "set", 4)
+    for part in ("train", "val"):
+        for kind in ("images", "labels"):
+            (root / kind / part).mkdir()
+            for number, file in enumerate(sorted((root / kind).glob("*.png"))[:2]):
+                file.rename(root / kind / part / f"{number}.png")
+    assert check(root).samples == 4 and check(root).healthy
+    dataset = build_dataset(data_config("folder", root=str(root), split="holdout"), "train")
+    assert len(set(dataset.keys)) == len(dataset.keys) and dataset.keys[0].partition("_")[0] in ("train", "val")
+    shutil.copy(root / "images" / "train" / "0.png", root / "images" / "val" / "0.png")
+    assert kinds(check(root))["duplicates_across_splits"] == "error"
+    Image.fromarray(np.full((48, 48), 77, dtype=np.uint8)).save(root / "labels" / "train" / "1.png")
+    (finding,) = [found for found in check(root).findings if found.kind == "ids_out_of_range"]
+    assert [Path(name).parts[-2:] for name in finding.files] == [("train", "1.png")]
 
 
 def test_other_label_order_is_a_finding(tmp_path: Path) -> None:

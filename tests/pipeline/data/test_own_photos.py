@@ -17,8 +17,10 @@ from ablations.commands import build_parser as studies_parser
 from analysis.__main__ import main as analysis_main
 from pipeline.__main__ import main
 from pipeline.cli import run_main
+from pipeline.data.adapters.photos import classes_file_space
 from pipeline.data.check import check
 from pipeline.data.prepare import OwnLayout, Prepared, prepare
+from pipeline.data.prepare.own import read_classes
 from pipeline.errors import UserError
 from tests.pipeline.data.samples import ROOT, write_folder
 
@@ -213,6 +215,41 @@ def test_coco_objects_larger_first_whatever_their_order(tmp_path: Path) -> None:
     root = run(raw, tmp_path / "root", labels="instances.json").root
     assert classes(root) == ["background", "road", "car"]
     assert all(np.array_equal(labels(root)[f"{v}_{n}"], scene(n)) for v in ("north", "south") for n in range(4))
+
+
+def test_coco_photos_of_one_name_are_refused(tmp_path: Path) -> None:
+    raw = write_coco(tmp_path / "raw")
+    content = json.loads((raw / "instances.json").read_text())
+    first = content["images"][0]
+    content["images"].append({**first, "id": 999, "file_name": f"elsewhere/{first['file_name']}"})
+    (raw / "instances.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"{first['file_name']} and elsewhere/{first['file_name']} are of one name"):
+        run(raw, tmp_path / "root", labels="instances.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sky\n\nroad\n", "line 2: is empty"),
+        ("sky\nroad\nsky\n", "line 3: 'sky' stands there twice"),
+        ("\n", "no names"),
+    ],
+)
+def test_classes_that_would_move_to_other_ids_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    """By both who read `classes.txt`: `data prepare` with options, and a folder that is used as it lies."""
+    raw = write_matlab(tmp_path / "raw", 3)
+    (raw / "classes.txt").write_text(text)
+    with pytest.raises(UserError, match=message):
+        run(raw, tmp_path / "root", images="photos", labels="annotations", mat_key="groundtruth")
+    with pytest.raises(UserError, match=message):
+        classes_file_space(raw)
+
+
+def test_a_mark_before_the_first_letter_is_no_part_of_the_first_class(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("unknown\ntree\n\n", encoding="utf-8-sig")  # as Notepad saves it
+    space = classes_file_space(tmp_path)
+    assert space.classes == ("unknown", "tree") and space.unknown == 0
+    assert read_classes(tmp_path / "classes.txt") == {0: "unknown", 1: "tree"}
 
 
 def test_a_palette_that_changed_is_read_again_and_the_same_one_is_not(tmp_path: Path) -> None:
