@@ -52,7 +52,8 @@ CELEBAMASK_HQ: tuple[str, ...] = (
     "hair", "hat", "ear_r", "neck_l", "neck", "cloth",
 )  # fmt: skip
 
-# The other order that circulates (label maps fused by the data set's own g_mask script): nose 10, hair 17.
+# The other order that circulates (label maps of face-parsing networks: brows first): nose 10, hair 17. Its name stays what runs
+# call it; the data set's own script is not where it comes from.
 CELEBAMASK_HQ_G_MASK: tuple[str, ...] = (
     "background", "skin", "l_brow", "r_brow", "l_eye", "r_eye", "eye_g", "l_ear", "r_ear", "ear_r", "nose", "mouth",
     "u_lip",

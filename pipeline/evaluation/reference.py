@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pipeline.data.content import content_digest
 from pipeline.data.types import Dataset
 from pipeline.evaluation.context import Context
+from pipeline.identity import canonical_json, digest
 from pipeline.metrics.accumulate import Contribution
 from pipeline.metrics.features import FeatureExtractor
 from pipeline.metrics.images import from_uint8
@@ -36,7 +37,8 @@ def reference_features(
         return {"feat/real": extractor.features(from_uint8(images))}
 
     title = f"reference of {extractor.names[0]}, once for all runs here:"
-    features = context.collect(f"real_{content[:16]}_{extractor.names[0]}", total, BATCH, measure, title=title)
+    stage = f"real_{digest(canonical_json([extractor.identity, content]))[:16]}"
+    features = context.collect(stage, total, min(BATCH, context.protocol.batch_size), measure, title=title)
     real = features.stacked("feat/real")
     if path is not None and world.main:
         write_array(path, real)

@@ -12,8 +12,10 @@ import numpy as np
 import torch
 
 from pipeline.data.types import Dataset
+from pipeline.identity import file_digest
 from pipeline.metrics.accumulate import Contribution
 from pipeline.models.contract import Generator
+from pipeline.provenance import code_version
 from pipeline.records import atomic
 from pipeline.records.kept import kept_at
 from pipeline.schema.evaluation import ProtocolConfig
@@ -29,9 +31,10 @@ def resume_folder(
     total: int,
     owner: str,
 ) -> Path | None:
-    """Where the state of this very evaluation is kept: named by owner, weights, data keys, protocol and groups.
+    """Where the state of this very evaluation is kept: named by owner, weights, data keys, protocol, groups and code.
 
-    And by the weight files of metrics that are there: a metric that has become available begins with the first image.
+    And by the files that judge, an external segmenter and the weights of metrics that are there: a metric that has become
+    available begins with the first image, and so does what another version of the code or of a file began.
     """
     if cache is None:
         return None
@@ -42,9 +45,15 @@ def resume_folder(
     depends_on = [
         owner, weights.hexdigest(), list(dataset.keys[:total]), [dataset.height, dataset.width], dataset.label_space.name,
         protocol.digest_for(inverts=generator.capabilities.layout == "own"), protocol.batch_size, list(groups),
+        code_version()["code_digest"], _content(protocol.segmenter.external),
         [[file.name, path.stat().st_size] for file in FILES.values() if (path := find(file, protocol.weights_dir))],
     ]  # fmt: skip
     return kept_at(cache / "evaluating", depends_on, suffix="")
+
+
+def _content(file: str | None) -> str:
+    """sha256 of a file; "" of none, and of one that is not there, which is refused where it is opened."""
+    return file_digest(Path(file)) if file is not None and Path(file).is_file() else ""
 
 
 class Resume:

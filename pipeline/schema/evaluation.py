@@ -81,7 +81,7 @@ class AugmentationConfig(Section):
     """What training images of the segmenter go through beside mirroring."""
 
     scale: Annotated[float, Field(ge=0, le=1)]  # zoom by exp(u), |u| <= scale, then moved as far as that leaves room
-    colour: Annotated[float, Field(ge=0, le=1)]  # channels multiplied by exp(u), and all moved by u of the range
+    colour: Annotated[float, Field(ge=0, le=1)]  # channels multiplied by exp(u), and all moved by u of half the range
 
 
 class SegmenterConfig(Section):

@@ -19,7 +19,6 @@ from pipeline.evaluation.validation import quick_validation
 from pipeline.metrics.images import ImageBatch
 from pipeline.metrics.reconstruction import rmse
 from pipeline.models.contract import Synthesis
-from pipeline.progress import Quiet
 from pipeline.records.metric_specs import spec_of
 from pipeline.schema.evaluation import REVISED, ProtocolConfig
 from tests.pipeline.metrics.doubles import (
@@ -35,16 +34,6 @@ from tests.pipeline.metrics.doubles import (
     small_ca2sis,
 )
 from tests.pipeline.models.small_models import small_generator
-
-
-class Said(Quiet):
-    """Keeps the lines that stay."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
 
 
 def test_rows_and_per_image_values_agree() -> None:
@@ -74,50 +63,6 @@ def test_batch_size_changes_no_number_and_no_fingerprint() -> None:
     for name, (value, fingerprint) in first.items():
         wanted = None if value is None else pytest.approx(value, rel=1e-6, abs=1e-6)
         assert [other[name] for other in others] == [(wanted, fingerprint)] * 2, name
-
-
-class Heavy(Echo):
-    """Memory holds so many images of it at once."""
-
-    def __init__(self, most: int, error: Exception) -> None:
-        super().__init__(0.3)
-        self.most, self.error, self.tried = most, error, list[int]()
-
-    def synthesize(self, mask: Tensor, style: Tensor, *, attention: bool = True) -> Synthesis:
-        self.tried.append(mask.shape[0])
-        if mask.shape[0] > self.most:
-            raise self.error
-        return super().synthesize(mask, style, attention=attention)
-
-
-OUT_OF_MEMORY = [
-    torch.OutOfMemoryError("CUDA out of memory."),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
-    RuntimeError("could not create a primitive"),
-    MemoryError(),
-]
-
-
-@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["gpu", "cpu", "onednn", "python"])
-@pytest.mark.parametrize("batch_size", [12, 500])
-def test_batches_shrink_until_memory_holds_them(error: Exception, batch_size: int, tmp_path: Path) -> None:
-    config = protocol("reconstruction").model_copy(update={"batch_size": batch_size})
-    heavy, said = Heavy(4, error), Said()
-    found = evaluate(heavy, faces(), config, device=CPU, cache=tmp_path, progress=said)
-    assert heavy.tried == [12, 6, 3, 3, 3, 3]
-    assert numbers(found) == numbers(evaluate(Echo(0.3), faces(), config, device=CPU))
-    assert said.lines == [
-        "evaluate: memory does not hold batches of 12 images, going on with 6",
-        "evaluate: memory does not hold batches of 6 images, going on with 3",
-    ]
-    assert not list((tmp_path / "evaluating").glob("*")), "nothing of the attempts is left"
-
-
-def test_an_image_that_memory_does_not_hold_is_a_failed_run() -> None:
-    with pytest.raises(RunFailed, match=r"a single image \(CUDA out of memory"):
-        evaluate(Heavy(0, OUT_OF_MEMORY[0]), faces(), protocol("reconstruction"), device=CPU)
-    with pytest.raises(RuntimeError, match="shapes differ"):
-        evaluate(Heavy(0, RuntimeError("shapes differ")), faces(), protocol("reconstruction"), device=CPU)
 
 
 def test_the_fingerprint_follows_data_and_count_and_metric_not_the_model() -> None:

@@ -131,6 +131,22 @@ def test_a_metric_that_has_become_available_does_not_go_on_in_the_middle(
     assert before != folder()
 
 
+def test_other_code_or_another_external_segmenter_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = tmp_path / "judge.pt"
+    judge.write_bytes(b"first")
+    config = protocol("semantic", segmenter__external=str(judge))
+
+    def folder() -> Path | None:
+        return resume_folder(tmp_path, Echo(0.2), faces(), config, ("semantic",), 8, "one")
+
+    first = folder()
+    assert first == folder()
+    judge.write_bytes(b"other")
+    second = folder()
+    monkeypatch.setattr("pipeline.evaluation.resume.code_version", lambda: {"code_digest": "of tomorrow"})
+    assert len({first, second, folder()}) == 3
+
+
 def test_other_weights_do_not_resume_each_other(tmp_path: Path) -> None:
     generator = small_ca2sis()
     config = protocol("reconstruction").model_copy(update={"batch_size": 3})

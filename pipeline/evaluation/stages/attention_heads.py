@@ -37,7 +37,8 @@ def attention_heads_stage(context: Context, make: RowMaker) -> tuple[list[Metric
         agreement.update(list(heads.values()), batch.label)
         return agreement.contribution("heads")
 
-    totals = context.collect("heads", total, HEAD_BATCH, measure, title="attention heads")
+    size = min(HEAD_BATCH, context.protocol.batch_size)
+    totals = context.collect("heads", total, size, measure, title="attention heads")
     if not totals.has("sum/heads_images"):
         return [make.not_applicable("attention_miou_heads", "the family's attention shows no single heads")], []
     agreement = AttentionAgreement.of(totals, "heads", context.num_classes)

@@ -34,7 +34,9 @@ def diversity_stage(context: Context, make: RowMaker) -> tuple[list[MetricRow], 
 
     def measure(index: int, stop: int) -> Contribution:
         batch = context.batch(index, stop).to(context.device)
-        images = sampled_images(context.generator, batch, cfg.samples, seed=cfg.seed + index)
+        images = sampled_images(
+            context.generator, batch, cfg.samples, seed=cfg.seed + index, at_once=context.protocol.batch_size
+        )
         found = {"each/pixel_div": np.array([pairwise_pixel(images)])}
         if lpips is not None:
             found["each/lpips_div_alex"] = np.array([pairwise_perceptual(images, lpips)])
@@ -58,12 +60,18 @@ def diversity_stage(context: Context, make: RowMaker) -> tuple[list[MetricRow], 
     return rows, []
 
 
-def sampled_images(generator: Generator, batch: Batch, samples: int, *, seed: int) -> ImageBatch:
-    """`samples` images (samples,3,H,W) of the one layout in `batch`, from noise drawn on the CPU with `seed`."""
+def sampled_images(generator: Generator, batch: Batch, samples: int, *, seed: int, at_once: int) -> ImageBatch:
+    """`samples` images (samples,3,H,W) of the one layout in `batch`, from noise drawn on the CPU with `seed`.
+
+    Not more than `at_once` are in memory as feature maps.
+    """
     width = generator.capabilities.noise_width
     noise = torch.randn(samples, width, generator=torch.Generator().manual_seed(seed)).to(batch.image.device)
-    mask = batch.mask.expand(samples, -1, -1, -1)
-    return as_images(generator.synthesize(mask, generator.sample_style(mask, noise), attention=False).image)
+    images = []
+    for part in noise.split(at_once):
+        mask = batch.mask.expand(len(part), -1, -1, -1)
+        images.append(generator.synthesize(mask, generator.sample_style(mask, part), attention=False).image)
+    return as_images(torch.cat(images))
 
 
 def pairwise_pixel(images: ImageBatch) -> float:
