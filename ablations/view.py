@@ -14,7 +14,7 @@ from ablations.plan import Plan, differences
 from ablations.study import Study
 from pipeline.cli import text_table
 from pipeline.launch.scheduler import Outcome
-from pipeline.launch.watch import duration
+from pipeline.progress import duration
 from pipeline.records import atomic
 from pipeline.records.manifest import Cell, StudyManifest
 from pipeline.records.store import SHORT_ID, RunRecord, RunStore

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.statistics.bootstrap import Interval, hierarchical_interval
+from analysis.statistics.intervals import Interval, hierarchical_interval
 from analysis.statistics.tests import Method, TestResult, holm, paired_test
 from analysis.study import Study
 
@@ -82,7 +82,7 @@ def compare(
     if images:
         matrix = paired_matrix(study, metric, arm, reference, seeds, values, fingerprint)
     generator = generator_for(study.name, metric, arm, reference)
-    interval = hierarchical_interval(matrix, generator, level=level) if matrix.size > 1 else None
+    interval = hierarchical_interval(matrix, level=level) if matrix.size > 1 else None
     test = paired_test(differences.tolist(), generator, method=method) if len(seeds) > 1 else None
     return Comparison(
         arm,

@@ -27,11 +27,14 @@ def load_imported(folder: Path) -> pd.DataFrame:
             not isinstance(document, dict)
             or document.get("schema") != SCHEMA
             or not isinstance(document.get("rows"), list)
+            or not all(isinstance(row, dict) for row in document["rows"])
         ):
             raise UserError(f"{path} is not an import of this version: import it again")
         rows += document["rows"]
-    # a column that an older import does not have is empty
-    return columns.typed(pd.DataFrame(rows, columns=list(columns.IMPORTED)), columns.IMPORTED)
+    try:  # a column that an older import does not have is empty
+        return columns.typed(pd.DataFrame(rows, columns=list(columns.IMPORTED)), columns.IMPORTED)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{folder / 'imported'}: holds a value that is no number ({error}): import it again") from error
 
 
 def load_document(folder: Path, name: str) -> dict[str, Any] | None:

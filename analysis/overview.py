@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,15 +15,14 @@ from analysis.labels import metric_label
 from analysis.statistics import (
     Correlation,
     EffectSize,
-    Equivalence,
     Factorial,
     Summary,
     analyse_factorial,
     correlate_metrics,
     effect_size,
+    holm,
     minimum_detectable_effect,
     summarise,
-    tost,
 )
 from analysis.study import Study
 from analysis.tables import TableSpec
@@ -43,7 +43,7 @@ class Line:
     comparison: Comparison | None
     effect: EffectSize | None
     detectable: float | None  # smallest difference this many seeds find with power 0.8 at Holm's strictest step
-    equivalence: Equivalence | None
+    p_within: float | None  # of "it differs by more than `within`", Holm-corrected over the arms; None below two seeds
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ def overview(study: Study, metric: str | None = None, *, level: float = 0.95, wi
         if reference is not None and row.key in values and row.key != reference and row.kind != "baseline"
     ]
     by_arm = {item.arm: item for item in correct([item for item in found if item is not None])}
+    alike = _alike(by_arm, within) if within is not None else {}
     units = [unit for item in gathered.values() for unit in item.units]
     factorial, about_factors = (None, ()) if unjudged else _factorial(study, rows, values)
     correlations, unlike = _correlations(study, rows, gatherer)
@@ -106,7 +107,9 @@ def overview(study: Study, metric: str | None = None, *, level: float = 0.95, wi
         level=level,
         within=within,
         lines=tuple(
-            _line(row, values, by_arm.get(row.key), level, within, len(by_arm)) for row in rows if row.key in values
+            _line(row, values, by_arm.get(row.key), level, alike.get(row.key), len(by_arm))
+            for row in rows
+            if row.key in values
         ),
         factorial=factorial,
         about_factors=about_factors,
@@ -124,7 +127,7 @@ def _line(
     values: dict[str, dict[int, float]],
     comparison: Comparison | None,
     level: float,
-    within: float | None,
+    p_within: float | None,
     family: int,
 ) -> Line:
     differences = comparison.differences if comparison is not None else ()
@@ -138,8 +141,16 @@ def _line(
         comparison=comparison,
         effect=effect_size(differences, level=level) if varied else None,
         detectable=minimum_detectable_effect(spread, len(differences), alpha=0.05 / family) if paired else None,
-        equivalence=tost(differences, -within, within) if paired and within is not None else None,
+        p_within=p_within,
     )
+
+
+def _alike(by_arm: Mapping[str, Comparison], within: float) -> dict[str, float]:
+    """By arm of two seeds or more, the corrected p-value of "it differs by more than `within`": as claims of equivalence judge."""
+    testable = {
+        arm: item.interval for arm, item in by_arm.items() if item.test is not None and item.interval is not None
+    }
+    return dict(zip(testable, holm([interval.p_within(within)[0] for interval in testable.values()]), strict=True))
 
 
 def _factorial(

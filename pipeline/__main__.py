@@ -30,7 +30,7 @@ Semantic image synthesis, one run at a time: a label map and a style photo go in
   python -m pipeline train                          train (CA)2-SIS on procedural faces, CPU minutes
   python -m pipeline train model=spade seed=1       another family, another seed
   python -m pipeline config model=sean preset=small the resolved config of a run
-  python -m pipeline evaluate RUN --protocol paper  more numbers for a finished run
+  python -m pipeline evaluate RUN --protocol paper  more numbers for a finished run (hours without a GPU)
   python -m pipeline paint RUN RUN2                 paint a label map, see both runs' pictures
 
 Every KEY=VALUE is a Hydra override; `python -m pipeline config` prints all keys with their values."""

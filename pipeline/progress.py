@@ -16,6 +16,17 @@ PATIENCE_S = 2.0  # what people wait for without a word
 ERASE = "\r\x1b[2K"  # back to the start of the terminal's line, and clear it
 
 
+def duration(seconds: float) -> str:
+    """A time for people: 42 s, 3 min 05 s, 2 h 10 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 class Progress(Protocol):
     """What long work reports to."""
 
@@ -81,7 +92,7 @@ class Lines:
         self._last, self._shown = time.monotonic(), self._done
         elapsed = self._last - self._began
         left = elapsed / max(1, self._done) * (self._total - self._done)
-        eta = f", {left:.0f} s left" if self._done < self._total else f", {elapsed:.1f} s"
+        eta = f", {duration(left)} left" if self._done < self._total else f", {elapsed:.1f} s"
         self.say(f"{self._what} {self._done}/{self._total}{_numbers_text(self._numbers)}{eta}")
 
 
@@ -162,7 +173,7 @@ class LongStep:
         self._next, self._spoken = at + LINE_INTERVAL_S, True
         took = at - self._began
         left = (
-            f", about {took / max(1, done) * (self._total - done):.0f} s left"
+            f", about {duration(took / max(1, done) * (self._total - done))} left"
             if done < self._total
             else f", {took:.0f} s"
         )

@@ -14,15 +14,18 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from analysis.claims.spec import Claim, Selector, matches
-from analysis.comparisons import generator_for, paired_matrix
+from analysis.comparisons import paired_matrix
 from analysis.judging import why_unjudged
 from analysis.run_diff import config_of
-from analysis.statistics.bootstrap import Interval, hierarchical_interval, seeds_to_decide
+from analysis.statistics.intervals import Interval, hierarchical_interval, seeds_to_decide
 from analysis.statistics.tests import holm
 from analysis.study import Study
 from analysis.tables.gather import Gathered, Gatherer
 from analysis.tables.layout import ColumnPlan
-from pipeline.errors import UserError
+from pipeline.config import choices, compose
+from pipeline.errors import UserError, nearest
+from pipeline.records.metric_specs import SPECS, find_spec
+from pipeline.schema.base import flat
 
 Verdict = Literal["supported", "contradicted", "undecided", "not testable"]
 NAMED = ("arm", "label")  # facts that say what an arm is called, not what it is
@@ -66,8 +69,14 @@ class Judgement:
 
 
 def judge(study: Study, claims: Iterable[Claim], *, alpha: float = 0.05, power: float = 0.8) -> list[Judgement]:
-    """Judge every claim on a study's finished runs, in the order given."""
+    """Judge every claim on a study's finished runs, in the order given.
+
+    Raises UserError for a metric or a config key that no study can have: a claim that asks for it would pass unjudged.
+    """
+    claims = tuple(claims)
     facts = _facts(study)
+    for claim in claims:
+        _refuse_misspelled(study, claim, facts)
     gatherer = Gatherer(study)
     collected: list[tuple[Claim, list[Evidence], str]] = []
     for claim in claims:
@@ -77,6 +86,20 @@ def judge(study: Study, claims: Iterable[Claim], *, alpha: float = 0.05, power: 
     return [
         _judgement(claim, [decided[id(item)] for item in evidence], obstacle) for claim, evidence, obstacle in collected
     ]
+
+
+def _refuse_misspelled(study: Study, claim: Claim, facts: Mapping[str, Mapping[str, Any]]) -> None:
+    recorded = set(study.frame["metric"])
+    for name in claim.metrics:
+        if not any(letter in name for letter in "*?[") and name not in recorded and find_spec(name) is None:
+            raise UserError(f"claim {claim.id}: unknown metric {name!r}{nearest(name, sorted({*recorded, *SPECS}))}")
+    known = {key for of_arm in facts.values() for key in of_arm}
+    asked = [key for key in (*claim.better, *claim.worse) if key not in known and not key.startswith("factor:")]
+    if asked:  # of a family that this study has not, perhaps
+        known |= {key for name in choices("model") for key in flat(compose([f"model={name}"]).model_dump(mode="json"))}
+    for key in asked:
+        if key not in known:
+            raise UserError(f"claim {claim.id}: no config has a key {key!r}{nearest(key, sorted(known))}")
 
 
 def _facts(study: Study) -> dict[str, dict[str, Any]]:
@@ -175,7 +198,7 @@ def _metrics(study: Study, claim: Claim) -> list[str]:
         & (study.frame["status"] == "ok")
     ]
     names = sorted(set(home["metric"]))
-    return [name for pattern in claim.metrics for name in names if fnmatchcase(name, pattern)]
+    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in claim.metrics)]
 
 
 def _unrecorded(study: Study, claim: Claim) -> str:
@@ -215,9 +238,7 @@ def _compare(study: Study, gatherer: Gatherer, claim: Claim, metric: str, pair: 
     matrix = sign * paired_matrix(study, metric, pair[0], pair[1], seeds, values, fingerprint, scale=scale)
     margin = claim.within if claim.within is not None else claim.at_least
     unit = next(iter(first.units), "")
-    interval = None
-    if len(seeds) > 1:
-        interval = hierarchical_interval(matrix, generator_for(study.name, claim.id, metric, *pair))
+    interval = hierarchical_interval(matrix) if len(seeds) > 1 else None
     return Evidence(claim.id, metric, unit, *pair, seeds, margin, claim.at_least_percent, interval)
 
 
@@ -257,11 +278,7 @@ def _decide(
 
 def p_values(interval: Interval, claim: Claim, margin: float) -> tuple[float, float]:
     """One-sided p-values against the claim's truth and for its falsehood: (for support, for contradiction)."""
-    if claim.kind == "superiority":
-        return interval.p_beyond(margin)
-    above_low, below_low = interval.p_beyond(-margin)
-    above_high, below_high = interval.p_beyond(margin)
-    return max(above_low, below_high), min(1.0, 2 * min(above_high, below_low))
+    return interval.p_beyond(margin) if claim.kind == "superiority" else interval.p_within(margin)
 
 
 def _needed(interval: Interval, claim: Claim, margin: float, beyond: float, power: float) -> int | None:

@@ -9,7 +9,7 @@ import operator
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -42,7 +42,7 @@ class Claim(BaseModel):
     id: str = Field(min_length=1, pattern=r"^[\w.-]+$", description="a name of letters, digits, _ . and -")
     says: str
     source: str = ""
-    metric: str | list[str] = Field(
+    metric: str | Annotated[list[str], Field(min_length=1)] = Field(
         description="a metric, or a list of them, like [psnr, ssim]"
     )  # names or patterns; every one that was recorded must bear the claim out
     kind: Literal["superiority", "equivalence"] = "superiority"
@@ -85,14 +85,19 @@ def _fits(wanted: Scalar | list[Scalar], value: Any) -> bool:
     if isinstance(wanted, str):
         if wanted.startswith("!="):
             return str(value) != wanted[2:].strip()
-        for sign, compare in _ORDER:
-            if wanted.startswith(sign):
-                number = isinstance(value, int | float) and not isinstance(value, bool)
-                return number and compare(value, float(wanted[len(sign) :]))
+        if wanted[:1] in ("<", ">"):
+            compare, number = _bound(wanted)
+            return isinstance(value, int | float) and not isinstance(value, bool) and compare(value, number)
         return isinstance(value, str) and value == wanted
     if isinstance(wanted, bool) or isinstance(value, bool) or wanted is None:
         return value is wanted
     return bool(value == wanted)
+
+
+def _bound(wanted: str) -> tuple[Callable[[Any, Any], bool], float]:
+    """A text such as ">=0.5" as comparison and number; ValueError where what follows the sign is none."""
+    sign, compare = next((sign, compare) for sign, compare in _ORDER if wanted.startswith(sign))
+    return compare, float(wanted[len(sign) :])
 
 
 def load_claims(path: Path | None = None) -> list[Claim]:
@@ -125,8 +130,8 @@ def _parse(index: int, item: Any, document: Document) -> Claim:
 
 def _check_number(wanted: Scalar | list[Scalar], origin: str) -> None:
     for item in wanted if isinstance(wanted, list) else [wanted]:
-        if isinstance(item, str) and item[:1] in "<>" and item:
+        if isinstance(item, str) and item[:1] in ("<", ">"):
             try:
-                float(item.lstrip("<>="))
+                _bound(item)
             except ValueError as error:
                 raise UserError(f"{origin}: {item!r} compares with something that is no number") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import shutil
 import sys
 from typing import Any
@@ -52,7 +53,8 @@ def register(subparsers: Any) -> None:
         type=float,
         default=None,
         metavar="X",
-        help="also test whether each arm is equivalent to the reference within X, in the metric's unit",
+        help="also test whether each arm is equivalent to the reference within X, in the metric's unit, as claims of "
+        "equivalence are judged: over seeds and images, Holm-corrected over the arms",
     )
     parser.set_defaults(func=run)
 
@@ -61,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
     """Print the comparison."""
     if not 0 < args.level < 1:
         raise UserError(f"--level {args.level}: must lie between 0 and 1")
-    if args.equivalent_within is not None and args.equivalent_within <= 0:
-        raise UserError(f"--equivalent-within {args.equivalent_within}: must be positive")
+    if args.equivalent_within is not None and not 0 < args.equivalent_within < math.inf:
+        raise UserError(f"--equivalent-within {args.equivalent_within}: must be positive and finite")
     study = opened(args)
     found = overview(study, args.metric, level=args.level, within=args.equivalent_within)
     sys.stdout.write(describe(found))
@@ -77,7 +79,7 @@ def describe(found: Overview) -> str:
         f"{found.level:.0%} intervals\n"
     )
     head = [*HEAD, *(["equivalent"] if found.within is not None else [])]
-    parts = [title, _grid(head, [_cells(line, found.within is not None) for line in found.lines])]
+    parts = [title, _grid(head, [_cells(line, found) for line in found.lines])]
     about = "".join(f"{text}\n" for text in found.about_factors)
     if found.factorial is None and about:
         parts.append(f"\nfactors\n{about}")
@@ -105,7 +107,7 @@ def describe(found: Overview) -> str:
     return "".join(parts)
 
 
-def _cells(line: Line, with_equivalence: bool) -> list[str]:
+def _cells(line: Line, found: Overview) -> list[str]:
     summary, comparison, effect = line.summary, line.comparison, line.effect
     return [
         line.label,
@@ -117,7 +119,7 @@ def _cells(line: Line, with_equivalence: bool) -> list[str]:
         _signed(effect.d_z if effect else None),
         _signed(effect.g_z if effect else None),
         _number(line.detectable),
-        *([_verdict(line.equivalence)] if with_equivalence else []),
+        *([_verdict(line.p_within, found.level)] if found.within is not None else []),
     ]
 
 
@@ -147,5 +149,8 @@ def _interval(item: Any) -> str:
     return "" if item is None or item.lower is None else f"[{item.lower:+.4g}, {item.upper:+.4g}]"
 
 
-def _verdict(item: Any) -> str:
-    return "" if item is None else f"{'yes' if item.equivalent else 'not shown'} (p = {item.p_value:.3g})"
+def _verdict(p_value: float | None, level: float) -> str:
+    """Each side has half of what `level` leaves, as an interval's ends have."""
+    if p_value is None:
+        return ""
+    return f"{'yes' if p_value < (1 - level) / 2 else 'not shown'} (p = {p_value:.3g})"

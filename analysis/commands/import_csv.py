@@ -67,17 +67,24 @@ def read_csv(path: Path, kind: str) -> list[dict[str, Any]]:
     for name in header:
         if name not in REQUIRED + OPTIONAL:
             raise UserError(f"{path}: unknown column {name!r}{nearest(name, REQUIRED + OPTIONAL)}")
-    rows = [_row(line, f"{path}, line {reader_line}", kind) for reader_line, line in enumerate(reader, start=2)]
+    if twice := next((name for name in header if header.count(name) > 1), ""):
+        raise UserError(f"{path}: column {twice!r} stands there twice")
+    rows = {}
+    for line in reader:
+        number = reader.line_num  # of the file: a cell may hold line breaks
+        if None in line:
+            raise UserError(f"{path}, line {number}: has more cells than columns; quote a text that holds a comma")
+        rows[number] = _row(line, f"{path}, line {number}", kind)
     if not rows:
         raise UserError(f"{path} holds no numbers")
     _refuse_twice(rows, path)
-    return rows
+    return list(rows.values())
 
 
-def _refuse_twice(rows: list[dict[str, Any]], path: Path) -> None:
+def _refuse_twice(rows: dict[int, dict[str, Any]], path: Path) -> None:
     """Two numbers of one source for one thing: which is meant is not ours to guess, nor that they are repeats."""
     seen: dict[tuple[Any, ...], int] = {}
-    for line, row in enumerate(rows, start=2):
+    for line, row in rows.items():
         key = tuple(row[name] for name in ("label", "metric", "source", "data", "protocol", "split", "run"))
         if key in seen:
             again = " again" if row["run"] else "; a column run tells repeats apart"
@@ -99,12 +106,15 @@ def _row(line: dict[str, str | None], origin: str, kind: str) -> dict[str, Any]:
     count = _number(filled.get("n", ""), "n", origin)
     if count is not None and (count != int(count) or count < 1):
         raise UserError(f"{origin}: n = {filled['n']} is not a number of seeds")
+    std = _number(filled.get("std", ""), "std", origin)
+    if std is not None and std < 0:
+        raise UserError(f"{origin}: std = {filled['std']} is negative")
     return {
         "label": filled["label"],
         "kind": kind,
         "metric": filled["metric"],
         "value": _number(filled["value"], "value", origin),
-        "std": _number(filled.get("std", ""), "std", origin),
+        "std": std,
         "n": int(count) if count is not None else None,
         "unit": filled.get("unit", ""),
         "seed": None,

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.comparisons import Comparison, compare, correct, generator_for
+from analysis.comparisons import Comparison, compare, correct
 from analysis.figures.study_data import Estimate, MetricInfo, StudyData, estimate
 from analysis.judging import why_unjudged
 from analysis.labels import metric_label
-from analysis.statistics.bootstrap import hierarchical_interval
+from analysis.statistics.intervals import hierarchical_interval
 from analysis.study import Study
 from analysis.tables.gather import Gatherer
 from analysis.tables.layout import ColumnPlan, plan_columns, plan_rows
@@ -108,7 +108,7 @@ def _gather(gatherer: Gatherer, column: ColumnPlan) -> _Measured:
     return _Measured(
         unit=_first(unit for cell in cells.values() for unit in cell.units),
         direction=_first(word for cell in cells.values() for word in cell.directions) or "none",
-        fingerprint=fingerprint,
+        fingerprint=fingerprint or "",
         values={arm: cell.values for arm, cell in cells.items() if cell.values},
     )
 
@@ -141,7 +141,7 @@ def _estimate(study: Study, metric: str, fingerprint: str, arm: str, values: dic
     matrix = wide[sorted(values)].to_numpy(dtype=np.float64).T
     if not np.allclose(matrix.mean(axis=1), [values[seed] for seed in sorted(values)], rtol=1e-4, atol=1e-6):
         return plain
-    found = hierarchical_interval(matrix, generator_for(study.name, metric, arm))
+    found = hierarchical_interval(matrix)
     return Estimate(plain.mean, found.lower, found.upper, found.seeds, found.images)
 
 

@@ -134,7 +134,7 @@ def interval_in_words(estimates: Sequence[Estimate]) -> str:
     if max(item.seeds for item in drawn) == 1:
         return f"Bars: 95 % intervals over {max(images)} test images. One seed: they do not cover training noise."
     if images:
-        return f"Bars: 95 % intervals, hierarchical bootstrap over seeds and {max(images)} test images."
+        return f"Bars: 95 % intervals, over seeds and {max(images)} test images."
     return "Bars: 95 % intervals over seeds (Student's t)."
 
 

@@ -1,6 +1,5 @@
-"""Statistics of paired runs: summaries, intervals, tests, effect sizes, equivalence, factorial effects, correlation."""
+"""Statistics of paired runs: summaries, intervals, tests, effect sizes, factorial effects, correlation."""
 
-from analysis.statistics.bootstrap import Interval, hierarchical_interval, seeds_to_decide
 from analysis.statistics.correlation import Correlation, correlate_metrics, correlation
 from analysis.statistics.effects import (
     EffectSize,
@@ -8,8 +7,8 @@ from analysis.statistics.effects import (
     minimum_detectable_effect,
     power_of_paired_t,
 )
-from analysis.statistics.equivalence import Equivalence, tost
 from analysis.statistics.factorial import Factorial, analyse_factorial
+from analysis.statistics.intervals import Interval, hierarchical_interval, seeds_to_decide
 from analysis.statistics.summary import FEW_SEEDS, Summary, interquartile_mean, summarise
 from analysis.statistics.tests import (
     TestResult,
@@ -24,7 +23,6 @@ __all__ = [
     "FEW_SEEDS",
     "Correlation",
     "EffectSize",
-    "Equivalence",
     "Factorial",
     "Interval",
     "Summary",
@@ -43,6 +41,5 @@ __all__ = [
     "power_of_paired_t",
     "seeds_to_decide",
     "summarise",
-    "tost",
     "wilcoxon_test",
 ]

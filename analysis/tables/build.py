@@ -189,7 +189,7 @@ def _fill(gatherer: Gatherer, plan: ColumnPlan, rows: list[RowPlan], spec: Table
     recorded = directions[0] if directions else "none"
     direction = plan.direction if plan.direction not in ("", "none") else recorded
     column = Column(
-        plan.key, plan.metric, plan.label, unit, direction, plan.kind, plan.group, scale, decimals, fingerprint
+        plan.key, plan.metric, plan.label, unit, direction, plan.kind, plan.group, scale, decimals, fingerprint or ""
     )
     part = Filled(plan, column, gathered, summaries)
     part.unjudged = why_unjudged(gatherer.study, plan.metric, arms, protocol=plan.protocol, split=plan.split)

@@ -82,8 +82,8 @@ class Gatherer:
         for arm, metric, *values in plain.itertuples(index=False, name=None):
             self._rows.setdefault((arm, metric), []).append(dict(zip(fields, values, strict=True)))
 
-    def gather(self, arm: str, column: ColumnPlan, fingerprint: str) -> Gathered:
-        """The cell of an arm in a column; rows of another fingerprint than the given one ("" = any) do not count."""
+    def gather(self, arm: str, column: ColumnPlan, fingerprint: str | None) -> Gathered:
+        """The cell of an arm in a column; values of another fingerprint than the given one do not count, of None no value does."""
         rows = self._matching(arm, column, "trained", fingerprint)
         untrained = self._matching(arm, column, "untrained", fingerprint) if column.kind == "gain" else {}
         values: dict[int, float] = {}
@@ -122,26 +122,32 @@ class Gatherer:
             notes=_distinct(row["reason"] for row in used if row["reason"]),
         )
 
-    def settle_fingerprint(self, arms: Sequence[str], column: ColumnPlan) -> str:
-        """The one fingerprint of a column, "" when there is no value.
+    def settle_fingerprint(self, arms: Sequence[str], column: ColumnPlan) -> str | None:
+        """The one fingerprint of a column, None when there is no value.
 
         A run may hold rows of an older version of the metric beside the present one: the version that *all* runs with a
-        value share is taken. Raises UserError naming the runs when there is none, or more than one.
+        value share is taken. Raises UserError naming the runs when there is none, or more than one, and when the column asks for a
+        version that nobody has. Pictures of other code that were measured otherwise are marked, and refuse no table.
         """
-        versions: dict[str, set[str]] = {}
         own = [arm for arm in arms if any(kind != EXTERNAL for *_, kind in self._runs.get(arm, []))]
-        for arm in own or arms:  # pictures of other code that were measured otherwise are marked, and refuse no table
-            finished = {seed: run_id for seed, run_id, state, *_ in self._runs.get(arm, []) if state == "finished"}
-            for row in self._rows.get((arm, column.metric), []):
-                if row["status"] == "ok" and row["seed"] in finished and _fits(row, column, "trained"):
-                    versions.setdefault(row["fingerprint"], set()).add(finished[row["seed"]])
-        versions = {name: runs for name, runs in versions.items() if name.startswith(column.fingerprint)}
-        if column.kind == "cost" and versions:  # other hardware: the larger part stands, the rest is marked
+        versions = self._versions(own, column)
+        foreign = not versions
+        versions = versions or self._versions(arms, column)
+        if not versions:
+            return None
+        wanted = {name: runs for name, runs in versions.items() if name.startswith(column.fingerprint)}
+        if not wanted:
+            there = ", ".join(f"{name[:10]} ({_some(runs)})" for name, runs in sorted(versions.items()))
+            raise UserError(
+                f"metric {column.metric!r}: no run has the fingerprint {column.fingerprint!r}; there are {there}"
+            )
+        versions = wanted
+        if foreign or column.kind == "cost":  # other hardware: the larger part stands, the rest is marked
             return max(sorted(versions), key=lambda name: len(versions[name]))
-        everybody = set().union(*versions.values()) if versions else set()
+        everybody = set().union(*versions.values())
         shared = [name for name, runs in versions.items() if runs == everybody]
-        if len(versions) <= 1 or len(shared) == 1:
-            return shared[0] if shared else ""
+        if len(shared) == 1:
+            return shared[0]
         if apart := one_at_a_time(self.study, everybody):
             raise UserError(f"metric {column.metric!r} was measured on several data sets: {apart}")
         listed = "; ".join(f"{name[:10]}: {_some(runs)}" for name, runs in sorted(versions.items()))
@@ -151,12 +157,22 @@ class Gatherer:
             "(fingerprint)"
         )
 
-    def _matching(self, arm: str, column: ColumnPlan, state: str, fingerprint: str) -> dict[int, dict[str, Any]]:
+    def _versions(self, arms: Sequence[str], column: ColumnPlan) -> dict[str, set[str]]:
+        """Fingerprints of the values that finished runs of these arms have in a column, each with its runs."""
+        found: dict[str, set[str]] = {}
+        for arm in arms:
+            finished = {seed: run_id for seed, run_id, state, *_ in self._runs.get(arm, []) if state == "finished"}
+            for row in self._rows.get((arm, column.metric), []):
+                if row["status"] == "ok" and row["seed"] in finished and _fits(row, column, "trained"):
+                    found.setdefault(row["fingerprint"], set()).add(finished[row["seed"]])
+        return found
+
+    def _matching(self, arm: str, column: ColumnPlan, state: str, fingerprint: str | None) -> dict[int, dict[str, Any]]:
         found: dict[int, dict[str, Any]] = {}
         for row in self._rows.get((arm, column.metric), []):
             if not _fits(row, column, state):
                 continue
-            if row["status"] == "ok" and fingerprint and row["fingerprint"] != fingerprint:
+            if row["status"] == "ok" and row["fingerprint"] != fingerprint:
                 continue
             old = found.get(row["seed"])
             if old is None or (old["status"] != "ok" and row["status"] == "ok"):

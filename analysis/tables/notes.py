@@ -78,7 +78,7 @@ def _differences(study: Study, spec: TableSpec, facts: TableFacts, rows: list[Ro
     pairing, resampled = _resampled(facts) if spec.show.interval else ("seed", "")
     parts = [f"Δ: difference to {reference}, paired by {pairing}"]
     if resampled:
-        parts.append(f"[ ]: {spec.level:.0%} interval by {resampled}")
+        parts.append(f"[ ]: {spec.level:.0%} interval {resampled}")
     if spec.show.stars and facts.tests:
         tests = " or ".join(facts.tests)
         family = _family(spec, facts)
@@ -94,15 +94,15 @@ def _resampled(facts: TableFacts) -> tuple[str, str]:
     of_columns = facts.by_image.items()
     images, seeds = ([name for name, found in of_columns if found == {kind}] for kind in (True, False))
     partly = [f"{name} in part" for name, found in of_columns if len(found) > 1]
-    both, alone = "hierarchical bootstrap over seeds and images", "bootstrap over seeds"
+    both, alone = "over seeds and images", "over seeds"
     if not images and not partly:
         return "seed", alone
     if not seeds and not partly:
         return "seed and test image", both
     pairing = "seed, and by test image where the interval is over images"
     if len(images) < len(seeds):
-        return pairing, f"{alone} ({', '.join([*images, *partly])}: hierarchical, over seeds and images)"
-    return pairing, f"{both} ({', '.join([*seeds, *partly])}: over seeds alone)"
+        return pairing, f"{alone} ({', '.join([*images, *partly])}: {both})"
+    return pairing, f"{both} ({', '.join([*seeds, *partly])}: {alone} alone)"
 
 
 def _family(spec: TableSpec, facts: TableFacts) -> str:

@@ -101,7 +101,7 @@ def _add_show(subparsers: Any) -> None:
     parser.add_argument("--split", choices=("train", "val", "test"), default="train", help="default: train")
     parser.add_argument("--count", type=_positive, default=6, metavar="N", help="how many samples (default: 6)")
     parser.add_argument("--size", type=_positive, default=192, metavar="PX", help="short side (default: 192)")
-    parser.add_argument("--to", type=Path, metavar="FILE", help="default: out/data/NAME.png")
+    parser.add_argument("--to", type=Path, metavar="FILE", help="default: out/data/FOLDER.png, by the folder's name")
     parser.add_argument(
         "--aspect", type=_ratio, metavar="R", help="width / height, as data.aspect (default: as in training)"
     )
@@ -258,7 +258,7 @@ def _show(args: argparse.Namespace) -> int:
     cfg = quick_config(
         args.root, data=args.data, space_name=args.label_space, size=args.size, count=args.count, aspect=args.aspect
     )
-    path: Path = args.to or Path("out") / "data" / f"{cfg.name}.png"
+    path: Path = args.to or Path("out") / "data" / f"{Path(args.root).resolve().name}.png"
     keys = show(build_dataset(cfg, args.split), path, count=args.count)
     print(f"{path}: {len(keys)} samples of {cfg.name}, split {args.split}")
     if said := run_cropping(cfg):

@@ -9,6 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from pipeline.launch.scheduler import Outcome, Task
+from pipeline.progress import duration
 from pipeline.records.store import RunRecord
 
 if TYPE_CHECKING:
@@ -197,14 +198,3 @@ def doing_of(record: RunRecord) -> str:
     """What the run is doing where that is not training, "" while it trains (and of records from before it was said)."""
     progress = record.status["progress"]
     return str(progress.get("doing", "")) if progress else ""
-
-
-def duration(seconds: float) -> str:
-    """A time for people: 42 s, 3 min 05 s, 2 h 10 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -53,6 +53,39 @@ def test_lower_is_better_turns_the_sign(tmp_path: Path) -> None:
     assert (found.evidence[0].advantage or 0) > 0
 
 
+def test_a_verdict_follows_from_the_values_alone(tmp_path: Path) -> None:
+    """Not from what the claim or the study is called: nothing is drawn."""
+    make_study(tmp_path, metrics=(PSNR, ERROR), arms=arms(0.3), seeds=(0, 1, 2), history=False, costs=False)
+    names = [CLAIM.model_copy(update={"id": name}) for name in "abcdef"]
+    found = [judge(load_study(tmp_path, "synthetic"), [claim])[0].evidence[0] for claim in names]
+    assert len({(item.p_support, item.interval) for item in found}) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metric": "psnrr"}, r"claim x: unknown metric 'psnrr' \(did you mean psnr "),
+        (
+            {"better": {"model.familly": "ca2sis"}},
+            r"claim x: no config has a key 'model.familly' \(did you mean model.family",
+        ),
+    ],
+)
+def test_a_claim_that_no_study_could_test_is_refused(tmp_path: Path, changes: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        judged(tmp_path, CLAIM.model_copy(update=changes), arms=arms(0.3), seeds=(0, 1))
+
+
+def test_a_key_of_a_family_that_the_study_has_not_is_no_mistake(tmp_path: Path) -> None:
+    claim = CLAIM.model_copy(update={"better": {"model.attention.masking": "access"}})
+    assert judged(tmp_path, claim, arms=arms(0.3), seeds=(0, 1)).verdict == "not testable"
+
+
+def test_a_metric_asked_for_twice_is_one_comparison(tmp_path: Path) -> None:
+    claim = CLAIM.model_copy(update={"metric": ["psnr", "psn*"]})
+    assert len(judged(tmp_path, claim, arms=arms(0.3), seeds=(0, 1)).evidence) == 1
+
+
 def test_a_plan_recorded_upside_down_turns_no_claim(tmp_path: Path) -> None:
     """A plan of before directions had one home could say that less PSNR is better."""
     upside_down = dataclasses.replace(PSNR, direction="min")
@@ -103,7 +136,7 @@ def test_one_seed_decides_nothing(tmp_path: Path) -> None:
 def test_undecided_says_how_many_seeds_it_would_take(tmp_path: Path) -> None:
     claim = CLAIM.model_copy(update={"at_least": 0.25})
     found = judged(tmp_path / "seeds", claim, arms=arms(0.5), seeds=(0, 1, 2))
-    assert found.verdict == "undecided" and "about 19 seeds would decide" in describe([found])
+    assert found.verdict == "undecided" and "about 20 seeds would decide" in describe([found])
     found = judged(tmp_path / "images", claim, arms=arms(0.3), seeds=(0, 1, 2))  # 12 images have more noise than this
     assert found.verdict == "undecided" and "it takes more test images" in describe([found])
 
@@ -129,7 +162,7 @@ def test_verdicts_come_out_right_in_95_percent_of_studies(effect: float, wanted:
             + generator.normal(0, 0.4, size=(1, 16))
             + generator.normal(0, 0.3, size=(5, 16))
         )
-        support, contradict = p_values(hierarchical_interval(matrix, generator, resamples=400), CLAIM, 0.0)
+        support, contradict = p_values(hierarchical_interval(matrix), CLAIM, 0.0)
         verdict = "supported" if support < 0.025 else "contradicted" if contradict < 0.025 else "undecided"
         right += verdict == wanted
     assert right / 400 >= 0.95

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_compare_shows_differences_effects_and_power(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from analysis.overview import overview
-    from analysis.statistics import effect_size, minimum_detectable_effect
+    from analysis.statistics import effect_size, holm, minimum_detectable_effect
 
     study = load_study(out, "synthetic")
     found = overview(study, within=0.5)
@@ -30,8 +30,9 @@ def test_compare_shows_differences_effects_and_power(out: Path, capsys: pytest.C
     assert line.effect == effect_size(differences)
     spread, family = pd.Series(differences).std(), 3  # arms beside reference and painter
     assert line.detectable == pytest.approx(minimum_detectable_effect(spread, 3, alpha=0.05 / family))
-    assert line.equivalence is not None
-    assert not line.equivalence.equivalent
+    tested = [item for item in found.lines if item.comparison is not None and item.comparison.interval is not None]
+    alone = [item.comparison.interval.p_within(0.5)[0] for item in tested]  # type: ignore[union-attr]
+    assert [item.p_within for item in tested] == pytest.approx(holm(alone)) and len(tested) == family
     assert found.factorial is None  # one factor
     assert next(line for line in found.lines if line.arm == "painter").comparison is None
     assert main(["compare", "synthetic", "--out", str(out)]) == 0
@@ -39,7 +40,11 @@ def test_compare_shows_differences_effects_and_power(out: Path, capsys: pytest.C
     assert f"{line.comparison.difference:+.4g}" in text
     assert "rank correlation, runs" in text
     assert main(["compare", "synthetic", "--metric", "psnrr", "--out", str(out)]) == 2
-    assert main(["compare", "synthetic", "--equivalent-within", "-1", "--out", str(out)]) == 2
+    for width in ("-1", "nan", "inf"):
+        assert main(["compare", "synthetic", "--equivalent-within", width, "--out", str(out)]) == 2
+    capsys.readouterr()
+    assert main(["compare", "synthetic", "--equivalent-within", "0.5", "--out", str(out)]) == 0
+    assert f"not shown (p = {line.p_within:.3g})" in capsys.readouterr().out
 
 
 def test_compare_analyses_a_factorial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

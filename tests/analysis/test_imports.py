@@ -46,6 +46,13 @@ def test_published_numbers_stand_apart(tmp_path: Path, capsys: pytest.CaptureFix
         ("label,metric,value,source\nA,psnr,nan,B\n", "line 2: value = nan is not finite"),
         ("label,metric,value,source\nA,psnr,1,\n", "line 2: source is empty"),
         ("label,metric,value,source,n\nA,psnr,1,B,0.5\n", "line 2: n = 0.5 is not a number of seeds"),
+        (
+            "label,metric,value,source\nA,psnr,22,5,B\n",
+            "line 2: has more cells than columns; quote a text that holds a comma",
+        ),
+        ("label,metric,value,source,label\nA,psnr,22,B,A\n", "column 'label' stands there twice"),
+        ("label,metric,value,source,std\nA,psnr,22,B,-3\n", "line 2: std = -3 is negative"),
+        ('label,metric,value,source\nA,psnr,1,"two\nlines"\nB,psnr,many,C\n', "line 4: value = 'many' is not a number"),
         ("label,metric,value,source\n", "holds no numbers"),
         ("", "column 'label' is missing"),
     ],
@@ -130,3 +137,15 @@ def test_wandb_is_read_once_and_then_cached(
     text = capsys.readouterr().out
     assert "25.0" in text
     assert "logged by other code, not measured here: W&amp;B lab/sean" in text
+
+
+@pytest.mark.parametrize("rows", ['["text"]', '[{"label": "A", "metric": "psnr", "value": "many", "source": "B"}]'])
+def test_an_import_that_was_changed_by_hand_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: str
+) -> None:
+    make_study(tmp_path, arms=TWO)
+    (tmp_path / "synthetic" / "imported").mkdir()
+    (tmp_path / "synthetic" / "imported" / "papers.json").write_text(f'{{"schema": 1, "rows": {rows}}}')
+    assert main(["table", "synthetic", "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "import it again" in error

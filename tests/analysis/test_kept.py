@@ -43,7 +43,7 @@ def test_a_table_from_what_is_kept_is_the_table_from_the_records(
     assert analysis("table", kept, "--spec", spec, "--format", "md") == 0
     assert capsys.readouterr().out == from_records
     assert (kept / {"main": "table.md", "ablation": "deltas.md"}[spec]).read_text() == from_records
-    over = "95% interval by hierarchical bootstrap over seeds and images (Attention IoU: over seeds alone)"
+    over = "95% interval over seeds and images (Attention IoU: over seeds alone)"
     assert (over in from_records) == (spec == "ablation")
 
 
@@ -131,7 +131,7 @@ def test_a_study_without_a_reference_is_kept_and_one_without_runs_is_not(
 def test_without_values_an_image_intervals_cover_seeds(kept: Path, tmp_path: Path) -> None:
     (kept / "per_image.parquet").unlink()
     here, there = (build_table(load_study(out, "synthetic"), DIFFERENCES) for out in (kept.parent, tmp_path / "out"))
-    assert "paired by seed; [ ]: 95% interval by bootstrap over seeds" in "\n".join(here.notes)
+    assert "paired by seed; [ ]: 95% interval over seeds" in "\n".join(here.notes)
     pairs = [
         (one, other)
         for row, twin in zip(here.rows, there.rows, strict=True)

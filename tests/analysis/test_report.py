@@ -31,7 +31,7 @@ from analysis.report.runs import (
     train_command,
 )
 from analysis.report.verdict import decide, write_verdict
-from analysis.statistics.bootstrap import Interval
+from analysis.statistics.intervals import Interval
 from pipeline.records import RunStore
 from tests.analysis.sample_images import add_samples
 from tests.analysis.synthetic import ARMS, PSNR, SSIM, SyntheticArm, make_study
@@ -179,7 +179,7 @@ def comparison(
 ) -> Comparison:
     difference = -advantage if direction == "min" else advantage
     found = None if interval is None else Interval(
-        estimate=difference, lower=interval[0], upper=interval[1], level=0.95, seeds=1, images=9, method="student",
+        estimate=difference, lower=interval[0], upper=interval[1], level=0.95, seeds=1, images=9,
         standard_error=0.1, parts=((1.0, 8),),
     )  # fmt: skip
     return Comparison("b", "a", "m", direction, (0,), (difference,), found, None, p_holm)

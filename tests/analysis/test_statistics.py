@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
-from statsmodels.stats.weightstats import ttost_paired
 
 from analysis.statistics import (
     correlate_metrics,
@@ -26,7 +25,6 @@ from analysis.statistics import (
     paired_test,
     power_of_paired_t,
     summarise,
-    tost,
     wilcoxon_test,
 )
 from analysis.statistics.effects import hedges_correction, noncentral_t_cdf
@@ -190,31 +188,6 @@ def test_minimum_detectable_effect_is_statsmodels() -> None:
     expected = TTestPower().solve_power(nobs=5, alpha=0.05, power=0.8)
     assert minimum_detectable_effect(0.3, 5) == pytest.approx(0.3 * expected, rel=1e-6)
     assert minimum_detectable_effect(0.3, 1) == math.inf
-
-
-# -- equivalence -------------------------------------------------------------------------------------------------------
-
-
-def test_tost_is_statsmodels() -> None:
-    base = np.array([20.1, 20.4, 19.8, 20.0, 20.3])
-    other = base + np.array([0.02, -0.01, 0.03, 0.0, 0.01])
-    p_value, low, high = ttost_paired(other, base, -0.1, 0.1)
-    ours = tost((other - base).tolist(), -0.1, 0.1)
-    assert ours.p_value == pytest.approx(p_value)
-    assert (ours.p_low, ours.p_high) == (pytest.approx(low[1]), pytest.approx(high[1]))
-    assert ours.equivalent
-    assert -0.1 < ours.lower < ours.upper < 0.1  # the 90 % interval lies inside exactly when equivalent
-
-
-def test_no_significance_is_not_equivalence() -> None:
-    wide = [1.0, -1.1, 0.4, -0.2]
-    assert paired_t_test(wide).p_value > 0.5
-    assert not tost(wide, -0.1, 0.1).equivalent
-
-
-def test_tost_refuses_empty_margins() -> None:
-    with pytest.raises(ValueError, match="margins"):
-        tost([0.1, 0.2], 0.1, -0.1)
 
 
 # -- correlation -------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from analysis.tables.spec import parse_spec
 from pipeline.errors import UserError
 from pipeline.evaluation.rows import RowMaker
 from pipeline.records import MetricRow, RunStore, StudyMetric
+from pipeline.records.external import EXTERNAL
 from pipeline.records.judge import LEAST_SKILL_ROW as LEAST
 from tests.analysis.small_tables import FULL, TWO, cell, data_factor, notes_of, table_of
 from tests.analysis.synthetic import PSNR, Metric, SyntheticArm, fingerprint_of, make_study
@@ -134,6 +135,23 @@ def test_the_version_all_runs_share_is_taken(tmp_path: Path) -> None:
         build_table(load_study(tmp_path, "synthetic"), TableSpec())
     named = parse_spec({"metrics": [{"metric": "psnr", "fingerprint": "ffff"}]}, "spec")
     assert cell(build_table(load_study(tmp_path, "synthetic"), named), "b", "psnr").value == 99.0
+    nobody = parse_spec({"metrics": [{"metric": "psnr", "fingerprint": "zzzz"}]}, "spec")
+    with pytest.raises(UserError, match="no run has the fingerprint 'zzzz'; there are ffffffffff"):
+        build_table(load_study(tmp_path, "synthetic"), nobody)
+
+
+def test_pictures_of_other_code_alone_share_a_column_only_where_measured_alike(tmp_path: Path) -> None:
+    """No run of ours has a value: the version of most pictures stands, the others are marked and not ranked with them."""
+    arms = (
+        SyntheticArm("a", "A", missing=("psnr",), reference=True),
+        *(SyntheticArm(n, n, kind=EXTERNAL) for n in "bcd"),
+    )
+    manifest = make_study(tmp_path, arms=arms, metrics=(PSNR,), seeds=(0,), history=False)
+    record = next(item.run_id for item in manifest.cells if item.arm == "d")
+    path = RunStore(tmp_path / "runs").record(record).path / "metrics.json"
+    path.write_text(path.read_text().replace(fingerprint_of("psnr"), "f" * 64))
+    table = build_table(load_study(tmp_path, "synthetic"), TableSpec())
+    assert [cell(table, arm, "psnr").status for arm in "abcd"] == ["missing", "ok", "ok", "missing"]
 
 
 def test_costs_on_other_hardware_are_marked_not_mixed(tmp_path: Path) -> None:

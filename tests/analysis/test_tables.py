@@ -211,17 +211,17 @@ WHOLE = (
 @pytest.mark.parametrize(
     ("metrics", "pairing", "over"),
     [
-        ((PSNR,), "seed and test image", "hierarchical bootstrap over seeds and images"),
-        (WHOLE, "seed", "bootstrap over seeds"),
+        ((PSNR,), "seed and test image", "over seeds and images"),
+        (WHOLE, "seed", "over seeds"),
         (
             (PSNR, SSIM, WHOLE[0]),
             "seed, and by test image where the interval is over images",
-            "hierarchical bootstrap over seeds and images (FID: over seeds alone)",
+            "over seeds and images (FID: over seeds alone)",
         ),
         (
             (PSNR, *WHOLE),
             "seed, and by test image where the interval is over images",
-            "bootstrap over seeds (PSNR: hierarchical, over seeds and images)",
+            "over seeds (PSNR: over seeds and images)",
         ),
     ],
     ids=["all by image", "none by image", "few by seeds", "few by image"],
@@ -232,7 +232,7 @@ def test_the_note_says_which_intervals_are_over_images(
     show = ShowSpec(delta=True, interval=True, stars=True)
     table = table_of(tmp_path, TableSpec(show=show), arms=TWO, metrics=metrics, costs=False)
     (line,) = [text for text in table.notes if text.startswith("Δ")]
-    assert line.startswith(f"Δ: difference to A, paired by {pairing}; [ ]: 95% interval by {over}; *, **, ***: p")
+    assert line.startswith(f"Δ: difference to A, paired by {pairing}; [ ]: 95% interval {over}; *, **, ***: p")
     assert "(paired t test over seeds, Holm" in line
     without = build_table(load_study(tmp_path, "synthetic"), TableSpec(show=ShowSpec(delta=True)))
     assert "Δ: difference to A, paired by seed." in without.notes, "no interval is shown, and Δ is a mean over seeds"

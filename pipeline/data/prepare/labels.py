@@ -22,6 +22,7 @@ from pipeline.errors import UserError, nearest
 BEHIND = (
     "background"  # class of the pixels that no polygon covers, unless the classes have an `unknown` and no such class
 )
+BLURRED = 40  # of 255: compression changes colours by no more; what is farther off is a class that the palette lacks
 Colour = tuple[int, int, int]
 
 
@@ -78,9 +79,11 @@ class Colours:
             counts = np.bincount(places, minlength=len(seen))
             worst = sorted(np.flatnonzero(far), key=lambda number: -counts[number])[:4]
             shown = ", ".join(f"{tuple(colours[n].tolist())} ({counts[n]} pixels)" for n in worst)
+            count, most = int(far.sum()), int(distance.min(axis=1).max())
+            blurred = f", or allow --tolerance {most} where compression has changed colours" if most <= BLURRED else ""
+            which = "1 colour is" if count == 1 else f"{count} colours are"
             raise UserError(
-                f"{label}: {int(far.sum())} colours are not in the palette: {shown}; add them, or allow --tolerance "
-                f"{int(distance.min(axis=1).max())} where compression has changed colours"
+                f"{label}: {which} not in the palette: {shown}; add {'it' if count == 1 else 'them'}{blurred}"
             )
         ids: NDArray[np.int32] = distance.argmin(axis=1)[places].reshape(pixels.shape[:2]).astype(np.int32)
         return ids

@@ -102,6 +102,8 @@ def _reader(source: Path, labels: Path, layout: OwnLayout) -> tuple[LabelReader,
         found = sorted({str(shape.get("label")) for shape in shapes})
         classes, behind = _with_behind(found if given is None else list(given.values()))
         return LabelMe(classes, behind), dict(enumerate(classes))
+    if list_files(labels, Matlab.suffixes):
+        raise UserError(f"{labels}: holds MATLAB files; say which variable has the ids, with --mat-key NAME")
     return Ids(), given or _class_file(source, "--classes FILE, or --palette FILE for label maps in colours")
 
 

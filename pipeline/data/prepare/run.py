@@ -105,7 +105,9 @@ def _prepare_locked(
     if group is not None:
         groups_of(group, [job.key for job in raw.jobs], "--group")  # a mistake is said before any work
     journal = work / "journal.jsonl"
-    done = _ready([row for row in read_json_lines(journal) if row.get("settings") == settings], raw, target)
+    rows = read_json_lines(journal)
+    _refuse_another(rows, raw, target)
+    done = _ready([row for row in rows if row.get("settings") == settings], raw, target)
     scratch = work / "scratch"
     if scratch.exists():
         shutil.rmtree(scratch)  # left behind by a killed run
@@ -153,6 +155,13 @@ def _prepare_locked(
         lacking=said(lacking(classes_of, manifest["splits"][manifest["default_split"]])),
         cropping=_cropping(manifest) if name == "folder" else (),
     )
+
+
+def _refuse_another(journal: list[dict[str, Any]], raw: Raw, target: Path) -> None:
+    """UserError where the root was prepared from other photos, every one of them: it would be lost to what was trained on it."""
+    photos = {row["key"]: row["raw"][0] for row in journal}
+    if (target / MANIFEST).is_file() and photos and all(signature(job)[0] != photos.get(job.key) for job in raw.jobs):
+        raise UserError(f"--to {target}: was prepared from other photos; give another folder, or remove it first")
 
 
 def _ready(journal: list[dict[str, Any]], raw: Raw, target: Path) -> dict[str, PreparedSample]:

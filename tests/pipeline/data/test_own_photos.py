@@ -151,7 +151,7 @@ def test_colours_that_are_not_in_the_palette_are_named_and_can_be_tolerated(tmp_
     Image.fromarray(pixels).save(path)
     with pytest.raises(
         UserError,
-        match=r"street_1\.png: 1 colours are not in the palette: \(73, 128, 181\) \(5 pixels\); add them, or allow --tolerance 3",
+        match=r"street_1\.png: 1 colour is not in the palette: \(73, 128, 181\) \(5 pixels\); add it, or allow --tolerance 3",
     ):
         run(raw, tmp_path / "root", palette=raw / "colours.csv")
     root = run(raw, tmp_path / "root", palette=raw / "colours.csv", tolerance=3).root
@@ -215,6 +215,20 @@ def test_coco_objects_larger_first_whatever_their_order(tmp_path: Path) -> None:
     root = run(raw, tmp_path / "root", labels="instances.json").root
     assert classes(root) == ["background", "road", "car"]
     assert all(np.array_equal(labels(root)[f"{v}_{n}"], scene(n)) for v in ("north", "south") for n in range(4))
+
+
+def test_matlab_files_without_a_key_are_recognised(tmp_path: Path) -> None:
+    raw = write_matlab(tmp_path / "raw", 3)
+    with pytest.raises(UserError, match=r"annotations: holds MATLAB files; say .* with --mat-key NAME"):
+        run(raw, tmp_path / "root", images="photos", labels="annotations")
+
+
+def test_a_class_that_the_palette_lacks_is_not_taken_for_blur(tmp_path: Path) -> None:
+    raw = write_coloured(tmp_path / "raw", 2)
+    rows = (raw / "colours.csv").read_text().splitlines()
+    (raw / "colours.csv").write_text("\n".join(rows[:-1]) + "\n")
+    with pytest.raises(UserError, match=r"1 colour is not in the palette: .* pixels\); add it$"):
+        run(raw, tmp_path / "root", palette=raw / "colours.csv")
 
 
 def test_coco_photos_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -380,7 +394,7 @@ def test_the_walk_prepares_every_kind_and_trains(
         assert check(tmp_path / "data" / kind).healthy
     assert classes(tmp_path / "data" / "matlab") == ["sky", "road", "vehicle"]
     assert json.loads((tmp_path / "data" / "coco" / "manifest.json").read_text())["default_split"] == "group"
-    assert (tmp_path / "out" / "data" / "folder.png").is_file()
+    assert (tmp_path / "out" / "data" / "coloured.png").is_file()
 
 
 @pytest.mark.slow

@@ -140,6 +140,14 @@ def test_a_preparation_that_ends_in_the_middle_leaves_no_manifest_over_other_fil
     assert again.manifest_sha256 == run("folder", raw, tmp_path / "fresh", merge=merging(tmp_path)).manifest_sha256
 
 
+def test_a_root_of_other_photos_is_not_overwritten(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    first = run("folder", write_folder(tmp_path / "raw", 3), root)
+    with pytest.raises(UserError, match="was prepared from other photos; give another folder, or remove it first"):
+        run("folder", write_folder(tmp_path / "other", 3, size=64), root)
+    assert check(root).healthy and run("folder", tmp_path / "raw", root).manifest_sha256 == first.manifest_sha256
+
+
 def test_photos_that_are_added_leave_the_manifest_until_the_next_one_is_whole(tmp_path: Path) -> None:
     raw, root = write_folder(tmp_path / "raw", 4), tmp_path / "root"
     first = run("folder", raw, root)

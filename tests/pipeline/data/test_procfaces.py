@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipeline.config import compose
 from pipeline.data import build_dataset, data_fingerprint
 from pipeline.data.class_names import CELEBAMASK_HQ
 from pipeline.data.procfaces import label_map, layout_of, light_of, render, render_label, styles_of
+from pipeline.errors import UserError
 from tests.pipeline.data.samples import data_config
 
 ID = {name: k for k, name in enumerate(CELEBAMASK_HQ)}
@@ -128,3 +130,9 @@ def test_fingerprint_follows_the_data_alone() -> None:
     assert data_fingerprint(data_config(cache="memory", workers=3))["digest"] == base
     assert data_fingerprint(data_config(data_seed=1))["digest"] != base
     assert data_fingerprint(data_config(size=40))["digest"] != base
+
+
+def test_a_folder_given_to_procedural_faces_is_refused() -> None:
+    """Or a run would silently be of other pictures than its user's."""
+    with pytest.raises(UserError, match="procfaces reads no folder; for your photos say data=folder too"):
+        compose(["data.root=photos"])

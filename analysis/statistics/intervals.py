@@ -1,15 +1,14 @@
-"""Hierarchical bootstrap over seeds and test images, for differences paired by seed value and by image.
+"""Intervals over seeds and test images, for differences paired by seed value and by image.
 
-Runs and images are crossed (every run is evaluated on the same images), so both are resampled independently: the
-pigeonhole bootstrap (Owen, "The pigeonhole bootstrap", 2007), which is mildly conservative. With few seeds the plain
-percentile interval is far too narrow: the resampled variance lacks the factor n/(n-1) and the normal quantile is
-wrong. The default method therefore rescales the resampled weights (Rao and Wu, "Resampling inference with complex
-survey data", 1988), and gives each source of noise Student's quantile of its own degrees of freedom: half the interval,
-squared, is t(seeds - 1)^2 times the variance from seeds plus t(images - 1)^2 times that from images (Banerjee, "On
-confidence interval for two-means problem based on separate estimates of variances", Sankhya, 1961). Its error rate is
-at most the nominal one for normal noise, at every level and every ratio of the two, as P(Z^2 <= x) is concave in x. Satterthwaite's
-single number of degrees of freedom would not do: where two or three seeds agree by luck it is that of the images, and at
-the levels that Holm's correction asks for, true nulls are then rejected 10 to 30 times too often.
+Runs and images are crossed (every run is evaluated on the same images), so new seeds and new images are two sources of noise. The
+standard error is that of the pigeonhole bootstrap, which resamples both independently and is mildly conservative (Owen, "The
+pigeonhole bootstrap", 2007), with weights rescaled for few seeds (Rao and Wu, "Resampling inference with complex survey data",
+1988): its variance has a closed form, so nothing is drawn. Each source has Student's quantile of its own degrees of freedom: half
+the interval, squared, is t(seeds - 1)^2 times the variance from seeds plus t(images - 1)^2 times that from images (Banerjee, "On
+confidence interval for two-means problem based on separate estimates of variances", Sankhya, 1961). Its error rate is at most the
+nominal one for normal noise, at every level and every ratio of the two, as P(Z^2 <= x) is concave in x. Satterthwaite's single
+number of degrees of freedom would not do: where two or three seeds agree by luck it is that of the images, and at the levels that
+Holm's correction asks for, true nulls are then rejected 10 to 30 times too often.
 """
 
 from __future__ import annotations
@@ -17,24 +16,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from analysis.statistics.effects import power_of_paired_t
 from analysis.statistics.summary import finite
 
-RESAMPLES = 4000
 MOST_SEEDS = 10_000
-Method = Literal["student", "percentile"]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its interval. `seeds` and `images` say what was resampled.
-
-    One seed means no training noise in it.
-    """
+    """An estimate with its interval, over so many `seeds` and `images`; of one there is no noise in it."""
 
     estimate: float
     lower: float
@@ -42,7 +35,6 @@ class Interval:
     level: float
     seeds: int
     images: int
-    method: str
     standard_error: float
     parts: tuple[
         tuple[float, int], ...
@@ -55,6 +47,12 @@ class Interval:
         statistic = (self.estimate - value) / self.standard_error
         smaller = tail(self.parts, abs(statistic))
         return (smaller, 1 - smaller) if statistic > 0 else (1 - smaller, smaller)
+
+    def p_within(self, value: float) -> tuple[float, float]:
+        """p-values of "the mean lies not within ±`value`" (two one-sided tests, Schuirmann 1987) and of "it lies within"."""
+        above_low, below_low = self.p_beyond(-value)
+        above_high, below_high = self.p_beyond(value)
+        return max(above_low, below_high), min(1.0, 2 * min(above_high, below_low))
 
     def excludes(self, value: float) -> bool:
         """Whether the value lies outside the interval."""
@@ -79,14 +77,7 @@ def tail(parts: Sequence[tuple[float, int]], statistic: float) -> float:
     return math.exp(optimize.brentq(lambda p: quantile(parts, math.exp(p)) - statistic, low - 1e-9, high + 1e-9))
 
 
-def hierarchical_interval(
-    values: np.ndarray,
-    generator: np.random.Generator,
-    *,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-    method: Method = "student",
-) -> Interval:
+def hierarchical_interval(values: np.ndarray, *, level: float = 0.95) -> Interval:
     """Interval of the mean of `values`, shape (seeds, images), over new seeds *and* new images.
 
     For a paired difference pass arm minus reference. With one seed the interval covers test images only; with one image
@@ -100,19 +91,9 @@ def hierarchical_interval(
         raise ValueError("one number has no interval")
     if not 0 < level < 1:
         raise ValueError(f"level {level} is not between 0 and 1")
-    seeds, images = matrix.shape
-    rescale = method == "student"
-    seed_weights = _weights(seeds, resamples, generator, rescale)
-    image_weights = _weights(images, resamples, generator, rescale)
-    means = np.einsum("bi,bi->b", seed_weights @ matrix, image_weights)
-    estimate = float(matrix.mean())
-    error, parts = float(np.sqrt(np.mean((means - estimate) ** 2))), _parts(matrix)
-    if method == "percentile":
-        lower, upper = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    else:
-        half = quantile(parts, (1 - level) / 2) * error
-        lower, upper = estimate - half, estimate + half
-    return Interval(estimate, float(lower), float(upper), level, seeds, images, method, error, parts)
+    estimate, error, parts = float(matrix.mean()), _standard_error(matrix), _parts(matrix)
+    half = quantile(parts, (1 - level) / 2) * error
+    return Interval(estimate, estimate - half, estimate + half, level, *matrix.shape, error, parts)
 
 
 def seeds_to_decide(interval: Interval, distance: float, *, beyond: float, power: float = 0.8) -> int | None:
@@ -149,14 +130,19 @@ def seeds_to_decide(interval: Interval, distance: float, *, beyond: float, power
     return high
 
 
-def _weights(count: int, resamples: int, generator: np.random.Generator, rescale: bool) -> np.ndarray:
-    """Resampling weights (resamples, count), rows summing to 1."""
-    if count == 1:
-        return np.ones((resamples, 1))
-    weights = generator.multinomial(count, np.full(count, 1 / count), size=resamples) / count
-    if rescale:
-        weights = 1 / count + np.sqrt(count / (count - 1)) * (weights - 1 / count)
-    return weights
+def _standard_error(matrix: np.ndarray) -> float:
+    """Of the mean of a crossed (seeds, images) layout: what independent, rescaled resampling of both axes tends to.
+
+    Resampling weights of n items have covariance (I - 11'/n) / (n (n - 1)): the mean then varies by the variances of the margins
+    over their number, and by what is left beside both margins, once more.
+    """
+    seeds, images = matrix.shape
+    rows, columns = matrix.mean(axis=1), matrix.mean(axis=0)
+    variance = sum(float(np.var(margin, ddof=1)) / len(margin) for margin in (rows, columns) if len(margin) > 1)
+    if min(seeds, images) > 1:
+        left = matrix - rows[:, None] - columns + matrix.mean()
+        variance += float((left**2).sum()) / ((seeds - 1) * (images - 1)) / matrix.size
+    return math.sqrt(variance)
 
 
 def _parts(matrix: np.ndarray) -> tuple[tuple[float, int], ...]:
