@@ -232,6 +232,13 @@ def test_cost_comes_from_recorded_runs(tmp_path: Path) -> None:
     assert costs.seconds(without, 2400) == pytest.approx(30.0), "the same model at half the images costs half"
     record(2, 90.0)
     assert CostModel(store).seconds(without, 4800) == 90.0, "the same config is the better guide"
+    damaged = store.record(plan.manifest.cells[0].run_id).path
+    for name in ("identity.json", "provenance.json", "status.json"):
+        whole = (damaged / name).read_text()
+        for text in (whole[: len(whole) // 2], "{}", "[]", '{"wall_seconds": "long"}'):
+            (damaged / name).write_text(text)
+            assert CostModel(store).seconds(without, 4800) == 90.0, "it may be another study's, and stops nobody"
+        (damaged / name).write_text(whole)
 
 
 def test_grids() -> None:
