@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from pipeline.errors import UserError
 from pipeline.records import atomic
 from pipeline.records.store import SHORT_ID
 from sweeps.leases import is_gone
-from sweeps.sweep import Sweep
+from sweeps.sweep import Sweep, section_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,7 +94,7 @@ def write_best(study: optuna.Study, sweep: Sweep, path: Path, number: int | None
 
 def _outlives_the_sweep(override: str) -> bool:
     """False for how the sweep was measured: a study or a training that takes the best over measures in its own way."""
-    return re.split(r"[.@=]", override.lstrip("+~"))[0] != "protocol"
+    return section_of(override) != "protocol"
 
 
 def status_table(study: optuna.Study, sweep: Sweep, width: int) -> Table:
