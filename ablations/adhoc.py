@@ -10,6 +10,8 @@ from typing import Any
 from ablations.study import Study, parse_study
 from pipeline.errors import UserError
 
+MOST_SEEDS = 10_000  # of a range: more is a slip of the hand, and would fill the memory before anything is refused
+
 
 def grid_study(grid: Sequence[str], *, name: str | None) -> Study:
     """A full factorial over `key=value,value,...` items; the first value of each is the reference level."""
@@ -50,14 +52,16 @@ def split_values(text: str) -> list[str]:
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """`0,1,2` or `0-4`, or both mixed."""
+    """`0,1,2` or `0-4`, or both mixed; raises UserError. Which numbers may be seeds the study's schema says."""
     seeds: list[int] = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        match = re.fullmatch(r"\s*(\d{1,99})(?:-(\d{1,99}))?\s*", part)
         if match is None:
             raise UserError(f"--seeds {text}: write numbers from 0, for instance 0,1,2 or 0-4")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise UserError(f"--seeds {text}: {first}-{last} runs backwards")
+        if last - first >= MOST_SEEDS:
+            raise UserError(f"--seeds {text}: {first}-{last} is a range of more than {MOST_SEEDS} seeds")
         seeds += range(first, last + 1)
     return tuple(seeds)

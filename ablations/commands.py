@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ablations import view
 from ablations.adhoc import grid_study, parse_seeds
 from ablations.plan import Plan, lock, make_plan, unavailable
-from ablations.study import Budget, Study, find_study, keep_study, load_study, shipped
+from ablations.study import Study, changed, find_study, keep_study, load_study, shipped
 from pipeline.cli import Parser, add_only, add_out
 from pipeline.errors import UserError
 from pipeline.launch.executor import Executor
@@ -220,7 +220,7 @@ def _plan(args: argparse.Namespace) -> tuple[Study, Plan]:
     seeds = parse_seeds(args.seeds) if args.seeds is not None else None
     study = _study(args)
     if args.budget is not None:
-        study = study.model_copy(update={"budget": Budget(rule="declared", reason=args.budget)})
+        study = changed(study, "--budget", budget={"rule": "declared", "reason": args.budget})
     return study, make_plan(study, extra=args.set, seeds=seeds, out=args.out)
 
 

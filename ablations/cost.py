@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ablations.plan import Plan
+from pipeline.errors import UserError
 from pipeline.records.manifest import Cell
 from pipeline.records.store import RunRecord, RunStore
+
+_DAMAGE = (UserError, KeyError, TypeError, ValueError, AttributeError)  # what a damaged record reads as
 
 
 @dataclass(frozen=True)
@@ -22,19 +26,26 @@ class Estimate:
 
 
 class CostModel:
-    """Wall seconds by what was recorded: the same config at another seed, else the same model at the same size per image."""
+    """Wall seconds by what was recorded: the same config at another seed, else the same model at the same size per image.
+
+    A record that cannot be read teaches nothing and stops nobody: it may be another study's.
+    """
 
     def __init__(self, store: RunStore) -> None:
         self._exact: dict[str, list[float]] = {}
         self._per_image: dict[str, list[float]] = {}
         for record in _finished(store):
-            identity, provenance = record.identity, record.provenance
-            seconds, images = provenance.get("wall_seconds"), provenance.get("images_seen")
-            if seconds is None:
-                continue
-            self._exact.setdefault(_without_seed(identity), []).append(float(seconds))
-            if images and identity["config"].keys() >= _KIND:  # not a record of other code
-                self._per_image.setdefault(_kind(identity), []).append(float(seconds) / float(images))
+            with contextlib.suppress(*_DAMAGE):
+                self._learn(record)
+
+    def _learn(self, record: RunRecord) -> None:
+        identity, provenance = record.identity, record.provenance
+        seconds, images = provenance.get("wall_seconds"), provenance.get("images_seen")
+        if seconds is None:
+            return
+        self._exact.setdefault(_without_seed(identity), []).append(float(seconds))
+        if images and identity["config"].keys() >= _KIND:  # not a record of other code
+            self._per_image.setdefault(_kind(identity), []).append(float(seconds) / float(images))
 
     def seconds(self, identity_text: str, images: int) -> float | None:
         """Expected wall seconds of a run with this identity and budget; None when nothing comparable is recorded."""

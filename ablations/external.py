@@ -13,10 +13,8 @@ from pipeline.records.store import SHORT_ID, RunRecord, RunStore
 from pipeline.schema.run import RunConfig
 
 
-def external_runs(
-    study: Study, arm: str, name: str, seeds: Sequence[int], extra: Sequence[str], out: Path
-) -> Iterator[ResolvedRun]:
-    """The run of each seed, under the study's protocol. Raises UserError where there is none that fits, or more than one."""
+def external_runs(study: Study, arm: str, name: str, extra: Sequence[str], out: Path) -> Iterator[ResolvedRun]:
+    """The run of each seed of the study, under its protocol. Raises UserError where there is none that fits, or more than one."""
     where = f"study {study.name}, arm {arm}"
     store = RunStore(out / "runs")
     known = external_records(store)
@@ -26,7 +24,7 @@ def external_runs(
             f"python -m pipeline import-images {name} --images DIR makes one"
         )
     base = compose(last_wins(expand_best((*study.base, f"protocol={study.protocol}", *extra), out)))
-    for seed in seeds:
+    for seed in study.seeds:
         record = _one(known[name].get(seed, []), base, f"{where}, seed {seed}: external record {name}")
         config = from_yaml(record.config_yaml).model_copy(update={"protocol": base.protocol})
         resolved = identify(config)

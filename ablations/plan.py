@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ablations.designs import arms_of
 from ablations.external import external_runs
-from ablations.study import Study
+from ablations.study import Study, changed
 from pipeline.cli import OUT
 from pipeline.config import ResolvedRun, assigned, expand_best, identify, last_wins, resolve, unreadable
 from pipeline.errors import UserError
@@ -47,9 +47,8 @@ def make_plan(study: Study, *, extra: Sequence[str] = (), seeds: Sequence[int] |
 
     Raises UserError naming the study and the arm for the first refusal.
     """
-    chosen = tuple(study.seeds if seeds is None else seeds)
-    if len(set(chosen)) != len(chosen) or not chosen or min(chosen) < 0:
-        raise UserError(f"study {study.name}: seeds {list(chosen)} must be different numbers from 0")
+    if seeds is not None:
+        study = changed(study, f"study {study.name}", seeds=list(seeds))
     arms = arms_of(study)
     _refuse_equal_labels(study, arms)
     refuse_unknown_metrics((metric.name for metric in study.metrics.rows()), f"study {study.name}")
@@ -60,7 +59,7 @@ def make_plan(study: Study, *, extra: Sequence[str] = (), seeds: Sequence[int] |
     cells: list[Cell] = []
     owner: dict[str, Cell] = {}
     for arm in arms:
-        for overrides, resolved in _runs_of(study, arm, chosen, extra, out):
+        for overrides, resolved in _runs_of(study, arm, extra, out):
             cell = Cell(arm.name, resolved.config.seed, resolved.run_id, overrides, resolved.images_seen())
             if resolved.run_id in owner:
                 _refuse_inert(study, cell, owner[resolved.run_id])
@@ -79,7 +78,7 @@ def make_plan(study: Study, *, extra: Sequence[str] = (), seeds: Sequence[int] |
         metrics=study.metrics.rows(),
         arms=arms,
         cells=tuple(cells),
-        seeds=chosen,
+        seeds=study.seeds,
         design=study.design,
         budget="equal" if study.budget.rule == "equal" else " ".join(study.budget.reason.split()),
     )
@@ -113,17 +112,15 @@ def differences(run: ResolvedRun, reference: ResolvedRun) -> dict[str, tuple[obj
     }
 
 
-def _runs_of(
-    study: Study, arm: Arm, seeds: Sequence[int], extra: Sequence[str], out: Path
-) -> Iterator[tuple[tuple[str, ...], ResolvedRun]]:
+def _runs_of(study: Study, arm: Arm, extra: Sequence[str], out: Path) -> Iterator[tuple[tuple[str, ...], ResolvedRun]]:
     """An arm's runs, one a seed, with their whole overrides; what other code has made has none."""
     level = study.arms.get(arm.name)
     if level is not None and level.external is not None:
-        yield from (((), resolved) for resolved in external_runs(study, arm.name, level.external, seeds, extra, out))
+        yield from (((), resolved) for resolved in external_runs(study, arm.name, level.external, extra, out))
         return
     common = last_wins(expand_best((*study.base, f"protocol={study.protocol}", *extra, *arm.overrides), out))
     first: ResolvedRun | None = None
-    for seed in seeds:
+    for seed in study.seeds:
         overrides = (*common, f"seed={seed}")
         if first is None:
             first = _resolve(study, arm, overrides)

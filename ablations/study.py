@@ -269,6 +269,11 @@ def keep_study(study: Study, folder: Path) -> None:
     write_text(folder / KEPT, json.dumps(study.model_dump(mode="json"), indent=1, ensure_ascii=False))
 
 
+def changed(study: Study, where: str, **values: Any) -> Study:
+    """The study with other values of some fields, held to what its file is held to; raises UserError that begins with `where`."""
+    return STUDIES.parse(Document({**study.model_dump(mode="json"), **values}, where))
+
+
 def parse_study(values: dict[str, Any], where: str) -> Study:
     """Validate a study's plain values, with `ablations/conf/defaults.yaml` filled in."""
     return STUDIES.parse(Document(values, where))

@@ -48,7 +48,7 @@ def load_study(out: Path, study: str) -> Study:
 
     Raises UserError when there is no such study, its plan is damaged, or an arm has two runs at one seed.
     """
-    manifest = _labels_apart(_load_manifest(out / study))
+    manifest = _labels_apart(StudyManifest.load(out / study))
     _refuse_duplicates(manifest)
     kept = None if (out / "runs").is_dir() else kept_frames(out / study, manifest)
     if kept is not None:
@@ -58,13 +58,6 @@ def load_study(out: Path, study: str) -> Study:
     runs = _runs_frame(manifest, raw)
     frame = _metric_frame(manifest, raw, runs)
     return Study(out, manifest, frame, runs, load_imported(out / study))
-
-
-def _load_manifest(folder: Path) -> StudyManifest:
-    try:
-        return StudyManifest.load(folder)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{folder / 'plan.json'} is not a study plan of this version: {error}") from error
 
 
 def _labels_apart(manifest: StudyManifest) -> StudyManifest:

@@ -26,7 +26,7 @@ def refuse_place(study: Study, folder: Path) -> None:
     if (folder / PLAN).exists():
         try:
             other = StudyManifest.load(folder).name
-        except (UserError, KeyError, TypeError, AttributeError):
+        except UserError:
             other = study.name  # a plan that nobody can read is written again
         if other != study.name:
             raise UserError(f"{folder} holds another study: {other}")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 EXIT_INCOMPLETE = 75  # stopped before the end: run again
 
 SWEEP = "a sweep: the name of a shipped one or of one that has run, its file, or its folder OUT/sweeps/NAME"
+METHOD = "ped-anova (default): what decides whether a trial is among the best; fanova: what makes the value vary"
 DESCRIPTION = """\
 Sweeps: search a space of config keys for the best value of a metric on the validation split.
 
@@ -66,9 +67,9 @@ def build_parser() -> argparse.ArgumentParser:
     best.add_argument("--to", type=Path, metavar="FILE", help="where to write (default: OUT/sweeps/SWEEP/best.yaml)")
     best.set_defaults(func=show_best)
 
-    importance = commands.add_parser("importance", help="share of the objective's variation each key explains")
+    importance = commands.add_parser("importance", help="which keys decide how good a trial is")
     _add_sweep(importance)
-    importance.add_argument("--method", choices=["ped-anova", "fanova"], default="ped-anova", help="default: ped-anova")
+    importance.add_argument("--method", choices=["ped-anova", "fanova"], default="ped-anova", help=METHOD)
     importance.set_defaults(func=show_importance)
 
     plots = commands.add_parser("plots", help="history, slices, importances, ... as PNG files")
@@ -173,12 +174,8 @@ def run_sweep(args: argparse.Namespace) -> int:
     if resources.limit:
         console.print(resources.limit, highlight=False)
     executor = LocalExecutor(resources, preload=(*preload_for(args.entry, TRAIN_ENTRY), "optuna", "sweeps.trial"))
-    limits = Limits(
-        args.trials or sweep.trials,
-        None if args.max_hours is None else args.max_hours * 3600.0,
-        args.beat,
-        args.silence,
-    )
+    seconds = None if args.max_hours is None else args.max_hours * 3600.0
+    limits = Limits(args.trials or sweep.trials, seconds, args.beat, args.silence)
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -276,10 +273,8 @@ def _started(args: argparse.Namespace) -> tuple[Sweep, optuna.Study]:
 def _say_revision(console: Console, study: optuna.Study) -> None:
     revision = study.user_attrs.get("revision")
     if revision and revision > 1:
-        console.print(
-            f"revision {revision} of this sweep (space, objectives or base changed; older ones are kept)",
-            highlight=False,
-        )
+        text = f"revision {revision} of this sweep (space, objectives or base changed; older ones are kept)"
+        console.print(text, highlight=False)
 
 
 def _warn(console: Console, study: optuna.Study, sweep: Sweep, out: Path) -> None:

@@ -37,7 +37,7 @@ def find_sweep(word: str, out: Path, storage: str | None, extra: tuple[str, ...]
 def find_started(word: str, out: Path, storage: str | None, extra: tuple[str, ...]) -> tuple[Sweep, optuna.Study, Path]:
     """The newest revision in the storage; with `extra` overrides, the revision that those make. As `find_sweep` else."""
     from sweeps.storage import folder_of, open_storage, open_study, studies_of
-    from sweeps.sweep import Sweep
+    from sweeps.sweep import parse_sweep
 
     sweep, out = find_sweep(word, out, storage, extra)
     folder = folder_of(out, sweep.name)
@@ -47,7 +47,7 @@ def find_started(word: str, out: Path, storage: str | None, extra: tuple[str, ..
     revisions = studies_of(opened, sweep.name)
     if extra or not revisions:
         return sweep, open_study(opened, sweep, create=False), out
-    return Sweep.model_validate(revisions[-1].user_attrs["sweep"]), revisions[-1], out
+    return parse_sweep(revisions[-1].user_attrs["sweep"], f"sweep {sweep.name}"), revisions[-1], out
 
 
 def storage_url(storage: str | None, out: Path, name: str) -> str:

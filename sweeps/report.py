@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from pipeline.errors import UserError
 from pipeline.records import atomic
 from pipeline.records.store import SHORT_ID
 from sweeps.leases import is_gone
-from sweeps.sweep import Sweep
+from sweeps.sweep import Sweep, section_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,7 +94,7 @@ def write_best(study: optuna.Study, sweep: Sweep, path: Path, number: int | None
 
 def _outlives_the_sweep(override: str) -> bool:
     """False for how the sweep was measured: a study or a training that takes the best over measures in its own way."""
-    return re.split(r"[.@=]", override.lstrip("+~"))[0] != "protocol"
+    return section_of(override) != "protocol"
 
 
 def status_table(study: optuna.Study, sweep: Sweep, width: int) -> Table:
@@ -148,9 +147,20 @@ def describe(trial: FrozenTrial, sweep: Sweep) -> str:
 
 
 def importances(study: optuna.Study, sweep: Sweep, method: str) -> dict[str, dict[str, float]]:
-    """Objective -> parameter -> share of the variation it explains; `method` is fanova or ped-anova."""
+    """Objective -> parameter -> its importance; those of one objective sum to 1.
+
+    `method` ped-anova asks how much a parameter decides whether a trial is among the best, fanova which share of the value's
+    variation it explains. Raises UserError for too few trials, and for fanova on a space with conditions: it knows nothing of
+    parameters that are not in every trial, and would give their share to the others.
+    """
     from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
 
+    conditional = [key for key, parameter in sweep.space.items() if parameter.when]
+    if method == "fanova" and conditional:
+        raise UserError(
+            f"sweep {sweep.name}: fanova leaves out parameters that are not in every trial ({', '.join(conditional)}), so its "
+            "shares would mislead; use ped-anova"
+        )
     finished = [trial for trial in proper(study) if trial.state == TrialState.COMPLETE]
     if len(finished) < MIN_FOR_IMPORTANCE:
         raise UserError(

@@ -36,7 +36,7 @@ class Parameter(Section):
     low: float | None = None
     high: float | None = None
     log: bool = False
-    step: float | None = None
+    step: Annotated[float, Field(gt=0)] | None = None
     choices: Annotated[tuple[str, ...] | None, BeforeValidator(_texts)] = None
     when: Annotated[dict[str, tuple[str, ...]], BeforeValidator(_condition)] = Field(
         default={}

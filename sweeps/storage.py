@@ -63,15 +63,25 @@ class KernelLock(BaseJournalFileLock):
 
 
 class Journal(JournalFileBackend):
-    """Optuna's journal file; a disk that is full or gone is one line to the user, not a traceback."""
+    """Optuna's journal file; a disk that is full or gone, or a damaged line, is one line to the user, not a traceback."""
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         with _disk_errors("write", self._file_path):
             super().append_logs(logs)
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        with _disk_errors("read", self._file_path):
-            yield from super().read_logs(log_number_from)
+        number = log_number_from
+        try:
+            with _disk_errors("read", self._file_path):
+                for log in super().read_logs(log_number_from):
+                    if not isinstance(log, dict) or not log.keys() >= {"op_code", "worker_id"}:
+                        raise ValueError("not an entry")
+                    yield log
+                    number += 1
+        except ValueError as error:
+            raise UserError(
+                f"{self._file_path} is damaged in line {number + 1}: bring it back from a copy, or search in another folder (--out)"
+            ) from error
 
 
 @contextlib.contextmanager
@@ -98,7 +108,7 @@ def open_storage(url: str) -> BaseStorage:
         return _open_journal(Path(url.removeprefix("journal:")))
     if url.startswith(("postgresql://", "postgres://")):
         url = f"postgresql+psycopg://{url.partition('://')[2]}"
-    from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, OperationalError, ProgrammingError
+    from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
     for attempt in range(_CONNECT_RETRIES):
         try:
@@ -111,12 +121,19 @@ def open_storage(url: str) -> BaseStorage:
             raise UserError(
                 f"storage {_shown(url)} needs a driver: pip install 'ca2sis-lab[postgres]' ({error})"
             ) from error
-        except (OperationalError, ArgumentError, NoSuchModuleError) as error:
+        except (SQLAlchemyError, RuntimeError) as error:  # the latter: tables of another version of Optuna
             raise UserError(f"storage {_shown(url)} cannot be opened: {_first_line(error)}") from error
+        except ValueError as error:  # its text may hold a piece of the password
+            raise UserError(
+                f"storage {_shown(url)} cannot be opened: write postgresql://user:password@host:port/database, the port a number, "
+                "special characters of the password as %XX"
+            ) from error
     raise AssertionError("the loop returns or raises")
 
 
 def _open_journal(path: Path) -> BaseStorage:
+    if not path.name:
+        raise UserError("storage journal: names no file; write journal:PATH, for instance journal:trials.log")
     with _disk_errors("write", path), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -242,7 +259,7 @@ def _shown(url: str) -> str:
 
     try:
         return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         return url.rpartition("@")[2]
 
 

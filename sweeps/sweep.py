@@ -27,6 +27,12 @@ from sweeps.space import Number, Parameter, Space, check_space, extremes, overri
 CONF = Path(__file__).parent / "conf"
 Count = Annotated[int, Field(ge=1)]
 REPORTED = ("psnr", "ssim", "attention_miou")  # numbers of a validation during training
+# first part of a config key -> why no space may hold it
+_NOT_SEARCHED = {
+    "seed": "the best would be the luckiest seed, not the best setting; all trials have the sweep's own (seed: ... in its file)",
+    "protocol": "it changes how trials are measured and not what is trained, so their values would not compare; all trials have "
+    "the sweep's own (protocol: ... in its file, and protocol.KEY=VALUE in its base)",
+}
 PARAMETER = "a parameter, like {kind: float, low: 1e-4, high: 1e-2} or {kind: categorical, choices: [a, b]}"
 
 
@@ -153,7 +159,8 @@ def parse_sweep(values: dict[str, Any], where: str) -> Sweep:
 def check(sweep: Sweep) -> None:
     """Refuse what would fail in every trial, or in all that choose one value.
 
-    Unknown keys, values and metrics, metrics that the protocol does not measure, a protocol that looks at the test split.
+    Unknown keys, values and metrics, metrics that the protocol does not measure, a protocol that looks at the test split; and a
+    space that holds the seed or the protocol, whose best would be luck, or a milder measurement.
     """
     refuse_unknown_metrics((*sweep.objectives, *sweep.constraints), f"sweep {sweep.name}")
     objective = next(iter(sweep.objectives))
@@ -167,6 +174,9 @@ def check(sweep: Sweep) -> None:
             f"sweep {sweep.name}, base: {key} is the sweep's own field, not an override; write {key}: ... into the sweep's "
             "file, or a copy of it"
         )
+    for key in sweep.space:
+        if reason := _NOT_SEARCHED.get(section_of(key)):
+            raise UserError(f"sweep {sweep.name}, space: {key} is not for searching: {reason}")
     try:
         config = compose(all_overrides(sweep, ()))
     except UserError as error:
@@ -228,6 +238,11 @@ def _let_in(key: str, space: Space) -> dict[str, Number]:
     for parent, allowed in space[key].when.items():
         values |= {**_let_in(parent, space), parent: allowed[0]}
     return values
+
+
+def section_of(override: str) -> str:
+    """The first part of the key that an override, or a key by itself, names: `protocol` of `++protocol.images=7`."""
+    return re.split(r"[.@=]", override.strip().lstrip("+~"))[0]
 
 
 def all_overrides(sweep: Sweep, chosen: tuple[str, ...]) -> tuple[str, ...]:

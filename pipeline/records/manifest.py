@@ -102,10 +102,16 @@ class StudyManifest:
 
     @classmethod
     def load(cls, folder: Path) -> StudyManifest:
-        """Read the newest revision; raises UserError when the folder holds no plan."""
-        if not (folder / "plan.json").exists():
+        """Read the newest revision; raises UserError when the folder holds no plan, or one of another version or damaged."""
+        path = folder / "plan.json"
+        if not path.exists():
             raise UserError(f"no study in {folder} (run it first: python -m ablations run {folder.name})")
-        return cls.from_json(atomic.read_json(folder / "plan.json"))
+        value = atomic.read_json(path)
+        try:
+            return cls.from_json(value)
+        except (KeyError, TypeError, AttributeError) as error:
+            said = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise UserError(f"{path} is not a study plan of this version: {said}") from error
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> StudyManifest:

@@ -58,7 +58,14 @@ class RunRecord:
     @property
     def identity(self) -> dict[str, Any]:
         """`{"config": ..., "data": fingerprint, "schema": version}`: what the id is the digest of."""
-        return atomic.read_json(self.path / "identity.json")
+        return self._object("identity.json")
+
+    def _object(self, name: str) -> dict[str, Any]:
+        """The JSON object in one of the record's files; raises UserError naming the file where there is none."""
+        value = atomic.read_json(self.path / name)
+        if not isinstance(value, dict):
+            raise UserError(f"{self.path / name} does not hold an object")
+        return value
 
     @property
     def config_yaml(self) -> str:
@@ -70,11 +77,15 @@ class RunRecord:
 
     @property
     def status(self) -> dict[str, Any]:
-        """`{"state", "reason", "attempts": [...], "heartbeat", "progress": {"iteration", "iterations"}, "kind"}`."""
+        """`{"state", "reason", "attempts": [...], "heartbeat", "progress": {"iteration", "iterations"}, "kind"}`.
+
+        What the file does not say, or all of it where there is none that can be read, is as in a run that is planned.
+        """
+        planned = {"state": "planned", "reason": "", "attempts": [], "heartbeat": None, "progress": {}, "kind": ""}
         try:
-            return atomic.read_json(self.path / "status.json")
+            return {**planned, **self._object("status.json")}
         except UserError:
-            return {"state": "planned", "reason": "", "attempts": [], "heartbeat": None, "progress": {}, "kind": ""}
+            return planned
 
     @property
     def state(self) -> str:
@@ -89,8 +100,7 @@ class RunRecord:
     @property
     def provenance(self) -> dict[str, Any]:
         """Commit, versions, device, times, costs; empty before the run started."""
-        path = self.path / "provenance.json"
-        return atomic.read_json(path) if path.exists() else {}
+        return self._object("provenance.json") if (self.path / "provenance.json").exists() else {}
 
     @property
     def metrics(self) -> list[MetricRow]:

@@ -57,8 +57,7 @@ class NamedFiles(Generic[S]):
         document = read_yaml(self.path(name), f"{self.what} file", self.text)
         if document.values is None:
             return Document({}, document.where)
-        if not isinstance(document.values, dict):
-            raise UserError(f"{document.where} must be a mapping, key: value")
+        _mapping(document)
         return document
 
     def load(self, name: str) -> S:
@@ -67,7 +66,7 @@ class NamedFiles(Generic[S]):
 
     def parse(self, document: Document) -> S:
         """Check plain values, with what they leave out filled in."""
-        return check(self.model, self.filled(document.values), document)
+        return check(self.model, self.filled(_mapping(document)), document)
 
     def filled(self, values: dict[str, Any]) -> dict[str, Any]:
         """Plain values with the kind's defaults where they say nothing."""
@@ -79,6 +78,13 @@ class NamedFiles(Generic[S]):
             if isinstance(values.get(section), dict):
                 merged[section] = {**defaults[section], **values[section]}
         return merged
+
+
+def _mapping(document: Document) -> dict[str, Any]:
+    """What the document says; raises UserError where that is no mapping."""
+    if not isinstance(document.values, dict):
+        raise UserError(f"{document.where} must be a mapping, key: value")
+    return document.values
 
 
 def check(model: type[S], values: Any, document: Document) -> S:

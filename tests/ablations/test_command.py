@@ -180,7 +180,10 @@ def test_only_and_grid_and_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[s
     [
         (["plan", "dmeo"], "did you mean demo"),
         (["plan", "demo", "--set", "trian.lr=1"], "unknown key trian.lr"),
-        (["plan", "demo", "--seeds", "0,0"], "must be different"),
+        (["plan", "demo", "--seeds", "0,0"], "seeds [0, 0] has duplicates"),
+        (["plan", "demo", "--seeds", "0-99999999999"], "is a range of more than 10000 seeds"),
+        (["plan", "demo", "--seeds", "0,99999999999999"], "seeds.1 = 99999999999999: it must be less than 2147483648"),
+        (["plan", "demo", "--budget", ""], "--budget: budget: rule declared needs a reason"),
         (["run", "demo", "--only", "family=sean2"], "did you mean family=sean"),
         (["run", "demo", "--on-error", "sometimes"], "--on-error"),
         (["run", "demo", "--jobs", "0"], "at least 1"),
@@ -200,6 +203,15 @@ def test_mistakes_are_one_line_and_status_2(
     said = capsys.readouterr().err
     assert words in said and said.startswith("error: ") and len(said.strip().splitlines()) == 1
     assert not (tmp_path / "none").exists(), "a mistake leaves nothing behind"
+
+
+def test_a_damaged_plan_or_kept_study_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine").mkdir()
+    for name, words in (("study.json", "study.json must be a mapping"), ("plan.json", "is not a study plan")):
+        (tmp_path / "mine" / name).write_text("[]")
+        assert run_main(build_parser(), ["status", "mine", "--out", str(tmp_path)]) == 2
+        said = capsys.readouterr().err
+        assert words in said and len(said.strip().splitlines()) == 1
 
 
 def test_a_mistake_through_the_real_command_and_an_unwritable_output(tmp_path: Path) -> None:

@@ -154,6 +154,8 @@ def test_bad_seeds_are_refused() -> None:
     for seeds in ([0, 0], [], [-1]):
         with pytest.raises(UserError, match="seeds"):
             make_plan(study(ATTENTION), seeds=seeds)
+    with pytest.raises(UserError, match=r"study s: seeds\.1 = 2147483648: it must be less than 2147483648"):
+        make_plan(study(ATTENTION), seeds=[0, 2**31])
 
 
 def test_declared_budgets_may_differ() -> None:
@@ -232,6 +234,13 @@ def test_cost_comes_from_recorded_runs(tmp_path: Path) -> None:
     assert costs.seconds(without, 2400) == pytest.approx(30.0), "the same model at half the images costs half"
     record(2, 90.0)
     assert CostModel(store).seconds(without, 4800) == 90.0, "the same config is the better guide"
+    damaged = store.record(plan.manifest.cells[0].run_id).path
+    for name in ("identity.json", "provenance.json", "status.json"):
+        whole = (damaged / name).read_text()
+        for text in (whole[: len(whole) // 2], "{}", "[]", '{"wall_seconds": "long"}'):
+            (damaged / name).write_text(text)
+            assert CostModel(store).seconds(without, 4800) == 90.0, "it may be another study's, and stops nobody"
+        (damaged / name).write_text(whole)
 
 
 def test_grids() -> None:
@@ -243,9 +252,12 @@ def test_grids() -> None:
         with pytest.raises(UserError, match="--grid"):
             grid_study([bad], name=None)
     assert parse_seeds("0-2,7") == (0, 1, 2, 7)
-    for bad in ("", "a", "3-1", "1,,2", "-1"):
+    for bad in ("", "a", "3-1", "1,,2", "-1", "9" * 5000):
         with pytest.raises(UserError, match="--seeds"):
             parse_seeds(bad)
+    with pytest.raises(UserError, match="--seeds 0-99999999999: 0-99999999999 is a range of more than 10000 seeds"):
+        parse_seeds("0-99999999999")
+    assert len(parse_seeds("1-10000")) == 10000
 
 
 def test_the_config_is_composed_once_an_arm(monkeypatch: pytest.MonkeyPatch) -> None:

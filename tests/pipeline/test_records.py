@@ -173,6 +173,24 @@ def test_a_folder_that_cannot_be_written_is_a_clear_line(tmp_path: Path) -> None
         make_record(tmp_path / "runs")
 
 
+def test_a_status_that_says_less_is_a_planned_run_s(tmp_path: Path) -> None:
+    record = make_record(tmp_path)
+    untouched = record.status
+    for text in ("{}", "[]", "3", '{"state": "fin'):
+        (record.path / "status.json").write_text(text)
+        assert record.status == untouched and record.state == "planned"
+    (record.path / "status.json").write_text('{"state": "failed", "reason": "no room"}')
+    assert record.status == {**untouched, "state": "failed", "reason": "no room"}
+
+
+def test_a_file_that_holds_no_object_is_named(tmp_path: Path) -> None:
+    record = make_record(tmp_path)
+    for name in ("identity", "provenance"):
+        (record.path / f"{name}.json").write_text("[]")
+        with pytest.raises(UserError, match=rf"{name}\.json does not hold an object"):
+            getattr(record, name)
+
+
 def test_find_takes_a_unique_prefix(tmp_path: Path) -> None:
     record = make_record(tmp_path)
     store = RunStore(tmp_path)
@@ -197,6 +215,21 @@ def test_a_study_manifest_round_trips_and_its_digest_ignores_the_revision(tmp_pa
     assert dataclasses.replace(manifest, seeds=(0, 1)).digest != manifest.digest
     with pytest.raises(UserError, match="no study in"):
         StudyManifest.load(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{}", "'metrics' is missing"),
+        ("[]", "'list' object has no attribute 'items'"),
+        ('{"metrics": 3}', "'int' object is not iterable"),
+        ('{"metrics": [], "arms": [], "cells": [], "seeds": [], "colour": 1}', "unexpected keyword argument 'colour'"),
+    ],
+)
+def test_a_plan_that_is_none_is_named(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(UserError, match=rf"plan\.json is not a study plan of this version: .*{words}"):
+        StudyManifest.load(tmp_path)
 
 
 def _rewrite_for_ever(path: Path) -> None:

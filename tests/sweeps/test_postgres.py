@@ -112,6 +112,10 @@ def test_four_workers_one_killed(postgres: str, tmp_path: Path) -> None:
     ("url", "words"),
     [
         ("postgresql://nobody:secret@127.0.0.1:9/none", "cannot be opened"),
+        (
+            "postgresql://nobody:secret@127.0.0.1:notaport/none",
+            "none cannot be opened: write postgresql://user:password@host:port",
+        ),
         ("mysterydb://x", "cannot be opened"),
         ("", "cannot be opened"),
     ],

@@ -68,6 +68,28 @@ def test_fanova_asks_what_makes_the_value_vary(tmp_path: Path) -> None:
     assert all(0.3 < share < 0.7 for share in shares.values()), "both move it alike"
 
 
+def test_fanova_is_refused_where_it_would_leave_keys_out(tmp_path: Path) -> None:
+    """Optuna's fanova scores keys that every trial has, as if the others were not there: one key of three got 100 %."""
+    made = load_sweep("attention_loss")
+    study = open_study(open_storage(f"journal:{tmp_path / 'journal.log'}"), made)
+    words = r"fanova leaves out .* \(loss.attention.weight, loss.attention.levels\), so its shares would mislead; use ped-anova"
+    with pytest.raises(UserError, match=words):
+        report.importances(study, made, "fanova")
+    draw = random.Random(0)
+    for number in range(40):
+        kind = ("bce", "off")[number % 2]
+        chosen: dict[str, Any] = {"loss.attention.kind": kind}
+        if kind != "off":
+            chosen |= {
+                "loss.attention.weight": draw.uniform(0.01, 30.0),
+                "loss.attention.levels": draw.choice(["all", "[0]"]),
+            }
+        value = chosen.get("loss.attention.weight", 0.0)
+        known = {key: made.space[key].distribution() for key in chosen}
+        study.add_trial(create_trial(values=[value], params=chosen, distributions=known))
+    assert set(report.importances(study, made, "ped-anova")["psnr"]) == set(made.space), "the other method knows all"
+
+
 def test_the_plot_shows_the_numbers_of_importances(tmp_path: Path) -> None:
     made = sweep(space=TWO_KEYS, objectives={"psnr": "max", "rmse": "min"})
     study = told(made, tmp_path)

@@ -84,6 +84,8 @@ def test_overrides_keep_all_digits() -> None:
         ({"kind": "float", "low": 0.0, "high": 1.0, "log": True}, "above 0"),
         ({"kind": "float", "low": 0.1, "high": 1.0, "log": True, "step": 0.1}, "no step"),
         ({"kind": "int", "low": 1, "high": 2.5}, "whole numbers"),
+        ({"kind": "int", "low": 1, "high": 3, "step": -1}, "greater than 0"),
+        ({"kind": "float", "low": 0.0, "high": 1.0, "step": 0.0}, "greater than 0"),
         ({"kind": "int", "low": 1, "high": 3, "choices": ["a", "b"]}, "no choices"),
     ],
 )

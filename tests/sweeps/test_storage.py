@@ -45,6 +45,41 @@ def test_a_line_torn_behind_an_open_journal_is_mended_before_the_next(tmp_path: 
     assert [trial.value for trial in other.trials] == [1.0, 2.0]
 
 
+@pytest.mark.parametrize("damage", [b'{"op_co\n', b"\xff\xfe\n", b"[]\n", b"{}\n", b"\0\0\n"])
+def test_a_damaged_line_is_one_line_with_its_number(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "journal.log"
+    study = open_study(open_storage(f"journal:{path}"), sweep())
+    study.tell(study.ask(), 1.0)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], damage, *lines[3:]]))
+    with pytest.raises(UserError, match=r"journal\.log is damaged in line 3: bring it back from a copy") as caught:
+        open_storage(f"journal:{path}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_line_damaged_under_an_open_journal_is_named_too(tmp_path: Path) -> None:
+    path = tmp_path / "journal.log"
+    study = open_study(open_storage(f"journal:{path}"), sweep())
+    study.tell(study.ask(), 1.0)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"nonsense\n" + whole.splitlines(keepends=True)[-1])
+    with pytest.raises(UserError, match=f"is damaged in line {whole.count(10) + 1}: "):
+        study.get_trials()
+
+
+@pytest.mark.parametrize("url", ["journal:", "journal:/"])
+def test_a_journal_wants_a_file(url: str) -> None:
+    with pytest.raises(UserError, match="storage journal: names no file; write journal:PATH"):
+        open_storage(url)
+
+
+def test_a_file_that_is_no_database_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_text("no database " * 100)
+    with pytest.raises(UserError, match="cannot be opened: .*file is not a database") as caught:
+        open_storage(f"sqlite:///{tmp_path / 'x.db'}")
+    assert "\n" not in str(caught.value)
+
+
 def test_the_dashboard_reads_our_study_and_its_lock_is_its_own(tmp_path: Path) -> None:
     dashboard = pytest.importorskip("optuna_dashboard._storage_url", reason="needs optuna-dashboard")
     path = tmp_path / "journal.log"

@@ -30,6 +30,18 @@ def test_every_shipped_sweep_passes(name: str) -> None:
         ({"protocol": "quik"}, "unknown protocol 'quik'.*quick"),
         ({"base": ["preset=tiny", "train.batch_sise=4"]}, "unknown key train.batch_sise.*train.batch_size"),
         ({"space": {"loss.attention.wait": WEIGHT["loss.attention.weight"]}}, "unknown key loss.attention.wait"),
+        (
+            {"space": {"seed": {"kind": "int", "low": 0, "high": 9}}},
+            "space: seed is not for searching: .*the luckiest seed",
+        ),
+        (
+            {"space": {**WEIGHT, "+protocol.images": {"kind": "int", "low": 8, "high": 64}}},
+            r"space: \+protocol.images is not for searching: it changes how trials are measured",
+        ),
+        (
+            {"space": {"protocol": {"kind": "categorical", "choices": ["quick", "standard"]}}},
+            "space: protocol is not for searching",
+        ),
         ({"objectives": {"pnsr": "max"}}, "unknown metric 'pnsr'.*psnr"),
         ({"constraints": {"parms": 1.0}}, "unknown metric 'parms'.*params"),
         ({"objectives": {"rmse": "min"}, "pruner": {"kind": "median"}}, "rmse is not among what validations report"),

@@ -57,6 +57,8 @@ def test_numbers_and_names_are_those_of_yaml_1_2(file: Path) -> None:
         ("[psnr]", "{psnr: min}", "objectives: psnr: min contradicts the metric's own direction, max"),
         ("[psnr]", "[params]", "params is neither good nor bad by itself; write {params: min} or max"),
         ("[psnr]", "[fd_seg]", "no trial would have a value of fd_seg: protocol quick does not measure the group distribution"),
+        ("log: true", "step: 0.0", "space.loss.attention.weight.step = 0.0: it must be more than 0"),
+        ("  loss.attention.weight:", "  seed:", "sweep mine, space: seed is not for searching: the best would be the luckiest"),
         ("trials: 2", "trials: 2\ntrials: 3", "key trials stands twice, in lines 9 and 10"),
         ("[preset=tiny]", "{preset: tiny}", "base is a mapping; it must be a list of overrides, like [model=sean"),
         ("[preset=tiny]", "[preset=tiny, notes=a=b]", "sweep mine, base: config: notes=a=b: this value cannot be read"),
