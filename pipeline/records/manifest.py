@@ -105,7 +105,8 @@ class StudyManifest:
         """Read the newest revision; raises UserError when the folder holds no plan, or one of another version or damaged."""
         path = folder / "plan.json"
         if not path.exists():
-            raise UserError(f"no study in {folder} (run it first: python -m ablations run {folder.name})")
+            near = nearest(folder.name, sorted(plan.parent.name for plan in folder.parent.glob("*/plan.json")))
+            raise UserError(f"no study in {folder}{near or f' (run it first: python -m ablations run {folder.name})'}")
         value = atomic.read_json(path)
         try:
             return cls.from_json(value)

@@ -72,6 +72,7 @@ def test_a_mistake_is_one_line_and_status_2(out: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["table", "sinthetic"], "sinthetic (did you mean synthetic?)"),
         (["table", "synthetic", "--spec", "mian"], "unknown table 'mian'"),
         (["table", "synthetic", "--format", "pdf"], "invalid choice: 'pdf'"),
         (["trace", "synthetic", "spad", "psnr"], "has no row 'spad' (did you mean spade"),
