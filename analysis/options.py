@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.cli import OUT, add_only
+from pipeline.errors import UserError
 from pipeline.schema.files import find_folder
 
 if TYPE_CHECKING:
@@ -37,6 +38,14 @@ def opened(args: argparse.Namespace) -> Study:
     from analysis.part import load_part
 
     return load_part(*study_of(args), args.only)
+
+
+def opened_with_runs(args: argparse.Namespace) -> Study:
+    """As `opened`, for what takes the records themselves. Raises UserError for a study of which frames alone are kept."""
+    study = opened(args)
+    if study.kept:
+        raise UserError(f"study {study.name}: its runs are not here; {study.folder} holds what is kept of it")
+    return study
 
 
 def add_root(parser: argparse.ArgumentParser, *flags: str) -> None:

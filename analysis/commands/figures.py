@@ -7,7 +7,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from analysis.options import add_part, opened
+from analysis.options import add_part, opened_with_runs
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from analysis.figures.load import figure_data
 
     options = check_options(args)
-    study = opened(args)
+    study = opened_with_runs(args)
     figures = build_figures(figure_data(study), options)
     folder = study.made / "figures"
     figures.save(folder)

@@ -13,7 +13,7 @@ from analysis.claims.spec import load_claims
 from analysis.commands.claims import describe
 from analysis.commands.figures import add_options, check_options
 from analysis.keeping import keep, refuse_place
-from analysis.options import add_part, opened
+from analysis.options import add_part, opened_with_runs
 from analysis.study import Study
 from analysis.tables.build import build_table
 from analysis.tables.render import render
@@ -53,9 +53,7 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write everything and list it. Whatever can be refused is, before anything is drawn or written."""
-    study = opened(args)
-    if study.kept:
-        raise UserError(f"study {study.name}: its runs are not here; {study.folder} holds what is kept of it")
+    study = opened_with_runs(args)
     if not (study.runs["run_state"] == "finished").any():
         raise UserError(f"study {study.name} has no finished run: nothing to keep")
     texts = _tables(args, study) | _claims(args, study)

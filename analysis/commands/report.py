@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.commands.figures import add_options, check_options
-from analysis.options import add_part, opened
+from analysis.options import add_part, opened_with_runs
 
 TABLE_FILES = ("md", "tex", "csv")
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
     options = check_options(args)
     name, spec = load_spec(args.spec)
-    study = opened(args)
+    study = opened_with_runs(args)
     table = build_table(study, spec, name)
     data = figure_data(study)
     figures = build_figures(data, options)

@@ -33,7 +33,7 @@ def draw_access(data: StudyData, arm: str) -> Drawing:
 
     found = _run(data, arm)
     if found is None:
-        raise NotDrawable("no run learned an access table (model.attention.masking=access)")
+        raise NotDrawable("no finished run learned an access table (model.attention.masking=access)")
     seed, tables, names = found
     centred = {level: table - table.mean(axis=2, keepdims=True) for level, table in tables.items()}
     limit = max(float(np.abs(table).max()) for table in centred.values()) or 1.0

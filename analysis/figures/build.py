@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -71,8 +73,9 @@ def _plan(data: StudyData, options: Options) -> list[_Planned]:
         _Planned("reconstructions", "Reconstructions", partial(_grid, draw_reconstructions, data, samples, choice))
     ]
     metrics = _metrics(data, options.metrics)
+    stems = _stems([metric.name for metric in data.outcomes])
     for metric in metrics:
-        stem = _stem(metric.name)
+        stem = stems[metric.name]
         plans += [
             _Planned(f"arms_{stem}", f"{metric.label} by arm", partial(draw_arms, data, metric)),
             _Planned(
@@ -92,15 +95,16 @@ def _plan(data: StudyData, options: Options) -> list[_Planned]:
     if crossed_factors(data):
         plans += [
             _Planned(
-                f"interaction_{_stem(metric.name)}",
+                f"interaction_{stems[metric.name]}",
                 f"Interaction of factors in {metric.label}",
                 partial(draw_interaction, data, metric),
             )
             for metric in metrics
             if metric is not data.primary
         ]
+    of_arms = _stems(data.arms)
     plans += [
-        _Planned(f"access_{_stem(arm)}", f"Access learned: {data.labels[arm]}", partial(draw_access, data, arm))
+        _Planned(f"access_{of_arms[arm]}", f"Access learned: {data.labels[arm]}", partial(draw_access, data, arm))
         for arm in arms_with_access(data)
     ]
     plans += [
@@ -125,9 +129,15 @@ def _metrics(data: StudyData, named: Sequence[str]) -> list[MetricInfo]:
     return [known[name] for name in dict.fromkeys(named)]
 
 
-def _stem(name: str) -> str:
-    """A name as the stem of a file."""
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+def _stems(names: Sequence[str]) -> dict[str, str]:
+    """Each of some different names as the stem of a file; those that look alike ("lr=1e-4", "lr=1e+4") end in a digest."""
+    plain = {name: re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") for name in names}
+    times = Counter(plain.values())
+    digests = {name: hashlib.sha256(name.encode()).hexdigest()[:8] for name in names}
+    return {
+        name: stem if stem and times[stem] == 1 else f"{stem}_{digests[name]}".lstrip("_")
+        for name, stem in plain.items()
+    }
 
 
 def _grid(
@@ -137,5 +147,5 @@ def _grid(
     choice: Choice | None,
 ) -> Drawing:
     if samples is None or choice is None:
-        raise NotDrawable(f"no run kept sample images under protocol {data.manifest.protocol}")
+        raise NotDrawable(f"no finished run kept sample images under protocol {data.manifest.protocol}")
     return draw(data, samples, choice)

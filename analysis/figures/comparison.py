@@ -41,7 +41,10 @@ def draw_arms(data: StudyData, metric: MetricInfo) -> Drawing:
         figure,
         title=f"{metric.label} by arm",
         caption=_sentences(
-            shown, interval_in_words([estimates[arm] for arm in arms]), f"{seeds_in_words(counts)}.", _left_out(missing)
+            shown,
+            interval_in_words([(data.labels[arm], estimates[arm]) for arm in arms]),
+            f"{seeds_in_words(counts)}.",
+            _left_out(missing),
         ),
         alt=f"{metric.label}{arrow(metric.direction)} by arm: {words}.",
     )
@@ -65,11 +68,11 @@ def draw_forest(data: StudyData, metric: MetricInfo) -> Drawing:
     if not found:
         raise NotDrawable("no other learned arm shares a seed with the reference arm")
     figure, axes = plt.subplots(figsize=(5.4, 0.95 + 0.36 * len(found)))
-    words, deltas = [], []
+    words, deltas = [], {}
     for row, (arm, item) in enumerate(found.items()):
         low, high = (item.interval.lower, item.interval.upper) if item.interval else (None, None)
         images = item.interval.images if item.interval else 1
-        deltas.append(Estimate(item.difference, low, high, len(item.seeds), images))
+        deltas[arm] = Estimate(item.difference, low, high, len(item.seeds), images)
         _interval_mark(axes, row, item.difference, low, high, data.looks[arm])
         text = number(item.difference, 3, sign=True)
         if low is not None and high is not None:
@@ -88,8 +91,8 @@ def draw_forest(data: StudyData, metric: MetricInfo) -> Drawing:
         figure,
         title=f"Change in {metric.label} against the reference",
         caption=_sentences(
-            f"Each arm minus {data.labels[reference]}, paired by seed, {seeds_in_words([d.seeds for d in deltas])}.",
-            interval_in_words(deltas),
+            f"Each arm minus {data.labels[reference]}, paired by seed, {seeds_in_words([d.seeds for d in deltas.values()])}.",
+            interval_in_words([(data.labels[arm], item) for arm, item in deltas.items()]),
             "Stars: * p < 0.05, ** p < 0.01, *** p < 0.001, paired test, Holm-corrected over the arms."
             if starred
             else "",

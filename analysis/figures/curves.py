@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from analysis.figures.model import Drawing, NotDrawable
-from analysis.figures.study_data import MetricInfo, StudyData, seeds_in_words
+from analysis.figures.study_data import MetricInfo, StudyData, bandless_in_words, seeds_in_words
 from analysis.figures.style import axis_label, number
 
 
@@ -62,12 +62,12 @@ def learning_curves(data: StudyData, metric: str) -> dict[str, Curve]:
 
 
 def draw_learning(data: StudyData, metric: MetricInfo) -> Drawing:
-    """Draw the validation curves of one metric. Raises NotDrawable when no run was validated twice."""
+    """Draw the validation curves of one metric. Raises NotDrawable when no finished run was validated twice."""
     import matplotlib.pyplot as plt
 
     curves = learning_curves(data, metric.name)
     if not curves or max(len(curve.iterations) for curve in curves.values()) < 2:
-        raise NotDrawable(f"no run recorded {metric.label} at two or more validations")
+        raise NotDrawable(f"no finished run recorded {metric.label} at two or more validations")
     figure, axes = plt.subplots(figsize=(5.8, 3.3))
     for arm, curve in curves.items():
         look = data.looks[arm]
@@ -93,12 +93,15 @@ def draw_learning(data: StudyData, metric: MetricInfo) -> Drawing:
     axes.set_xlabel("iteration")
     axes.set_ylabel(axis_label(metric.label, metric.unit, metric.direction))
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02))
-    counts = [max(curve.n) for curve in curves.values()]
-    band = "Lines are means over seeds, bands ± one standard deviation." if max(counts) > 1 else "One run a line."
+    counts = {arm: max(curve.n) for arm, curve in curves.items()}
+    band = "One run a line."
+    if max(counts.values()) > 1:
+        band = "Lines are means over seeds, bands ± one standard deviation."
+        band += bandless_in_words({data.labels[arm]: count for arm, count in counts.items()})
     return Drawing(
         figure,
         title=f"{metric.label} during training",
-        caption=f"On the validation images. {band} {seeds_in_words(counts)}.{_dropped(curves)}",
+        caption=f"On the validation images. {band} {seeds_in_words(list(counts.values()))}.{_dropped(curves)}",
         alt=f"Validation {metric.label} over iterations: "
         + "; ".join(
             f"{data.labels[arm]} from {number(curve.mean[0])} to {number(curve.mean[-1])}"

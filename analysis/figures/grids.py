@@ -64,7 +64,7 @@ def draw_attention(data: StudyData, samples: SampleSet, choice: Choice) -> Drawi
     ]
     key = next((key for key in choice.keys if any(samples.by_arm[arm][key].attention for arm in arms)), None)
     if not arms or key is None:
-        raise NotDrawable("no run kept the classes of its attention among its samples")
+        raise NotDrawable("no finished run kept the classes of its attention among its samples")
     arms = [arm for arm in arms if samples.by_arm[arm][key].attention]
     first = samples.by_arm[arms[0]][key]
     if "mask" not in first.files:
@@ -104,7 +104,7 @@ def draw_edits(data: StudyData, samples: SampleSet, choice: Choice, max_rows: in
     """Rows: edits; columns: input, mask, every arm's edit, ground truth. Raises NotDrawable without edits."""
     arms = _arms_with(data, samples, lambda sample: sample.edits)
     if not arms:
-        raise NotDrawable("no run kept edited images among its samples")
+        raise NotDrawable("no finished run kept edited images among its samples")
     tasks = list(
         dict.fromkeys(edit.task for arm in arms for sample in samples.by_arm[arm].values() for edit in sample.edits)
     )

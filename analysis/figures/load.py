@@ -168,11 +168,11 @@ def _comparisons(
 
 
 def _records(study: Study) -> dict[str, dict[int, RunRecord]]:
+    """Records of finished runs: curves and pictures of the runs that the numbers are of, and of no others."""
     runs: dict[str, dict[int, RunRecord]] = {}
-    for arm, seed, run_id in study.runs[["arm", "seed", "run_id"]].itertuples(index=False, name=None):
-        record = study.store.record(str(run_id))
-        if record.exists:
-            runs.setdefault(str(arm), {})[int(seed)] = record
+    finished = study.runs[study.runs["run_state"] == "finished"]
+    for arm, seed, run_id in finished[["arm", "seed", "run_id"]].itertuples(index=False, name=None):
+        runs.setdefault(str(arm), {})[int(seed)] = study.store.record(str(run_id))
     return runs
 
 

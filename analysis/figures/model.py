@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.figures.style import encode, figure_style
+from pipeline.errors import UserError
 from pipeline.records import atomic
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 
 MARGIN_INCHES = 0.04
+WRITTEN = "index.json"  # names of the files that a build wrote into its folder
 
 
 class NotDrawable(Exception):
@@ -64,18 +66,34 @@ class FigureSet:
     def save(self, folder: Path) -> list[Path]:
         """Write `<name>.png` and `<name>.pdf` of every picture into `folder`; returns the paths in order.
 
-        Figures of an earlier build that this one no longer has are removed, so the folder never mixes two states.
+        Figures of an earlier build that this one no longer has are removed, so the folder never mixes two states; `WRITTEN`
+        lists them, and no other file is touched. In a folder without that list they are those called like what is left out.
         """
-        paths = []
-        for picture in self.pictures:
-            for kind, data in (("png", picture.png), ("pdf", picture.pdf)):
-                path = folder / f"{picture.name}.{kind}"
-                atomic.write_bytes(path, data)
-                paths.append(path)
-        for missing in self.left_out:
-            for kind in ("png", "pdf"):
-                (folder / f"{missing.name}.{kind}").unlink(missing_ok=True)
-        return paths
+        files = {
+            f"{item.name}.{kind}": data
+            for item in self.pictures
+            for kind, data in (("png", item.png), ("pdf", item.pdf))
+        }
+        missing = {f"{item.name}.{kind}" for item in self.left_out for kind in ("png", "pdf")}
+        listed = _listed(folder / WRITTEN)
+        for name in (missing if listed is None else listed) - set(files):
+            (folder / name).unlink(missing_ok=True)
+        atomic.write_json(folder / WRITTEN, sorted(files))  # before the files: a build cut off leaves none unlisted
+        for name, data in files.items():
+            atomic.write_bytes(folder / name, data)
+        return [folder / name for name in files]
+
+
+def _listed(index: Path) -> set[str] | None:
+    """Names of figure files that an earlier build lists; None where there is no list, or nobody can read it."""
+    try:
+        listed = atomic.read_json(index)
+    except UserError:
+        return None
+    if not isinstance(listed, list):
+        return None
+    names = [name for name in listed if isinstance(name, str) and name.endswith((".png", ".pdf"))]
+    return {name for name in names if Path(name).name == name}  # a list never leads to files of other folders
 
 
 def render(name: str, draw: Callable[[], Drawing]) -> Picture:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from analysis.figures.model import Drawing, NotDrawable
-from analysis.figures.study_data import StudyData, estimate, seeds_in_words
+from analysis.figures.study_data import StudyData, bandless_in_words, estimate, seeds_in_words
 from analysis.figures.style import axis_label, number, shorten
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def draw_robustness(data: StudyData) -> Drawing:
     size = (1.1 + 2.3 * columns, 0.8 + 2.1 * rows)
     figure, grid = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False)
     words: list[str] = []
-    counts: list[int] = []
+    counts: dict[str, list[int]] = {}
     for axes, panel in zip(grid.flat, panels, strict=False):
         _panel(axes, data, panel, words, counts)
     for axes in grid.flat[len(panels) :]:
@@ -66,17 +66,21 @@ def draw_robustness(data: StudyData) -> Drawing:
         row[0].set_ylabel(label)
     handles, labels = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)))
-    bands = " Bands: 95 % intervals over seeds (Student's t)." if max(counts) > 1 else ""
+    seeds = [count for of_arm in counts.values() for count in of_arm]
+    bands = ""
+    if max(seeds) > 1:
+        bands = " Bands: 95 % intervals over seeds (Student's t)."
+        bands += bandless_in_words({data.labels[arm]: max(of_arm) for arm, of_arm in counts.items()})
     return Drawing(
         figure,
         title=f"{known[chosen].label if chosen in known else chosen} under noise of the mask",
-        caption=f"Strength 0 is the clean mask. Lines: means over seeds, {seeds_in_words(counts)}.{bands}",
+        caption=f"Strength 0 is the clean mask. Lines: means over seeds, {seeds_in_words(seeds)}.{bands}",
         alt="; ".join(words) + ".",
     )
 
 
-def _panel(axes: Axes, data: StudyData, panel: CorruptedMetric, words: list[str], counts: list[int]) -> None:
-    """Draw one kind of corruption; adds what it shows to `words` and the seeds behind points to `counts`."""
+def _panel(axes: Axes, data: StudyData, panel: CorruptedMetric, words: list[str], counts: dict[str, list[int]]) -> None:
+    """Draw one kind of corruption; adds what it shows to `words` and the seeds behind its points to `counts`, by arm."""
     by_level = {level: data.by_arm(name) for level, name in panel.levels.items()}
     for arm in data.arms:
         points = [(level, estimate(values[arm])) for level, values in by_level.items() if arm in values]
@@ -84,7 +88,7 @@ def _panel(axes: Axes, data: StudyData, panel: CorruptedMetric, words: list[str]
             continue
         look, levels = data.looks[arm], [level for level, _ in points]
         means = [point.mean for _, point in points]
-        counts.extend(point.seeds for _, point in points)
+        counts.setdefault(arm, []).extend(point.seeds for _, point in points)
         low = [point.mean if point.low is None else point.low for _, point in points]
         high = [point.mean if point.high is None else point.high for _, point in points]
         axes.fill_between(levels, low, high, color=look.colour, alpha=0.14, linewidth=0)

@@ -33,7 +33,7 @@ class StudyData:
     manifest: StudyManifest
     metrics: tuple[MetricInfo, ...]
     values: Mapping[str, Mapping[str, Mapping[int, float]]]
-    runs: Mapping[str, Mapping[int, RunRecord]]  # existing records by arm and seed
+    runs: Mapping[str, Mapping[int, RunRecord]]  # records of finished runs, by arm and seed
     trivial: frozenset[str]  # arms that follow a rule and learn nothing
     estimates: Mapping[str, Mapping[str, Estimate]]  # metric -> arm, for outcomes
     comparisons: Mapping[str, Mapping[str, Comparison]]  # metric -> arm, against the reference arm, for outcomes
@@ -125,22 +125,42 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean, mean - half, mean + half, n, 1)
 
 
-def interval_in_words(estimates: Sequence[Estimate]) -> str:
-    """Say what the intervals of a figure cover, or that there are none."""
-    drawn = [item for item in estimates if item.low is not None]
+def interval_in_words(marks: Sequence[tuple[str, Estimate]]) -> str:
+    """Say what the intervals of a figure's marks, each with its label, cover; what covers less than the others is named."""
+    drawn = [(label, item) for label, item in marks if item.low is not None]
     if not drawn:
         return "One seed and no values by image: no interval can be drawn."
-    images = [item.images for item in drawn if item.images > 1]
-    if max(item.seeds for item in drawn) == 1:
-        return f"Bars: 95 % intervals over {max(images)} test images. One seed: they do not cover training noise."
-    if images:
-        return f"Bars: 95 % intervals, over seeds and {max(images)} test images."
-    return "Bars: 95 % intervals over seeds (Student's t)."
+    bare = _named("One seed and no values by image, hence no bar", [label for label, item in marks if item.low is None])
+    counts = [item.images for _, item in drawn if item.images > 1]
+    images = f"{_range(counts)} test images" if counts else ""
+    one = [label for label, item in drawn if item.seeds == 1]
+    if len(one) == len(drawn):
+        return f"Bars: 95 % intervals over {images}. One seed: they do not cover training noise.{bare}"
+    alone = [label for label, item in drawn if item.images == 1]
+    if len(one) + len(alone) == len(drawn):
+        over, alone = "over seeds (Student's t)", []
+    else:
+        over = f"over seeds and {images}"
+    less = _named("No values by image, hence over seeds alone", alone)
+    narrow = _named("Of one seed, hence over test images alone (narrower: training noise is not in them)", one)
+    return f"Bars: 95 % intervals, {over}.{less}{narrow}{bare}"
+
+
+def bandless_in_words(seeds: Mapping[str, int]) -> str:
+    """Name the lines, by label with their seeds, that have no band among others that have one."""
+    return _named("One seed, hence no band", [label for label, count in seeds.items() if count == 1])
+
+
+def _named(words: str, labels: Sequence[str]) -> str:
+    """A sentence more for those it names, "" for none."""
+    return f" {words}: {', '.join(labels)}." if labels else ""
+
+
+def _range(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def seeds_in_words(counts: Sequence[int]) -> str:
     """Say how many seeds stand behind numbers: "n = 3 seeds" or "n = 2 to 3 seeds"."""
-    low, high = min(counts), max(counts)
-    if low == high:
-        return f"n = {low} seed" + ("s" if low != 1 else "")
-    return f"n = {low} to {high} seeds"
+    return f"n = {_range(counts)} seed{'s' if max(counts) != 1 else ''}"

@@ -92,7 +92,8 @@ def draw_pareto(data: StudyData) -> Drawing:
         title=f"{quality.label} against {cost.label[:1].lower() + cost.label[1:]}",
         caption=(
             "Filled marks lie on the Pareto front (no other arm is at least as good in both and better in one); the "
-            f"grey line is that front. {interval_in_words([estimates[arm] for arm in arms])} {seeds_in_words(counts)}."
+            f"grey line is that front. {interval_in_words([(data.labels[arm], estimates[arm]) for arm in arms])} "
+            f"{seeds_in_words(counts)}."
             + (f" Without comparable values of both, so left out: {', '.join(absent)}." if absent else "")
         ),
         alt=f"On the Pareto front of {quality.label} and {cost.label}: {', '.join(data.labels[arm] for arm in front)}.",

@@ -186,7 +186,7 @@ def _dots(data: StudyData, metric: MetricInfo) -> Dots | None:
         reference_at=None if reference is None else at(reference.mean),
         low=number(low, 3),
         high=number(high, 3),
-        note=interval_in_words(list(found.values())),
+        note=interval_in_words([(data.labels[arm], found[arm]) for arm in order]),
     )
 
 

@@ -18,7 +18,7 @@ from analysis.tables.gather import Gathered, Gatherer
 from analysis.tables.layout import ColumnPlan, RowPlan, is_foreign, plan_columns, plan_rows, reference_of
 from analysis.tables.model import DEFECTS, MEASURED, Column, Row, Table
 from analysis.tables.numbers import decimals_of, scale_of
-from analysis.tables.ranking import rank, ties_with_best
+from analysis.tables.ranking import of_one_seed, rank, ties_with_best, untested
 from analysis.tables.spec import TableSpec
 from pipeline.errors import UserError
 
@@ -55,7 +55,8 @@ def build_table(study: Study, spec: TableSpec, name: str = "main") -> Table:
         built.append(Row(row.key, row.label, row.kind, row.group, row.reference, cells, marks))
     if len(elsewhere):
         built += rows_from_elsewhere(elsewhere, [(part.column, part.plan) for part in filled], footnotes.add)
-    warnings = notes.warnings(study, rows, seeds_of_table)
+    lone = [row.label for row in rows if any(row.key in part.lone for part in filled)]
+    warnings = notes.warnings(study, rows, seeds_of_table, lone)
     problems = _problems(filled, rows, built) + unavailable + notes.defects_of_provenance(study, rows)
     return Table(
         name=name,
@@ -157,6 +158,7 @@ def _facts(study: Study, spec: TableSpec, filled: list[Filled], n: int, absent: 
         images=tuple(sorted({count for item in measured for count in item.images})),
         ranked=any(part.ranks for part in filled),
         tied=any(part.ties for part in filled),
+        untested=any(part.untested for part in filled),
         spread=any(item.std is not None for part in filled for item in part.summaries.values()),
         families=tuple(count for count in families.values() if count),
         tests=tuple(sorted({item.test.name for item in comparisons if item.test is not None})),
@@ -198,10 +200,13 @@ def _fill(gatherer: Gatherer, plan: ColumnPlan, rows: list[RowPlan], spec: Table
         part.ranks = rank(
             {key: item.mean for key, item in summaries.items() if key in ranked}, direction, decimals, scale
         )
+        values = {key: gathered[key].values for key in summaries if key in ranked}
+        part.lone = of_one_seed(values) if part.ranks else set()
         if spec.show.ties:
-            values = {key: gathered[key].values for key in summaries if key in ranked}
             names = (gatherer.study.name, plan.key)
             part.ties = ties_with_best(values, part.ranks, names, alpha=spec.alpha, method=spec.test)
+            tested = any(len(seeds) > 1 for seeds in values.values())
+            part.untested = untested(values, part.ranks) if tested else set()
     return part
 
 

@@ -37,6 +37,8 @@ class Filled:
     summaries: dict[str, Summary]
     ranks: dict[str, Rank] = field(default_factory=dict)
     ties: set[str] = field(default_factory=set)
+    untested: set[str] = field(default_factory=set)  # without a test against the best, in a column that has tests
+    lone: set[str] = field(default_factory=set)  # ranked by one seed among rows of more
     comparisons: dict[str, Comparison] = field(default_factory=dict)
     unjudged: str = ""  # why nothing in the column is ranked or compared
 

@@ -31,6 +31,7 @@ class TableFacts:
     images: tuple[int, ...]  # different numbers of test images behind the cells
     ranked: bool
     tied: bool
+    untested: bool  # some ranked cell has no test against the best, in a column where some have several seeds
     spread: bool
     families: tuple[int, ...]  # comparisons corrected together, of each family
     tests: tuple[str, ...]
@@ -60,7 +61,8 @@ def general(study: Study, spec: TableSpec, facts: TableFacts, rows: list[RowPlan
     lines += _code(runs)
     if facts.ranked:
         tie = f"; ≈: not distinguishable from the best (paired test over seeds, p ≥ {spec.alpha:g}, uncorrected)"
-        lines.append(f"{RANK_LEGEND}{tie if facts.tied else ''}.")
+        untested = "; not tested against the best: cells that share fewer than two seeds with it"
+        lines.append(f"{RANK_LEGEND}{tie if facts.tied else ''}{untested if facts.untested else ''}.")
     lines += _differences(study, spec, facts, rows)
     if facts.gains:
         lines.append("Gain: value of the trained network minus that of the same network before its first step.")
@@ -112,13 +114,15 @@ def _family(spec: TableSpec, facts: TableFacts) -> str:
     return f"the table, {count}" if spec.family == "table" else f"each metric, {count} each"
 
 
-def warnings(study: Study, rows: list[RowPlan], n: int) -> list[str]:
-    """What makes the numbers weaker than they look; also said on the terminal."""
+def warnings(study: Study, rows: list[RowPlan], n: int, lone: Sequence[str]) -> list[str]:
+    """What makes the numbers weaker than they look; also said on the terminal. `lone`: rows ranked by one seed among more."""
     found = []
     if n == 1:
         found.append("One seed a cell (n = 1): no spread, no test; differences may be chance.")
     elif 0 < n < FEW_SEEDS:
         found.append(f"Fewer than {FEW_SEEDS} seeds (n = {n}): standard deviations and tests are rough.")
+    if lone:
+        found.append(f"Ranked by one seed (n = 1) beside cells of more: {', '.join(lone)}; these ranks may be chance.")
     runs = _runs_of(study, rows)
     found += _mixed(study, runs)
     found += budgets(study, rows)

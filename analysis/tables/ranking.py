@@ -34,18 +34,39 @@ def ties_with_best(
 ) -> set[str]:
     """Rows that are not the best, yet whose paired difference to it is not significant at alpha (uncorrected).
 
-    Rows that share fewer than two seeds with the best are not called ties: nothing is known about them.
+    Rows that are `untested` are not called ties: nothing is known about them.
     """
-    best = next((row for row, rank_ in ranks.items() if rank_ == "best"), None)
+    best = _best(ranks)
     if best is None:
         return set()
     ties = set()
+    left_out = untested(values, ranks)
     for row, of_row in values.items():
-        seeds = sorted(set(of_row) & set(values[best]))
-        if ranks.get(row) == "best" or len(seeds) < 2:
+        if ranks.get(row) == "best" or row in left_out:
             continue
+        seeds = sorted(set(of_row) & set(values[best]))
         differences = [of_row[seed] - values[best][seed] for seed in seeds]
         result = paired_test(differences, generator_for(*names, row, best), method=method)
         if result.p_value >= alpha:
             ties.add(row)
     return ties
+
+
+def untested(values: Mapping[str, Mapping[int, float]], ranks: Mapping[str, Rank]) -> set[str]:
+    """Rows that are not the best and share fewer than two seeds with it: no test can tell whether they are as good."""
+    best = _best(ranks)
+    if best is None:
+        return set()
+    return {
+        row for row, seeds in values.items() if ranks.get(row) != "best" and len(set(seeds) & set(values[best])) < 2
+    }
+
+
+def of_one_seed(values: Mapping[str, Mapping[int, float]]) -> set[str]:
+    """Rows with one seed where others have more."""
+    lone = {row for row, seeds in values.items() if len(seeds) == 1}
+    return lone if len(lone) < len(values) else set()
+
+
+def _best(ranks: Mapping[str, Rank]) -> str | None:
+    return next((row for row, rank_ in ranks.items() if rank_ == "best"), None)

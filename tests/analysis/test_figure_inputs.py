@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from analysis.figures.build import _plan
 from analysis.figures.comparison import draw_arms
+from analysis.figures.curves import learning_curves
 from analysis.figures.load import figure_data
 from analysis.figures.model import FigureSet, LeftOut, Picture, render
 from analysis.figures.samples import read_samples, study_samples
@@ -18,7 +22,7 @@ from analysis.figures.style import figure_style
 from analysis.frame import load_study
 from pipeline.errors import UserError
 from pipeline.records import RunStore, StudyManifest
-from tests.analysis.drawn import drawn_and_left_out, study
+from tests.analysis.drawn import OPTIONS, drawn_and_left_out, study
 from tests.analysis.sample_images import add_samples
 from tests.analysis.synthetic import ARMS, PSNR, SyntheticArm, make_study
 
@@ -30,7 +34,20 @@ def test_one_seed_draws_intervals_over_images_and_says_so(tmp_path: Path) -> Non
     with figure_style():
         caption = draw_arms(data, data.metrics[0]).caption
     assert "12 test images" in caption and "training noise" in caption
-    assert interval_in_words([estimate([1.0])]).startswith("One seed and no values by image")
+    assert interval_in_words([("A", estimate([1.0]))]).startswith("One seed and no values by image")
+
+
+def test_curves_and_pictures_are_of_finished_runs_alone(tmp_path: Path) -> None:
+    states = {0: "running", 1: "failed", 2: "diverged"}
+    arms = (ARMS[0], dataclasses.replace(ARMS[1], states=states), dataclasses.replace(ARMS[2], states={1: "running"}))
+    manifest = make_study(tmp_path, arms=arms, metrics=(PSNR,))
+    add_samples(tmp_path, manifest, count=2)
+    data = figure_data(load_study(tmp_path, "synthetic"))
+    assert {arm: sorted(runs) for arm, runs in data.runs.items()} == {"ca2sis": [0, 1, 2], "spade_conditioning": [0, 2]}
+    curves = learning_curves(data, "psnr")
+    assert {arm: max(curve.n) for arm, curve in curves.items()} == {"ca2sis": 3, "spade_conditioning": 2}
+    samples = study_samples(data)
+    assert samples is not None and samples.without == ("no_attention_loss",)
 
 
 def test_one_arm_has_no_differences(tmp_path: Path) -> None:
@@ -42,8 +59,9 @@ def test_one_arm_has_no_differences(tmp_path: Path) -> None:
 @pytest.mark.parametrize("state", ["failed", "diverged", "missing", "planned", "running"])
 def test_a_study_without_a_finished_run_draws_no_number(tmp_path: Path, state: str) -> None:
     arms = [dataclasses.replace(arm, states={0: state, 1: state, 2: state}) for arm in ARMS]
-    drawn, left_out = drawn_and_left_out(study(tmp_path, arms=arms, history=False))
+    drawn, left_out = drawn_and_left_out(study(tmp_path, arms=arms))
     assert drawn == []
+    assert left_out["learning_psnr"] == "no finished run recorded PSNR at two or more validations"
     assert left_out["arms_psnr"] == "no arm has a value of PSNR"
 
 
@@ -104,8 +122,47 @@ def test_samples_come_from_the_seed_where_most_arms_have_them(tmp_path: Path) ->
     assert (samples.seed, samples.without, len(samples.by_arm)) == (1, (), 3)
 
 
-def test_a_build_replaces_what_it_no_longer_draws(tmp_path: Path) -> None:
-    picture = Picture("one", "One", "", "", b"png", b"pdf", None)
-    FigureSet((picture,), ()).save(tmp_path)
+def test_a_build_replaces_what_it_no_longer_draws_and_nothing_else(tmp_path: Path) -> None:
+    one, two = (Picture(name, name, "", "", b"png", b"pdf", None) for name in ("one", "two"))
+    folder = tmp_path / "figures"
+    FigureSet((one, two), ()).save(folder)
+    mine = {folder / "mine.png", folder / "notes.txt", folder / "left_out.png", tmp_path / "outside.png"}
+    for path in mine:
+        path.write_bytes(b"the user's own")
+    written = FigureSet((two,), (LeftOut("left_out", "Left out", "no data"),)).save(folder)
+    assert written == [folder / "two.png", folder / "two.pdf"]
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"two.png", "two.pdf", "mine.png", "notes.txt", "left_out.png", "index.json"}
+    assert json.loads((folder / "index.json").read_text()) == ["two.pdf", "two.png"]
+    (folder / "index.json").write_text('["../outside.png", "notes.txt", 3, "two.png"]')
+    FigureSet((), ()).save(folder)
+    assert {path.name for path in folder.iterdir()} == {
+        "two.pdf",
+        "mine.png",
+        "notes.txt",
+        "left_out.png",
+        "index.json",
+    }
+    assert all(path.read_bytes() == b"the user's own" for path in mine)
+
+
+@pytest.mark.parametrize("index", [None, "[", "{}"])
+def test_without_a_list_of_an_earlier_build_what_is_left_out_goes(tmp_path: Path, index: str | None) -> None:
+    (tmp_path / "one.png").write_bytes(b"of a build before there was a list")
+    if index is not None:
+        (tmp_path / "index.json").write_text(index)
     FigureSet((), (LeftOut("one", "One", "no data"),)).save(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["index.json"]
+
+
+def test_names_that_look_alike_have_files_of_their_own(tmp_path: Path) -> None:
+    names = ("weight=-1", "weight=1", "Weight 1", "lr=1e-4", "lr=1e+4", "日本", "汉字", "access=on", "a.b")
+    arms = [SyntheticArm(name, name, reference=name == "a.b") for name in names]
+    data = study(tmp_path, arms=arms, seeds=(0,), metrics=(PSNR,), history=False)
+    for runs in data.runs.values():
+        runs[0].set_access_tables({"8": np.ones((1, 2, 2), dtype=np.float32)})
+    titles = {plan.name: plan.title for plan in _plan(data, OPTIONS) if plan.name.startswith("access_")}
+    assert sorted(titles.values()) == sorted(f"Access learned: {name}" for name in names)
+    assert titles["access_access_on"] == "Access learned: access=on" and titles["access_a_b"] == "Access learned: a.b"
+    assert all(re.fullmatch(r"access_[a-z0-9_]+", name) for name in titles)
+    assert re.fullmatch(r"access_weight_1_[0-9a-f]{8}", next(k for k, v in titles.items() if v.endswith("=-1")))

@@ -183,9 +183,10 @@ def test_command_writes_files_and_says_what_is_left_out(
     text = capsys.readouterr().out
     written = sorted(path.name for path in stale.parent.iterdir())
     assert written == sorted(
-        f"{name}.{kind}" for name in ("arms_psnr", "deltas_psnr", "learning_psnr") for kind in ("pdf", "png")
+        ["index.json"]
+        + [f"{name}.{kind}" for name in ("arms_psnr", "deltas_psnr", "learning_psnr") for kind in ("pdf", "png")]
     )
-    assert "left out:" in text and "no run kept sample images" in text
+    assert "left out:" in text and "no finished run kept sample images" in text
     assert main(["figures", "synthetic", "--out", str(tmp_path), "--pick", "prettiest"]) == 2
     assert main(["figures", "synthetic", "--out", str(tmp_path), "--rows", "0"]) == 2
     errors = capsys.readouterr().err.splitlines()
@@ -280,7 +281,7 @@ def test_attention_is_named_by_class_and_only_for_arms_with_maps(full: tuple[Pat
 def test_learned_access_is_drawn_a_panel_a_level_and_head_less_the_mean_of_its_rows(tmp_path: Path) -> None:
     data = study(tmp_path)
     assert "access_ca2sis" not in [plan.name for plan in _plan(data, OPTIONS)]
-    with pytest.raises(NotDrawable, match="no run learned an access table"):
+    with pytest.raises(NotDrawable, match="no finished run learned an access table"):
         draw_access(data, "ca2sis")
     record = data.runs["ca2sis"][1]
     table = np.array([[[9.0, 1.0, 2.0], [0.0, 3.0, 0.0], [5.0, 5.0, 5.0]]], dtype=np.float32)

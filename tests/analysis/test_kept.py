@@ -71,7 +71,10 @@ def test_a_mistake_keeps_nothing(kept: Path, tmp_path: Path, capsys: pytest.Capt
             ("synthetic", "--out", tmp_path / "out", "--to", tmp_path / "new", "--figure", "access_a"),
             "access_a: unknown",
         ),
-        (("synthetic", "--out", tmp_path / "out", "--to", tmp_path / "new", "--figure", "attention"), "no run kept"),
+        (
+            ("synthetic", "--out", tmp_path / "out", "--to", tmp_path / "new", "--figure", "attention"),
+            "no finished run kept",
+        ),
         (("other", "--out", tmp_path / "out", "--to", kept), "holds another study: synthetic"),
         (("synthetic", "--out", tmp_path / "out", "--to", tmp_path / "out"), "what the study itself is made of"),
         (
@@ -96,6 +99,18 @@ def test_a_mistake_keeps_nothing(kept: Path, tmp_path: Path, capsys: pytest.Capt
         line = capsys.readouterr().err
         assert said in line and line.count("\n") == 1
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == before and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["figures", "report"])
+def test_what_needs_records_refuses_a_kept_study_and_leaves_it_as_it_is(
+    kept: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    before = {path: path.read_bytes() for path in kept.parent.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert analysis(name, kept) == 2
+    said = capsys.readouterr()
+    assert said.err == f"error: study synthetic: its runs are not here; {kept} holds what is kept of it\n"
+    assert said.out == "" and {path: path.read_bytes() for path in kept.parent.rglob("*") if path.is_file()} == before
 
 
 def test_what_was_imported_is_kept_and_a_folder_may_have_any_name(

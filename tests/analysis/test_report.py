@@ -199,7 +199,13 @@ def comparison(
     ],
 )
 def test_verdict_needs_evidence(item: Comparison, tone: str) -> None:
-    assert decide(item) == tone
+    assert decide(item, over_seeds=item.p_holm is not None) == tone
+
+
+@pytest.mark.parametrize("interval", [(0.5, 1.5), (-0.5, 1.5), None])
+def test_where_others_have_a_test_over_seeds_one_seed_decides_nothing(interval: tuple[float, float] | None) -> None:
+    assert decide(comparison(1.0, "max", None, interval), over_seeds=True) == "untested"
+    assert decide(comparison(1.0, "none", None, interval), over_seeds=True) == "note"
 
 
 def test_verdict_finds_the_planted_effect_and_the_loser_to_the_trivial_baseline(tmp_path: Path) -> None:
@@ -216,7 +222,9 @@ def test_verdict_finds_the_planted_effect_and_the_loser_to_the_trivial_baseline(
 def test_verdict_of_one_seed_warns_of_training_noise(tmp_path: Path) -> None:
     make_study(tmp_path, seeds=(7,), metrics=(PSNR,), history=False)
     verdict = write_verdict(figure_data(load_study(tmp_path, "synthetic")))
-    assert "another seed may turn it round" in verdict.rule
+    assert "another seed may turn it round" in verdict.rule and "undecided (n = 1)" not in verdict.lead
+    compared = [finding.text for finding in verdict.findings if "interval" in finding.text]
+    assert len(compared) == 3 and all("interval over test images" in text and "n = 1 seed" in text for text in compared)
 
 
 @given(st.dictionaries(st.text(min_size=1), st.text()), st.dictionaries(st.text(min_size=1), st.text()))
