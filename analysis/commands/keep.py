@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from analysis.asked import one_at_a_time
 from analysis.claims.judge import judge
 from analysis.claims.spec import load_claims
 from analysis.commands.claims import describe
@@ -65,7 +66,10 @@ def run(args: argparse.Namespace) -> int:
     sys.stdout.writelines(
         f"  {file.relative_to(args.to).as_posix():<28} {file.stat().st_size / 1024:7.0f} kB\n" for file in files
     )
-    sys.stdout.write(f"its tables again: python -m analysis table {args.to}\n")
+    spec = f" --spec {args.spec[0]}" if args.spec else ""
+    sys.stdout.write(f"its tables again: python -m analysis table {args.to}{spec}\n")
+    if not args.figure and (apart := _apart(study)):
+        sys.stdout.write(f"figures are of one data set: keep parts for them, {apart}\n")
     return 0
 
 
@@ -88,10 +92,17 @@ def _claims(args: argparse.Namespace, study: Study) -> dict[str, bytes]:
     return {CLAIMS: describe(judgements).encode()} if testable else {}
 
 
+def _apart(study: Study) -> str:
+    """What to ask for where the study's runs are of several data sets, which share no axis; "" where they are of one."""
+    return one_at_a_time(study, set(study.runs.loc[study.runs["run_state"] == "finished", "run_id"]))
+
+
 def _pictures(args: argparse.Namespace, study: Study) -> dict[str, bytes]:
     from analysis.figures.build import build_figures
     from analysis.figures.load import figure_data
 
+    if not args.figure and _apart(study):
+        return {}
     options = dataclasses.replace(check_options(args), only=tuple(args.figure))
     figures = build_figures(figure_data(study), options)
     if args.figure and figures.left_out:
