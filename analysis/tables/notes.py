@@ -114,7 +114,7 @@ def _family(spec: TableSpec, facts: TableFacts) -> str:
     return f"the table, {count}" if spec.family == "table" else f"each metric, {count} each"
 
 
-def warnings(study: Study, rows: list[RowPlan], n: int, lone: Sequence[str]) -> list[str]:
+def warnings(study: Study, rows: list[RowPlan], n: int, lone: Sequence[str] = ()) -> list[str]:
     """What makes the numbers weaker than they look; also said on the terminal. `lone`: rows ranked by one seed among more."""
     found = []
     if n == 1:
