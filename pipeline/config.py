@@ -65,9 +65,14 @@ class ResolvedRun:
 def compose(overrides: Sequence[str] = (), out: Path = OUT) -> RunConfig:
     """Compose `conf/config.yaml` with Hydra overrides and validate it; `out` as in `expand_best`.
 
-    Raises UserError, one line: unknown key (with the nearest ones), unknown choice, wrong value.
+    Raises UserError, one line: unknown key (with the nearest ones), unknown choice, wrong value, a folder for procedural faces.
     """
-    return validate(_settled(_plain(expand_best(overrides, out))))
+    config = validate(_settled(_plain(expand_best(overrides, out))))
+    if (
+        config.data.name == "procfaces" and config.data.root is not None
+    ):  # or it would be of other pictures than its user's
+        raise UserError(f"data.root={config.data.root}: procfaces reads no folder; for your photos say data=folder too")
+    return config
 
 
 def expand_best(overrides: Sequence[str], out: Path) -> tuple[str, ...]:

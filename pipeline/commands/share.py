@@ -49,7 +49,10 @@ def register(subparsers: Any) -> None:
         "trusted: nothing in them is executed, nothing is written elsewhere, and each must be what its run id says.",
     )
     unpacking.add_argument("files", type=Path, nargs="+", metavar="FILE.zip|DIR", help="what `pack` has written")
-    unpacking.add_argument("--data-root", type=Path, metavar="DIR", help="where the runs' photos lie here")
+    unpacking.add_argument(
+        "--data-root", type=Path, action="append", default=[], metavar="DIR",
+        help="where the runs' photos lie here; of several data sets repeat it: each run gets the folder that holds its own",
+    )  # fmt: skip
     add_out(unpacking)
     unpacking.set_defaults(func=run_unpack)
 
@@ -118,8 +121,9 @@ def run_unpack(args: argparse.Namespace) -> int:
     from pipeline.runs.judges import SUFFIX, judges_of
     from pipeline.runs.sharing import unpack
 
-    if args.data_root is not None and not args.data_root.is_dir():
-        raise UserError(f"--data-root {args.data_root}: no such folder")
+    for root in args.data_root:
+        if not root.is_dir():
+            raise UserError(f"--data-root {root}: no such folder")
     store = RunStore(args.out / "runs")
     files = [file for path in args.files for file in _packed(path)]
     judging = [file for file in files if file.name.endswith(SUFFIX)]

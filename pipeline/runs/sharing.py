@@ -6,11 +6,12 @@ network that its config describes. What named the other machine (paths, hosts) i
 
 from __future__ import annotations
 
+import functools
 import json
 import secrets
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import torch
 from safetensors.torch import save as save_tensors
 
 from pipeline.config import from_yaml, to_yaml
+from pipeline.data import data_fingerprint
 from pipeline.errors import UserError
 from pipeline.models.build import build_generator
 from pipeline.records import RunRecord, RunStore, atomic
@@ -28,6 +30,7 @@ from pipeline.runs import checkpoint
 from pipeline.runs.archive import read_archive, write_archive
 from pipeline.runs.card import model_card
 from pipeline.runs.untrusted import checked, read_tensors, refused
+from pipeline.schema.data import DataConfig
 from pipeline.schema.run import RunConfig
 
 WEIGHTS = "weights.safetensors"
@@ -76,10 +79,11 @@ def pack(record: RunRecord, file: Path, licence: str, without: Collection[str] =
     write_archive(file, record.id, members, without)
 
 
-def unpack(file: Path, store: RunStore, data_root: Path | None) -> RunRecord:
+def unpack(file: Path, store: RunStore, data_roots: Sequence[Path] = ()) -> RunRecord:
     """The record of an archive, in `store`; one that is there already gets what it lacks (weights, the root of its photos).
 
-    `data_root`: where its photos lie here. Raises UserError naming the file and what is wrong with it; then nothing is left behind.
+    `data_roots`: where its photos may lie here; of several the one that holds them, if any does. Raises UserError naming the
+    file and what is wrong with it; then nothing is left behind.
     """
     with _beside(store) as folder:
         run_id, without = read_archive(file, folder)
@@ -88,6 +92,7 @@ def unpack(file: Path, store: RunStore, data_root: Path | None) -> RunRecord:
             raise UserError(f"run {run_id[:SHORT_ID]} is here already, and {known.state}: {known.path}")
         made = RunRecord(folder / "record")
         config = checked(file, made, run_id)
+        data_root = _holding(config, str(made.identity["data"]), data_roots)
         atomic.write_text(made.path / "config.yaml", to_yaml(_portable(config, data_root)))
         weights = folder / WEIGHTS
         if weights.exists():
@@ -99,6 +104,24 @@ def unpack(file: Path, store: RunStore, data_root: Path | None) -> RunRecord:
         else:
             _move(made.path, known.path)
     return known
+
+
+def _holding(config: RunConfig, data: str, roots: Sequence[Path]) -> Path | None:
+    """The root to name in a config: the only one that is given, or the one that holds the data of this fingerprint."""
+    if len(roots) < 2:
+        return next(iter(roots), None)
+    return next(
+        (root for root in roots if data == _digest_below(config.data.model_copy(update={"root": str(root)}))), None
+    )
+
+
+@functools.cache
+def _digest_below(data: DataConfig) -> str:
+    """The fingerprint of the data below a root as a run reads them, "" where they cannot be read so."""
+    try:
+        return str(data_fingerprint(data)["digest"])
+    except UserError:
+        return ""
 
 
 def _complete(known: RunRecord, made: RunRecord, data_root: Path | None) -> None:

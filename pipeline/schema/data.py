@@ -86,8 +86,6 @@ class DataConfig(Section):
                 raise ValueError(
                     "procfaces needs a number for train_images, val_images and test_images (it has no end)"
                 )
-            if self.root is not None:
-                raise ValueError(f"root={self.root}: procfaces reads no folder; for your photos say data=folder too")
             if self.split != "indices":
                 raise ValueError(f"split={self.split}: procfaces knows only split=indices")
         elif self.split == "indices":

@@ -20,8 +20,10 @@ from ablations.commands import build_parser
 from analysis.__main__ import main as analysis
 from pipeline.__main__ import main
 from pipeline.cli import run_main
+from pipeline.data.types import SPLITS
 from pipeline.records import RunRecord, RunStore
-from tests.pipeline.tiny import TINY
+from tests.pipeline.data.samples import write_folder
+from tests.pipeline.tiny import TINY, run
 
 
 @dataclass(frozen=True)
@@ -201,3 +203,26 @@ def test_a_file_that_is_not_the_segmenter_is_refused(
     file.rename(packs / f"{'0' * 32}.segmenter.safetensors")
     assert main(["unpack", str(packs), "--out", str(tmp_path / "out")]) == 0
     assert "judges no run here by the photos that are here" in capsys.readouterr().out
+
+
+def test_runs_of_several_data_sets_find_their_own(tmp_path: Path) -> None:
+    """Each by the content of the photos: `--data-root` once for each set, in any order."""
+    out, packs, here = tmp_path / "out", tmp_path / "packs", tmp_path / "here"
+    packs.mkdir()
+    ids = {}
+    for name, size in (("faces", 48), ("others", 40)):
+        write_folder(tmp_path / name, 6, size=size)
+        made = run(
+            out,
+            "model=painter",
+            "data=folder",
+            f"data.root={tmp_path / name}",
+            *(f"data.{s}_images=null" for s in SPLITS),
+        )
+        assert main(["pack", made.id, "--to", str(packs / f"{name}.zip"), "--out", str(out)]) == 0
+        ids[name] = made.id
+    roots = [word for name in ("others", "faces") for word in ("--data-root", str(tmp_path / name))]
+    assert main(["unpack", str(packs), *roots, "--out", str(here)]) == 0
+    store = RunStore(here / "runs")
+    for name, run_id in ids.items():
+        assert yaml.safe_load(store.record(run_id).config_yaml)["data"]["root"] == str(tmp_path / name)
