@@ -22,10 +22,9 @@ from analysis.statistics.tests import holm
 from analysis.study import Study
 from analysis.tables.gather import Gathered, Gatherer
 from analysis.tables.layout import ColumnPlan
-from pipeline.config import choices, compose
 from pipeline.errors import UserError, nearest
 from pipeline.records.metric_specs import SPECS, find_spec
-from pipeline.schema.base import flat
+from pipeline.schema.run import config_keys
 
 Verdict = Literal["supported", "contradicted", "undecided", "not testable"]
 NAMED = ("arm", "label")  # facts that say what an arm is called, not what it is
@@ -96,7 +95,7 @@ def _refuse_misspelled(study: Study, claim: Claim, facts: Mapping[str, Mapping[s
     known = {key for of_arm in facts.values() for key in of_arm}
     asked = [key for key in (*claim.better, *claim.worse) if key not in known and not key.startswith("factor:")]
     if asked:  # of a family that this study has not, perhaps
-        known |= {key for name in choices("model") for key in flat(compose([f"model={name}"]).model_dump(mode="json"))}
+        known |= config_keys()
     for key in asked:
         if key not in known:
             raise UserError(f"claim {claim.id}: no config has a key {key!r}{nearest(key, sorted(known))}")

@@ -170,13 +170,13 @@ def _cells(
         axes.set_title(wrap(head, 13), fontsize=7.5, fontweight=weight, loc="center", pad=4)
     for axes in grid.flat:
         strip_frame(axes)
+        axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")  # a cell without an image is as large as the others
     return figure, grid
 
 
 def _image(axes: Axes, pixels: np.ndarray | None) -> None:
     if pixels is None:
         axes.text(0.5, 0.5, "–", ha="center", va="center", color=MUTED, transform=axes.transAxes)
-        axes.set_aspect("equal")
     else:
         axes.imshow(pixels)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-MARGIN_INCHES = 0.04
+MARGIN_INCHES = 0.08  # letters are a little wider at the resolution of a file than at that of the layout
 WRITTEN = "index.json"  # names of the files that a build wrote into its folder
 
 

@@ -106,7 +106,7 @@ class StudyManifest:
         path = folder / "plan.json"
         if not path.exists():
             near = nearest(folder.name, sorted(plan.parent.name for plan in folder.parent.glob("*/plan.json")))
-            raise UserError(f"no study in {folder}{near or f' (run it first: python -m ablations run {folder.name})'}")
+            raise UserError(f"no study in {folder} (run it first: python -m ablations run {folder.name}){near}")
         value = atomic.read_json(path)
         try:
             return cls.from_json(value)

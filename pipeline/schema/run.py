@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
@@ -12,7 +13,7 @@ from pipeline.schema.base import Section
 from pipeline.schema.data import DataConfig
 from pipeline.schema.discriminator import DiscriminatorConfig
 from pipeline.schema.evaluation import ProtocolConfig
-from pipeline.schema.families import is_known, schema_for
+from pipeline.schema.families import FAMILIES, is_known, schema_for
 from pipeline.schema.losses import LossConfig
 from pipeline.schema.messages import SectionOf, explain
 from pipeline.schema.training import TrackingConfig, TrainConfig
@@ -65,6 +66,22 @@ class RunConfig(Section):
         if (self.train.stage == "mapping") != (self.init_from is not None):
             raise ValueError("init_from names a finished run for train=mapping (init_from=RUN), and is null otherwise")
         return self
+
+
+def config_keys() -> frozenset[str]:
+    """Every key that some run's config can have, flat ("model.attention.masking"): of all families together."""
+    families = [key for name in FAMILIES for key in _keys(schema_for(name), "model.")]
+    return frozenset([*_keys(RunConfig, ""), *families])
+
+
+def _keys(schema: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in schema.model_fields.items():
+        parts = [part for part in (field.annotation, *get_args(field.annotation)) if isinstance(part, type)]
+        sections = [part for part in parts if issubclass(part, BaseModel)]
+        for section in sections:
+            yield from _keys(section, f"{prefix}{name}.")
+        if not sections:
+            yield f"{prefix}{name}"
 
 
 def completed(identity_config: dict[str, Any]) -> dict[str, Any]:

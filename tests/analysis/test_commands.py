@@ -62,17 +62,15 @@ def test_costs_on_two_kinds_of_cpu_leave_figures_and_report_standing(
 
 
 def test_a_mistake_is_one_line_and_status_2(out: Path) -> None:
-    done = run("table", "absent", "--out", str(out))
+    done = run("table", "zzz", "--out", str(out))
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines() == [
-        f"error: no study in {out / 'absent'} (run it first: python -m ablations run absent)"
-    ]
+    assert done.stderr.splitlines() == [f"error: no study in {out / 'zzz'} (run it first: python -m ablations run zzz)"]
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["table", "sinthetic"], "sinthetic (did you mean synthetic?)"),
+        (["table", "sinthetic"], "ablations run sinthetic) (did you mean synthetic?)"),
         (["table", "synthetic", "--spec", "mian"], "unknown table 'mian'"),
         (["table", "synthetic", "--format", "pdf"], "invalid choice: 'pdf'"),
         (["trace", "synthetic", "spad", "psnr"], "has no row 'spad' (did you mean spade"),
