@@ -93,7 +93,8 @@ def hierarchical_interval(values: np.ndarray, *, level: float = 0.95) -> Interva
         raise ValueError(f"level {level} is not between 0 and 1")
     estimate, error, parts = float(matrix.mean()), _standard_error(matrix), _parts(matrix)
     half = quantile(parts, (1 - level) / 2) * error
-    return Interval(estimate, estimate - half, estimate + half, level, *matrix.shape, error, parts)
+    seeds, images = matrix.shape
+    return Interval(estimate, estimate - half, estimate + half, level, seeds, images, error, parts)
 
 
 def seeds_to_decide(interval: Interval, distance: float, *, beyond: float, power: float = 0.8) -> int | None:

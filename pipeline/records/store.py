@@ -81,7 +81,14 @@ class RunRecord:
 
         What the file does not say, or all of it where there is none that can be read, is as in a run that is planned.
         """
-        planned = {"state": "planned", "reason": "", "attempts": [], "heartbeat": None, "progress": {}, "kind": ""}
+        planned: dict[str, Any] = {
+            "state": "planned",
+            "reason": "",
+            "attempts": [],
+            "heartbeat": None,
+            "progress": {},
+            "kind": "",
+        }
         try:
             return {**planned, **self._object("status.json")}
         except UserError:
