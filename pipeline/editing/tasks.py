@@ -1,7 +1,8 @@
 """The edit tasks as one table (paper: style transfer, shape transfer, interpolation, multimodal generation).
 
 A task says what an edit takes from where. What a family must be capable of, which picture is right, and what is measured of
-the task follow from its row; a new task is one more row here and its name in `EditTask`.
+the task follow from its row; a new task is one more row here, its name in `EditTask`, and what plans know of it without torch in
+`pipeline.schema.measures` (a test holds the two tables together).
 """
 
 from __future__ import annotations
