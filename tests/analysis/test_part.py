@@ -133,3 +133,23 @@ def test_a_part_is_drawn_reported_and_kept_beside_the_whole(
         load_part(tmp_path, "synthetic")
     assert analysis("table", "synthetic", "--out", out, "--only", "data=scene") == 2
     assert "--only data=scene: no such level or arm (did you mean data=scenes" in capsys.readouterr().err
+
+
+def test_a_study_over_several_data_sets_is_kept_whole_and_its_figures_by_parts(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = tmp_path / "pivot.yaml"
+    spec.write_text("metrics: [psnr]\npivot: data\n")
+    kept = tmp_path / "kept"
+    assert analysis("keep", "synthetic", "--to", kept, "--spec", spec, "--out", out) == 0
+    said = capsys.readouterr().out
+    assert f"its tables again: python -m analysis table {kept} --spec {spec}" in said
+    assert (
+        "figures are of one data set: keep parts for them, one at a time (--only data=faces or --only data=scenes)"
+        in said
+    )
+    assert not list(kept.glob("*.png")) and (kept / "pivot.md").exists()
+    assert analysis("table", kept, "--only", "data=faces") == 0
+    whole = capsys.readouterr().out
+    assert analysis("table", "synthetic", "--only", "data=faces", "--out", out) == 0
+    assert capsys.readouterr().out == whole
