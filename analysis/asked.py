@@ -37,9 +37,8 @@ def one_at_a_time(study: Study, run_ids: Collection[str]) -> str:
     arm_of = {cell.run_id: cell.arm for cell in study.manifest.cells}
     levels_of = {arm.name: arm.levels for arm in study.manifest.arms}
     told: dict[str, dict[str, set[str]]] = {}  # factor -> level -> data settings
-    for run_id in (
-        cell.run_id for cell in study.manifest.cells if cell.run_id in run_ids
-    ):  # levels in the plan's order
+    in_order = [cell.run_id for cell in study.manifest.cells if cell.run_id in run_ids]  # and so the levels
+    for run_id in in_order:
         for factor, level in levels_of[arm_of[run_id]].items():
             told.setdefault(factor, {}).setdefault(level, set()).add(settings[run_id])
     for factor, of_level in told.items():

@@ -68,9 +68,7 @@ def compose(overrides: Sequence[str] = (), out: Path = OUT) -> RunConfig:
     Raises UserError, one line: unknown key (with the nearest ones), unknown choice, wrong value, a folder for procedural faces.
     """
     config = validate(_settled(_plain(expand_best(overrides, out))))
-    if (
-        config.data.name == "procfaces" and config.data.root is not None
-    ):  # or it would be of other pictures than its user's
+    if config.data.name == "procfaces" and config.data.root is not None:
         raise UserError(f"data.root={config.data.root}: procfaces reads no folder; for your photos say data=folder too")
     return config
 

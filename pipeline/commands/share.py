@@ -118,6 +118,7 @@ def _pack_study(args: argparse.Namespace, out: Path, name: str) -> int:
 
 def run_unpack(args: argparse.Namespace) -> int:
     """`unpack`: records out of files, then the segmenters that came with them."""
+    from pipeline.config import from_yaml
     from pipeline.runs.judges import SUFFIX, judges_of
     from pipeline.runs.sharing import unpack
 
@@ -127,9 +128,14 @@ def run_unpack(args: argparse.Namespace) -> int:
     store = RunStore(args.out / "runs")
     files = [file for path in args.files for file in _packed(path)]
     judging = [file for file in files if file.name.endswith(SUFFIX)]
+    elsewhere = 0
     for file in files:
         if file not in judging:
-            print(f"record: {unpack(file, store, args.data_root).path}")
+            record = unpack(file, store, args.data_root)
+            print(f"record: {record.path}")
+            elsewhere += from_yaml(record.config_yaml).data.root is None
+    if len(args.data_root) > 1 and elsewhere:
+        print(f"photos in none of the folders of --data-root: those of {elsewhere} of {len(files) - len(judging)} runs")
     judges: dict[str, Judge] = {}
     if judging:
         finished = [record for record in map(store.record, store.ids()) if record.state == "finished"]

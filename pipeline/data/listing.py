@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -33,11 +34,15 @@ class Listing:
 
 def with_unique_keys(listing: Listing) -> Listing:
     """The listing itself, or, where the same file name lies in two parts, with keys that begin with their part."""
-    keys = [files.key for listed in listing.parts.values() for files in listed]
-    if len(set(keys)) == len(keys):
-        return listing
+    keys = unique_keys([(part, files.key) for part, listed in listing.parts.items() for files in listed])
     parts = {
-        part: tuple(replace(files, key=f"{part}_{files.key}") for files in listed)
+        part: tuple(replace(files, key=keys[part, files.key]) for files in listed)
         for part, listed in listing.parts.items()
     }
     return replace(listing, parts=parts)
+
+
+def unique_keys(found: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Unique keys of samples by (part, key): the keys themselves, or, where one is in two parts, all with their part before."""
+    alike = len({key for _, key in found}) < len(found)
+    return {(part, key): f"{part}_{key}" if alike else key for part, key in found}

@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline.data.adapters.pairing import complete_pairs, list_files
 from pipeline.data.adapters.photos import CLASSES, MOST_CLASSES, entries_below
 from pipeline.data.label_spaces import LabelSpace, make_space
+from pipeline.data.listing import unique_keys
 from pipeline.data.prepare.labels import (
     BEHIND,
     Coco,
@@ -61,9 +62,8 @@ def find_own(source: Path, layout: OwnLayout) -> Raw:
     jobs = _jobs(images, labels, reader)
     if not jobs:
         raise UserError(f"--from {source}: no samples found ({layout.images} + {layout.labels})")
-    keys = [job.key for job in jobs]
-    if len(set(keys)) != len(keys):  # the same file name in two parts
-        jobs = [replace(job, key=f"{job.part}_{job.key}") for job in jobs]
+    keys = unique_keys([(job.part, job.key) for job in jobs])
+    jobs = [replace(job, key=keys[job.part, job.key]) for job in jobs]
     what = type(reader).__name__.lower()
     texts = {CLASSES: "".join(f"{name}\n" for name in space.classes)}
     return Raw(f"{what} in {layout.labels}", space, tuple(sorted(jobs, key=lambda job: job.key)), (), texts, reader)

@@ -205,7 +205,7 @@ def test_a_file_that_is_not_the_segmenter_is_refused(
     assert "judges no run here by the photos that are here" in capsys.readouterr().out
 
 
-def test_runs_of_several_data_sets_find_their_own(tmp_path: Path) -> None:
+def test_runs_of_several_data_sets_find_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each by the content of the photos: `--data-root` once for each set, in any order."""
     out, packs, here = tmp_path / "out", tmp_path / "packs", tmp_path / "here"
     packs.mkdir()
@@ -226,3 +226,8 @@ def test_runs_of_several_data_sets_find_their_own(tmp_path: Path) -> None:
     store = RunStore(here / "runs")
     for name, run_id in ids.items():
         assert yaml.safe_load(store.record(run_id).config_yaml)["data"]["root"] == str(tmp_path / name)
+    capsys.readouterr()
+    write_folder(tmp_path / "strangers", 6, size=32)
+    roots = ["--data-root", str(tmp_path / "strangers"), "--data-root", str(tmp_path / "faces")]
+    assert main(["unpack", str(packs), *roots, "--out", str(tmp_path / "there")]) == 0
+    assert "photos in none of the folders of --data-root: those of 1 of 2 runs" in capsys.readouterr().out
