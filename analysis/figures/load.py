@@ -177,7 +177,5 @@ def _records(study: Study) -> dict[str, dict[int, RunRecord]]:
 
 
 def _trivial(study: Study) -> frozenset[str]:
-    kinds: dict[str, set[str]] = {}
-    for arm, kind in study.runs[["arm", "kind"]].itertuples(index=False, name=None):
-        kinds.setdefault(str(arm), set()).add(str(kind))
-    return frozenset(arm for arm, kind in kinds.items() if kind == {"rule"})
+    """The arms that tables show as baselines, whichever of their runs are here."""
+    return frozenset(row.key for row in plan_rows(study, TableSpec()) if row.kind == "baseline")

@@ -24,7 +24,7 @@ from pipeline.errors import UserError
 from pipeline.records import RunStore, StudyManifest
 from tests.analysis.drawn import OPTIONS, drawn_and_left_out, study
 from tests.analysis.sample_images import add_samples
-from tests.analysis.synthetic import ARMS, PSNR, SyntheticArm, make_study
+from tests.analysis.synthetic import ARMS, PSNR, TWO, SyntheticArm, make_study
 
 HOSTILE = r"$\frac{1}{2}$ <b>&amp;</b> %_#{}~^ 日本 " + "x" * 60
 
@@ -166,3 +166,10 @@ def test_names_that_look_alike_have_files_of_their_own(tmp_path: Path) -> None:
     assert titles["access_access_on"] == "Access learned: access=on" and titles["access_a_b"] == "Access learned: a.b"
     assert all(re.fullmatch(r"access_[a-z0-9_]+", name) for name in titles)
     assert re.fullmatch(r"access_weight_1_[0-9a-f]{8}", next(k for k, v in titles.items() if v.endswith("=-1")))
+
+
+def test_a_rule_with_a_seed_to_come_is_a_baseline_as_in_tables(tmp_path: Path) -> None:
+    """Or it would be one more comparison of Holm's correction, and a learned arm to the verdict."""
+    painter = SyntheticArm("painter", "painter", kind="rule", states={2: "missing"})
+    data = study(tmp_path, arms=(*TWO, painter), metrics=(PSNR,), history=False)
+    assert data.trivial == {"painter"} and set(data.comparisons["psnr"]) == {"b"}
