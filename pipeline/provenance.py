@@ -47,9 +47,14 @@ def host_facts() -> dict[str, Any]:
         "hostname": platform.node(),
         "system": f"{platform.system()} {platform.release()}",
         "processor": processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cpu_count(),
         "memory_gib": round(pages * page_bytes / 2**30, 1),
     }
+
+
+def cpu_count() -> int:
+    """CPUs this process may use, which in a container or a Slurm job are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor() -> str:

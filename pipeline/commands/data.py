@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli import Parser
+from pipeline.provenance import cpu_count
 
 if TYPE_CHECKING:
     from pipeline.data.check import Report
@@ -134,7 +134,7 @@ def _add_space(parser: argparse.ArgumentParser) -> None:
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--workers", type=_positive, default=os.cpu_count() or 1, metavar="N", help="threads (default: one a core)"
+        "--workers", type=_positive, default=cpu_count(), metavar="N", help="threads (default: one a core)"
     )
 
 

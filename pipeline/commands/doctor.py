@@ -1,4 +1,4 @@
-"""Is this installation sound? Versions, device, output folder, and one tiny forward pass of every family."""
+"""Is this installation sound? Versions, machine, output folder, weight files, and one tiny forward pass of every family."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import importlib.metadata
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from pipeline.provenance import host_facts
+from pipeline.weights import check_all
 
 
 @dataclass(frozen=True)
@@ -13,13 +17,13 @@ class Finding:
     """One thing looked at."""
 
     what: str
-    sound: bool
+    state: Literal["ok", "absent", "PROBLEM"]  # absent: a file that not everybody needs
     text: str
 
 
 def examine(out: Path) -> list[Finding]:
     """Look at everything; never raises for what it finds."""
-    return [*_versions(), _folder(out), *_families()]
+    return [*_versions(), _folder(out), *_machine(), *_weights(), *_families()]
 
 
 def _versions() -> list[Finding]:
@@ -36,16 +40,42 @@ def _versions() -> list[Finding]:
         "wandb",
     ):
         try:
-            findings.append(Finding(name, True, importlib.metadata.version(name)))
+            findings.append(Finding(name, "ok", importlib.metadata.version(name)))
         except importlib.metadata.PackageNotFoundError:
-            findings.append(Finding(name, False, "not installed"))
+            findings.append(Finding(name, "PROBLEM", "not installed"))
     return findings
 
 
 def _folder(out: Path) -> Finding:
     parent = next(path for path in (out, *out.resolve().parents) if path.exists())
     writable = os.access(parent, os.W_OK)
-    return Finding("output folder", writable, f"{out} {'can' if writable else 'cannot'} be written")
+    return Finding(
+        "output folder", "ok" if writable else "PROBLEM", f"{out} {'can' if writable else 'cannot'} be written"
+    )
+
+
+def _machine() -> list[Finding]:
+    import torch
+
+    host = host_facts()
+    cpu = f"cpu: {host['processor']}, {host['cores']} cores for this process, {host['memory_gib']:g} GiB"
+    cuda = [f"cuda: {torch.cuda.get_device_name(n)}" for n in range(torch.cuda.device_count())]
+    return [Finding("device", "ok", text) for text in (*cuda, cpu)]
+
+
+def _weights() -> list[Finding]:
+    """What each file is for; where it is missing, that these stay unavailable and nothing else does."""
+    findings = []
+    for check in check_all(None):
+        users = ", ".join(check.file.used_by)
+        if check.state == "refused":
+            findings.append(Finding(f"weights {check.file.name}", "PROBLEM", check.detail))
+        elif check.state == "missing":
+            get = f"python -m pipeline weights fetch {check.file.name}"
+            findings.append(Finding(f"weights {check.file.name}", "absent", f"{users} unavailable without ({get})"))
+        else:
+            findings.append(Finding(f"weights {check.file.name}", "ok", users))
+    return findings
 
 
 def _families() -> list[Finding]:
@@ -56,8 +86,7 @@ def _families() -> list[Finding]:
     from pipeline.data.batch import collate
     from pipeline.models.build import build_generator
 
-    device = "cuda: " + torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    findings = [Finding("device", True, device)]
+    findings = []
     for family in choices("model"):
         config = compose([f"model={family}", "data.cache=none"])
         dataset = build_dataset(config.data, "val")
@@ -66,5 +95,5 @@ def _families() -> list[Finding]:
         with torch.no_grad():
             image = generator.synthesize(batch.mask, generator.encode_style(batch.image, batch.mask)).image
         sound = image.shape == batch.image.shape and bool(torch.isfinite(image).all())
-        findings.append(Finding(f"model {family}", sound, f"one image, {tuple(image.shape)}"))
+        findings.append(Finding(f"model {family}", "ok" if sound else "PROBLEM", f"one image, {tuple(image.shape)}"))
     return findings

@@ -164,8 +164,8 @@ def run_doctor(args: argparse.Namespace) -> int:
 
     findings = examine(args.out)
     for finding in findings:
-        print(f"{'ok     ' if finding.sound else 'PROBLEM'} {finding.what}: {finding.text}")
-    return 0 if all(finding.sound for finding in findings) else 1
+        print(f"{finding.state:<7} {finding.what}: {finding.text}")
+    return 1 if any(finding.state == "PROBLEM" for finding in findings) else 0
 
 
 def run_sync(args: argparse.Namespace) -> int:

@@ -10,11 +10,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import UserError
 from pipeline.launch.job import Job
-
-
-def cpu_count() -> int:
-    """CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from pipeline.provenance import cpu_count
 
 
 def visible_gpus() -> tuple[str, ...]:

@@ -114,8 +114,13 @@ class RunRecord:
         path = self.path / "metrics.json"
         if not path.exists():
             return []
-        provenance = self.provenance
-        return [MetricRow.from_json(as_written_today(row, provenance)) for row in atomic.read_json(path)["rows"]]
+        document, provenance = self._object("metrics.json"), self.provenance
+        try:
+            return [MetricRow.from_json(as_written_today(row, provenance)) for row in document["rows"]]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(
+                f"{path} holds no metric rows of this version ({error}); remove it and evaluate again"
+            ) from error
 
     def is_complete(self, protocol: str, protocol_digest: str) -> bool:
         """Whether the run is finished and has rows of the protocol of this name, measured as this digest says."""

@@ -191,6 +191,16 @@ def test_a_file_that_holds_no_object_is_named(tmp_path: Path) -> None:
             getattr(record, name)
 
 
+@pytest.mark.parametrize("text", ['{"schema": 1}', '{"rows": [{"value": 1}]}', '{"rows": [7]}', '{"rows": null}'])
+def test_metric_rows_of_another_shape_are_named(tmp_path: Path, text: str) -> None:
+    record = make_record(tmp_path)
+    (record.path / "metrics.json").write_text(text)
+    with pytest.raises(
+        UserError, match=r"metrics\.json holds no metric rows of this version .*; remove it and evaluate"
+    ):
+        record.metrics  # noqa: B018
+
+
 def test_find_takes_a_unique_prefix(tmp_path: Path) -> None:
     record = make_record(tmp_path)
     store = RunStore(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 
 from pipeline import weights
 from pipeline.__main__ import main
+from pipeline.config import choices
 from pipeline.errors import UserError
 from pipeline.weights import FILES, WeightsMissing, check_all, fetch, find, load_tensors
 
@@ -49,6 +51,24 @@ def test_a_truncated_file_is_refused(local: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(WeightsMissing, match="refused: its sha256 starts with"):
         load_tensors("alexnet", str(local))
+
+
+def test_the_doctor_tells_what_is_absent_from_what_is_wrong(local: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--out", str(local)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert (
+        "absent  weights inception: fid, kid_x1000 unavailable without (python -m pipeline weights fetch inception)"
+        in lines
+    )
+    assert "ok      weights dists: dists" in lines and not any(line.startswith("PROBLEM") for line in lines)
+    assert sum(line.startswith("ok      model ") for line in lines) == len(choices("model"))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert any(line.startswith("ok      device: cpu: ") and f"{cores} cores" in line for line in lines)
+    cache = weights.hub_folder()
+    cache.mkdir(parents=True)
+    (cache / FILES["alexnet"].filename).write_bytes(b"cut off")
+    assert main(["doctor", "--out", str(local)]) == 1
+    assert "PROBLEM weights alexnet: " in capsys.readouterr().out
 
 
 def test_wrong_shapes_and_unreadable_content_are_refused(local: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.data.adapters.pairing import complete_pairs, list_files
 from pipeline.data.adapters.photos import CLASSES, MOST_CLASSES, entries_below
+from pipeline.data.adapters.prepared import MANIFEST
 from pipeline.data.label_spaces import LabelSpace, make_space
 from pipeline.data.listing import unique_keys
 from pipeline.data.prepare.labels import (
@@ -49,6 +50,12 @@ class OwnLayout:
         return self == OwnLayout()
 
 
+def is_own(source: Path, layout: OwnLayout) -> bool:
+    """Whether `source` is to be read by `layout`: options say so, or no `classes.txt` names the ids (polygons name their own)."""
+    raw = source.is_dir() and not (source / MANIFEST).is_file()
+    return not layout.usual or (raw and not (source / CLASSES).is_file())
+
+
 def find_own(source: Path, layout: OwnLayout) -> Raw:
     """The jobs below `source` by `layout`. UserError: missing folders and files, unpaired files, wrong tables."""
     images = source / layout.images
@@ -56,7 +63,12 @@ def find_own(source: Path, layout: OwnLayout) -> Raw:
         raise UserError(f"{images}: no such folder; give it with --images (found: {entries_below(source)})")
     labels = source / layout.labels
     if not labels.exists():
-        raise UserError(f"{labels}: no such folder or file; give it with --labels (found: {entries_below(source)})")
+        beside = (
+            f"; {layout.images}/ holds JSON files: --labels {layout.images}" if list_files(images, (".json",)) else ""
+        )
+        raise UserError(
+            f"{labels}: no such folder or file; give it with --labels (found: {entries_below(source)}){beside}"
+        )
     reader, names = _reader(source, labels, layout)
     space = merged_space(names, layout.merge)
     jobs = _jobs(images, labels, reader)

@@ -22,7 +22,7 @@ from pipeline.data.crop import cropping, usual_aspect
 from pipeline.data.digests import file_digests
 from pipeline.data.grouping import groups_of
 from pipeline.data.prepare.duplicates import duplicate_groups, keep_apart
-from pipeline.data.prepare.own import OwnLayout, find_own
+from pipeline.data.prepare.own import OwnLayout, find_own, is_own
 from pipeline.data.prepare.raw import Job, Raw, find_raw
 from pipeline.data.prepare.sample import SAMPLE_FORMAT, PreparedSample, label_name, prepare_sample, signature
 from pipeline.data.prepare.splits import prepared_splits
@@ -79,9 +79,9 @@ def prepare(
     UserError: unknown layout, unpaired or unreadable files (all are looked at, the first are named), a target that is
     another data set, in use by another `prepare`, not writable, or out of space. What is done stays done.
     """
-    own = layout is not None and not layout.usual
-    if own and name != "folder":
+    if name != "folder" and layout is not None and not layout.usual:
         raise UserError(f"options that say how label maps are read belong to `data prepare folder`, not to {name}")
+    own = name == "folder" and layout is not None and is_own(source, layout)
     raw = find_own(source, layout) if own and layout is not None else find_raw(name, source, space_name)
     if target.resolve() == source.resolve() or source.resolve() in target.resolve().parents:
         raise UserError(f"--to {target}: lies inside --from {source}; give a folder outside it")

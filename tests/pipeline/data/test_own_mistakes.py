@@ -28,6 +28,18 @@ def test_matlab_files_without_a_key_are_recognised(tmp_path: Path) -> None:
         run(raw, tmp_path / "root", images="photos", labels="annotations")
 
 
+def test_what_is_missing_is_said_by_what_lies_there(tmp_path: Path) -> None:
+    raw = write_labelme(tmp_path / "raw", 2)
+    with pytest.raises(UserError, match=r"labels: no such .*; images/ holds JSON files: --labels images$"):
+        run(raw, tmp_path / "root")
+    (raw / "images").rename(raw / "labels")
+    with pytest.raises(UserError, match=r"images: no such folder; give it with --images \(found: labels\)"):
+        run(raw, tmp_path / "root")
+    raw = write_coloured(tmp_path / "coloured", 2)
+    with pytest.raises(UserError, match=r"nothing says what the ids mean; give --classes FILE, or --palette FILE"):
+        run(raw, tmp_path / "root")
+
+
 def test_a_class_that_the_palette_lacks_is_not_taken_for_blur(tmp_path: Path) -> None:
     raw = write_coloured(tmp_path / "raw", 2)
     rows = (raw / "colours.csv").read_text().splitlines()

@@ -105,6 +105,14 @@ def test_labelme_shapes_are_painted_in_their_order(tmp_path: Path) -> None:
     assert all(np.array_equal(labels(root)[f"street_{n}"], expected[scene(n)]) for n in range(6))
 
 
+def test_outlines_in_the_usual_folder_name_their_own_classes(tmp_path: Path) -> None:
+    raw = write_labelme(tmp_path / "raw", 2)
+    (raw / "labels").mkdir()
+    for outlines in (raw / "images").glob("*.json"):
+        outlines.rename(raw / "labels" / outlines.name)
+    assert classes(run(raw, tmp_path / "root").root) == ["background", "car", "road", "sky"]
+
+
 def test_a_circle_covers_its_area_and_the_rest_is_unknown_where_the_classes_say_so(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     (raw / "images").mkdir(parents=True)
