@@ -157,6 +157,10 @@ def test_a_folder_of_something_else_is_not_touched(
     (tmp_path / "thesis.tex").write_text("mine")
     assert main(["export", record.id, "--to", str(tmp_path), "--out", str(out)]) == 2
     assert "not empty" in capsys.readouterr().err and [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    manifest = tmp_path / "manifest.json"  # as a prepared data set has one
+    manifest.write_text('{"format": 1}')
+    assert main(["export", record.id, "--to", str(tmp_path), "--out", str(out)]) == 2
+    assert "manifest.json of something else" in capsys.readouterr().err and manifest.read_text() == '{"format": 1}'
 
 
 # -- import ------------------------------------------------------------------------------------------------------------
