@@ -113,7 +113,7 @@ class Gatherer:
             used_runs.setdefault(row["fingerprint"], []).append(run_id)
         return Gathered(
             values=values,
-            defects=defects,
+            defects=defects if values else _of_one_family(defects),
             images=tuple(row["n"] for row in used),
             units=_distinct(row["unit"] for row in used),
             directions=_distinct(row["direction"] for row in used),
@@ -200,6 +200,15 @@ def _defect(
         return "not_applicable", "not trained here"
     protocol = f" under protocol {column.protocol} on split {column.split}" if column.protocol else ""
     return "missing", f"the run has no such metric{protocol}"
+
+
+def _of_one_family(defects: dict[int, tuple[CellStatus, str]]) -> dict[int, tuple[CellStatus, str]]:
+    """What one seed of an arm cannot have by its nature its other seeds cannot have either, whatever an older version left out."""
+    inapplicable = {defect for defect in defects.values() if defect[0] == "not_applicable"}
+    if len(inapplicable) != 1:
+        return defects
+    (reason,) = inapplicable
+    return {seed: reason if defect[0] == "missing" else defect for seed, defect in defects.items()}
 
 
 def _fits(row: Mapping[str, Any], column: ColumnPlan, state: str) -> bool:

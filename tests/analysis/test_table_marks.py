@@ -14,7 +14,7 @@ from analysis.tables import TableSpec, build_table, render
 from analysis.tables.spec import parse_spec
 from pipeline.errors import UserError
 from pipeline.evaluation.rows import RowMaker
-from pipeline.records import MetricRow, RunStore, StudyMetric
+from pipeline.records import SCHEMA_VERSION, MetricRow, RunStore, StudyMetric, atomic
 from pipeline.records.external import EXTERNAL
 from pipeline.records.judge import LEAST_SKILL_ROW as LEAST
 from tests.analysis.small_tables import FULL, TWO, cell, data_factor, notes_of, table_of
@@ -60,6 +60,19 @@ def test_every_kind_of_absence_has_its_mark_and_footnote(tmp_path: Path) -> None
         assert f"{row}, PSNR: " in joined
     assert "one of two, PSNR: 1 of its seeds have no value" in joined
     assert "no attention, PSNR" not in joined  # what does not apply is no defect
+
+
+def test_what_one_seed_cannot_have_the_others_are_not_asked_for(tmp_path: Path) -> None:
+    """Records of two versions: the older one left out the row that says why there is no value."""
+    make_study(tmp_path, arms=(TWO[0], dataclasses.replace(WRONG[6], missing=("ssim",))), seeds=(0, 1))
+    study = load_study(tmp_path, "synthetic")
+    old = study.store.record(next(cell.run_id for cell in study.manifest.cells if cell.arm == "na" and cell.seed == 0))
+    kept = [row.to_json() for row in old.metrics if row.name != "psnr"]
+    atomic.write_json(old.path / "metrics.json", {"schema": SCHEMA_VERSION, "rows": kept})
+    table = build_table(load_study(tmp_path, "synthetic"), TableSpec(metrics=["psnr", "ssim"]))
+    assert cell(table, "na", "psnr").plain == "n/a" and notes_of(table, "na", "psnr") == "the arm has none"
+    assert cell(table, "na", "ssim").plain == "—", "nothing says that it does not apply"
+    assert not any("no attention, PSNR" in problem for problem in table.problems)
 
 
 def test_a_metric_that_no_run_could_measure_gives_a_line_instead_of_a_column(tmp_path: Path) -> None:
