@@ -95,7 +95,7 @@ REFUSED: dict[str, tuple[str, str]] = {  # what a study says -> (what it says in
 UNMEASURED = {  # metrics of a study -> words of the refusal
     "{primary: {psnr: min}}": "metrics.primary: psnr: min contradicts the metric's own direction, max",
     "{primary: fd_seg}\nprotocol: quick\nsplit: test": "fd_seg: protocol quick does not measure the group distribution; "
-    "measured under protocol paper or standard",
+    "measured under protocol paper or standard or standard_64",
     "{primary: psnr}\nprotocol: quick": "psnr: protocol quick measures split val, not test",
     "{primary: fd_seg}\nprotocol: quick\nsplit: val": "add protocol.groups=[reconstruction,attention,distribution] to base",
     "{primary: robust_psnr_area_confusion}": "measures mask noise of jitter, dilation, dropped",

@@ -237,10 +237,11 @@ def test_quick_validation_is_the_start_of_the_evaluation() -> None:
 
 
 def test_protocols_load_and_differ() -> None:
-    assert choices("protocol") == ["paper", "quick", "sean_compat", "standard"]
+    assert choices("protocol") == ["paper", "quick", "sean_compat", "standard", "standard_64"]
     digests = {load_protocol(name).digest for name in choices("protocol")}
-    assert len(digests) == 4
-    standard = load_protocol("standard")
+    assert len(digests) == 5
+    standard, larger = load_protocol("standard"), load_protocol("standard_64")
+    assert larger.model_copy(update={"segmenter": standard.segmenter}).digest == standard.digest, "the judge alone differs"
     assert standard.model_copy(update={"batch_size": 3, "name": "x"}).digest == standard.digest
     compat = load_protocol("sean_compat")
     assert (
@@ -258,7 +259,7 @@ def test_a_metric_whose_arithmetic_changed_is_measured_again_where_it_is_measure
     before = {name: load_protocol(name).digest for name in choices("protocol")}
     monkeypatch.setitem(REVISED, "fd_seg", 3)
     after = {name: load_protocol(name).digest for name in before}
-    assert [name for name in before if before[name] != after[name]] == ["paper", "standard"]
+    assert [name for name in before if before[name] != after[name]] == ["paper", "standard", "standard_64"]
 
 
 def test_the_commands_evaluate_and_edit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

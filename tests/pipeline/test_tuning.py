@@ -31,6 +31,7 @@ from tests.pipeline.test_inversion import protocol as untuned_protocol
 RECORDED = {
     "quick": "676133698a35a365e00dc57b8b79b860907fe8b3bfb4f621166fd4c9d831afc1",
     "standard": "9a311c8355df441533c99439704af0bf02fd7dd485c74c5bb93424982d9f4d0b",
+    "standard_64": "9a311c8355df441533c99439704af0bf02fd7dd485c74c5bb93424982d9f4d0b",
     "paper": "be4e14b2ae29f845e81fe561385549a6ba890455b932303b6303363dc2ef2b33",
     "sean_compat": "be4e14b2ae29f845e81fe561385549a6ba890455b932303b6303363dc2ef2b33",
 }

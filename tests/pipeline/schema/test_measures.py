@@ -97,7 +97,7 @@ def test_costs_belong_to_no_split_and_a_rule_is_not_trained() -> None:
     )
     assert why_not("train_device_hours", config, "test") == "painter is a rule: nothing is trained"
     assert why_not("train_device_hours", compose([]), "test") == ""
-    assert measured_under(["fd_seg"], config, "test") == ["paper", "standard"]
+    assert measured_under(["fd_seg"], config, "test") == ["paper", "standard", "standard_64"]
 
 
 def test_every_metric_there_is_has_one_group_or_is_the_training_s_own() -> None:
