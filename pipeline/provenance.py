@@ -53,7 +53,7 @@ def host_facts() -> dict[str, Any]:
 
 
 def cpu_count() -> int:
-    """CPUs this process may use, which in a container or a Slurm job are fewer than the machine has."""
+    """CPUs this process may run on: those a Slurm job or `taskset` binds it to. A container's quota of time is no part of it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -96,7 +96,7 @@ def places(file: WeightFile, folder: str | None) -> list[Path]:
 
 def find(file: WeightFile, folder: str | None) -> Path | None:
     """The first existing place of `file`, unchecked, or None."""
-    return next((path for path in places(file, folder) if path.is_file()), None)
+    return next((path for path in places(file, folder) if os.path.isfile(path)), None)  # noqa: PTH113 - False where nobody may look
 
 
 def verified(name: str, folder: str | None) -> tuple[Path, str]:
@@ -105,7 +105,10 @@ def verified(name: str, folder: str | None) -> tuple[Path, str]:
     path = find(file, folder)
     if path is None:
         raise WeightsMissing(f"{file.filename} is not in {_looked(file, folder)}; {how_to_get(file)}")
-    digest = file_digest(path)
+    try:
+        digest = file_digest(path)
+    except OSError as error:
+        raise WeightsMissing(f"{path} is refused: it cannot be read ({reason(error)})") from error
     if not digest.startswith(file.sha256):
         raise WeightsMissing(
             f"{path} is refused: its sha256 starts with {digest[:12]}, not {file.sha256[:12]} (truncated or another file); "

@@ -88,6 +88,8 @@ class Gatherer:
         untrained = self._matching(arm, column, "untrained", fingerprint) if column.kind == "gain" else {}
         values: dict[int, float] = {}
         defects: dict[int, tuple[CellStatus, str]] = {}
+        inapplicable: list[tuple[CellStatus, str]] = []  # what a seed says the arm cannot have by its nature
+        unrecorded: list[int] = []  # finished seeds that say nothing
         used: list[dict[str, Any]] = []
         used_runs: dict[str, list[str]] = {}
         run_ids = []
@@ -100,7 +102,14 @@ class Gatherer:
             row, before = rows.get(seed), untrained.get(seed)
             if row is None or row["status"] != "ok":
                 others = [other for other in self._rows.get((arm, column.metric), []) if other["seed"] == seed]
-                defects[seed] = _defect(row, column, kind, any(_fits(other, column, "trained") for other in others))
+                other_version = any(_fits(other, column, "trained") for other in others if other is not row)
+                defects[seed] = _defect(row, column, kind, other_version)
+                if kind == EXTERNAL:
+                    continue  # each has pictures of its own
+                if defects[seed][0] == "not_applicable":
+                    inapplicable.append(defects[seed])
+                elif defects[seed][0] == "missing" and not other_version:
+                    unrecorded.append(seed)
                 continue
             if column.kind == "gain" and (before is None or before["status"] != "ok"):
                 defects[seed] = (
@@ -111,9 +120,13 @@ class Gatherer:
             values[seed] = row["value"] - before["value"] if before is not None else row["value"]
             used.append(row)
             used_runs.setdefault(row["fingerprint"], []).append(run_id)
+        if (
+            inapplicable and not values
+        ):  # an older version left out the row that says so: no evaluation would give a value
+            defects.update(dict.fromkeys(unrecorded, inapplicable[-1]))
         return Gathered(
             values=values,
-            defects=defects if values else _of_one_family(defects),
+            defects=defects,
             images=tuple(row["n"] for row in used),
             units=_distinct(row["unit"] for row in used),
             directions=_distinct(row["direction"] for row in used),
@@ -200,15 +213,6 @@ def _defect(
         return "not_applicable", "not trained here"
     protocol = f" under protocol {column.protocol} on split {column.split}" if column.protocol else ""
     return "missing", f"the run has no such metric{protocol}"
-
-
-def _of_one_family(defects: dict[int, tuple[CellStatus, str]]) -> dict[int, tuple[CellStatus, str]]:
-    """What one seed of an arm cannot have by its nature its other seeds cannot have either, whatever an older version left out."""
-    inapplicable = {defect for defect in defects.values() if defect[0] == "not_applicable"}
-    if len(inapplicable) != 1:
-        return defects
-    (reason,) = inapplicable
-    return {seed: reason if defect[0] == "missing" else defect for seed, defect in defects.items()}
 
 
 def _fits(row: Mapping[str, Any], column: ColumnPlan, state: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.provenance import host_facts
-from pipeline.weights import check_all
+from pipeline.weights import check_all, how_to_get
 
 
 @dataclass(frozen=True)
@@ -59,22 +59,32 @@ def _machine() -> list[Finding]:
 
     host = host_facts()
     cpu = f"cpu: {host['processor']}, {host['cores']} cores for this process, {host['memory_gib']:g} GiB"
-    cuda = [f"cuda: {torch.cuda.get_device_name(n)}" for n in range(torch.cuda.device_count())]
+    devices = (
+        torch.cuda.device_count() if torch.cuda.is_available() else 0
+    )  # a driver too old is counted and cannot be asked
+    cuda = [f"cuda: {torch.cuda.get_device_name(number)}" for number in range(devices)]
     return [Finding("device", "ok", text) for text in (*cuda, cpu)]
 
 
 def _weights() -> list[Finding]:
-    """What each file is for; where it is missing, that these stay unavailable and nothing else does."""
+    """What each file is for, what else that takes, and how to get the file where it is missing."""
+    checks = check_all(None)
     findings = []
-    for check in check_all(None):
-        users = ", ".join(check.file.used_by)
+    for check in checks:
+        file, what = check.file, f"weights {check.file.name}"
+        users = ", ".join(file.used_by)
+        others = [
+            other.file.name
+            for other in checks
+            if other.state != "ok" and other.file is not file and set(other.file.used_by) & set(file.used_by)
+        ]
         if check.state == "refused":
-            findings.append(Finding(f"weights {check.file.name}", "PROBLEM", check.detail))
+            findings.append(Finding(what, "PROBLEM", check.detail))
         elif check.state == "missing":
-            get = f"python -m pipeline weights fetch {check.file.name}"
-            findings.append(Finding(f"weights {check.file.name}", "absent", f"{users} unavailable without ({get})"))
+            findings.append(Finding(what, "absent", f"needed by {users}; {how_to_get(file)}"))
         else:
-            findings.append(Finding(f"weights {check.file.name}", "ok", users))
+            lacking = f", which lack weights {', '.join(others)}" if others else ""
+            findings.append(Finding(what, "ok", f"for {users}{lacking}"))
     return findings
 
 

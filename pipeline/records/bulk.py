@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.records.atomic import is_locked
 from pipeline.records.metric_specs import as_written_today
-from pipeline.records.store import SCHEMA_VERSION
+from pipeline.records.store import rows_of
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,8 @@ def _read(path: Path, damage: list[str]) -> dict[str, Any] | None:
 def _rows(document: dict[str, Any] | None, damage: list[str]) -> list[dict[str, Any]]:
     if document is None:
         return []
-    schema = document.get("schema")
-    if schema != SCHEMA_VERSION:
-        damage.append(f"metrics.json has schema {schema}, this version reads {SCHEMA_VERSION}: evaluate the run again")
+    try:
+        return rows_of(document)
+    except ValueError as error:
+        damage.append(f"metrics.json: {error}; move it away and evaluate the run again")
         return []
-    rows = document.get("rows")
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and "name" in row for row in rows):
-        damage.append("metrics.json has rows without a name")
-        return []
-    return rows

@@ -37,6 +37,16 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
+def rows_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a `metrics.json`, each with a name. Raises ValueError: rows of another schema, or none."""
+    schema, rows = document.get("schema"), document.get("rows")
+    if schema != SCHEMA_VERSION:
+        raise ValueError(f"it has schema {schema}, this version reads {SCHEMA_VERSION}")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and "name" in row for row in rows):
+        raise ValueError("it has rows without a name")
+    return rows
+
+
 class RunRecord:
     """One run's folder. Reading is always safe; writing belongs to the process that holds `writing()`."""
 
@@ -116,11 +126,12 @@ class RunRecord:
             return []
         document, provenance = self._object("metrics.json"), self.provenance
         try:
-            return [MetricRow.from_json(as_written_today(row, provenance)) for row in document["rows"]]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(
-                f"{path} holds no metric rows of this version ({error}); remove it and evaluate again"
-            ) from error
+            return [MetricRow.from_json(as_written_today(row, provenance)) for row in rows_of(document)]
+        except (
+            TypeError,
+            ValueError,
+        ) as error:  # not "remove it": rows of the untrained network come from a training alone
+            raise UserError(f"{path}: {error}; move it away and evaluate the run again") from error
 
     def is_complete(self, protocol: str, protocol_digest: str) -> bool:
         """Whether the run is finished and has rows of the protocol of this name, measured as this digest says."""

@@ -35,6 +35,7 @@ def evaluate_record(
     processes of `world` share the work; the main one writes.
     """
     world = world or World()
+    _ = record.metrics  # what cannot be added to is refused before the work
     evaluation = evaluate(
         generator,
         build_dataset(config.data, protocol.split, record.cache),

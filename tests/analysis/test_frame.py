@@ -102,7 +102,7 @@ def test_an_older_schema_is_named(tmp_path: Path) -> None:
     path = record_of(tmp_path, manifest, "b").path / "metrics.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 0}))
     runs = load_study(tmp_path, "synthetic").runs
-    assert "schema 0, this version reads 1: evaluate the run again" in "".join(runs["run_reason"])
+    assert "schema 0, this version reads 1; move it away and evaluate the run again" in "".join(runs["run_reason"])
 
 
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "true", '"24.3"', "null"])

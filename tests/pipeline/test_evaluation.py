@@ -241,7 +241,9 @@ def test_protocols_load_and_differ() -> None:
     digests = {load_protocol(name).digest for name in choices("protocol")}
     assert len(digests) == 5
     standard, larger = load_protocol("standard"), load_protocol("standard_64")
-    assert larger.model_copy(update={"segmenter": standard.segmenter}).digest == standard.digest, "the judge alone differs"
+    assert larger.model_copy(update={"segmenter": standard.segmenter}).digest == standard.digest, (
+        "the judge alone differs"
+    )
     assert standard.model_copy(update={"batch_size": 3, "name": "x"}).digest == standard.digest
     compat = load_protocol("sean_compat")
     assert (

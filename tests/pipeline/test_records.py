@@ -191,14 +191,21 @@ def test_a_file_that_holds_no_object_is_named(tmp_path: Path) -> None:
             getattr(record, name)
 
 
-@pytest.mark.parametrize("text", ['{"schema": 1}', '{"rows": [{"value": 1}]}', '{"rows": [7]}', '{"rows": null}'])
-def test_metric_rows_of_another_shape_are_named(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"schema": 1}, "rows without a name"),
+        ({"schema": 1, "rows": {}}, "rows without a name"),
+        ({"schema": 1, "rows": [{"value": 1}]}, "rows without a name"),
+        ({"schema": 1, "rows": [{"name": "psnr", "colour": "red"}]}, "unexpected keyword argument 'colour'"),
+        ({"schema": 2, "rows": []}, "schema 2, this version reads 1"),
+    ],
+)
+def test_metric_rows_of_another_shape_are_named(tmp_path: Path, content: dict[str, object], said: str) -> None:
     record = make_record(tmp_path)
-    (record.path / "metrics.json").write_text(text)
-    with pytest.raises(
-        UserError, match=r"metrics\.json holds no metric rows of this version .*; remove it and evaluate"
-    ):
-        record.metrics  # noqa: B018
+    (record.path / "metrics.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"metrics\.json: .*{said}.*; move it away and evaluate the run again"):
+        _ = record.metrics
 
 
 def test_find_takes_a_unique_prefix(tmp_path: Path) -> None:

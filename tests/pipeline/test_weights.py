@@ -53,22 +53,36 @@ def test_a_truncated_file_is_refused(local: Path) -> None:
         load_tensors("alexnet", str(local))
 
 
-def test_the_doctor_tells_what_is_absent_from_what_is_wrong(local: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_doctor_tells_what_is_absent_from_what_is_wrong(
+    local: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # as with a driver too old: counted, and not available
     assert main(["doctor", "--out", str(local)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert (
-        "absent  weights inception: fid, kid_x1000 unavailable without (python -m pipeline weights fetch inception)"
-        in lines
+    (inception,) = [line for line in lines if "weights inception" in line]
+    assert inception.startswith(
+        "absent  weights inception: needed by fid, kid_x1000; get it with `python -m pipeline weights fetch"
     )
-    assert "ok      weights dists: dists" in lines and not any(line.startswith("PROBLEM") for line in lines)
+    assert "ok      weights dists: for dists, which lack weights vgg16" in lines
     assert sum(line.startswith("ok      model ") for line in lines) == len(choices("model"))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert any(line.startswith("ok      device: cpu: ") and f"{cores} cores" in line for line in lines)
+    (device,) = [line for line in lines if " device: " in line]
+    assert device.startswith("ok      device: cpu: ") and ", 3 cores for this process, " in device
+    assert not any(line.startswith("PROBLEM") for line in lines)
     cache = weights.hub_folder()
     cache.mkdir(parents=True)
     (cache / FILES["alexnet"].filename).write_bytes(b"cut off")
     assert main(["doctor", "--out", str(local)]) == 1
     assert "PROBLEM weights alexnet: " in capsys.readouterr().out
+
+
+def test_a_file_that_nobody_may_read_is_refused(local: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(weights, "file_digest", forbidden)
+    with pytest.raises(WeightsMissing, match=r"refused: it cannot be read \(.*ermission denied"):
+        load_tensors("alexnet", str(local))
 
 
 def test_wrong_shapes_and_unreadable_content_are_refused(local: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,9 +52,14 @@ class OwnLayout:
 
 
 def is_own(source: Path, layout: OwnLayout) -> bool:
-    """Whether `source` is to be read by `layout`: options say so, or no `classes.txt` names the ids (polygons name their own)."""
-    raw = source.is_dir() and not (source / MANIFEST).is_file()
-    return not layout.usual or (raw and not (source / CLASSES).is_file())
+    """Whether `source` is to be read by `layout`: options say so, or its labels are polygons, or nothing names its ids."""
+    if not layout.usual:
+        return True
+    if not source.is_dir() or (source / MANIFEST).is_file():
+        return False
+    labels = source / layout.labels
+    polygons = any(labels.rglob("*.json")) and not any(labels.rglob("*.png"))
+    return polygons or not (source / CLASSES).is_file()
 
 
 def find_own(source: Path, layout: OwnLayout) -> Raw:
@@ -63,11 +69,8 @@ def find_own(source: Path, layout: OwnLayout) -> Raw:
         raise UserError(f"{images}: no such folder; give it with --images (found: {entries_below(source)})")
     labels = source / layout.labels
     if not labels.exists():
-        beside = (
-            f"; {layout.images}/ holds JSON files: --labels {layout.images}" if list_files(images, (".json",)) else ""
-        )
         raise UserError(
-            f"{labels}: no such folder or file; give it with --labels (found: {entries_below(source)}){beside}"
+            f"{labels}: no such folder or file; give it with --labels (found: {entries_below(source)}){_hint(source, layout)}"
         )
     reader, names = _reader(source, labels, layout)
     space = merged_space(names, layout.merge)
@@ -108,8 +111,14 @@ def _reader(source: Path, labels: Path, layout: OwnLayout) -> tuple[LabelReader,
         found = [content.cats[number]["name"] for number in sorted(content.cats)]
         classes, behind = _with_behind(found if given is None else list(given.values()))
         return Coco(labels, classes, behind, content), dict(enumerate(classes))
-    outlines = list_files(labels, (".json",))
+    outlines = list_files(labels, LabelMe.suffixes)
+    if outlines and layout.labels != layout.images and (maps := list_files(labels, Ids.suffixes)):
+        raise UserError(
+            f"{labels}: holds {len(maps)} label maps and {len(outlines)} JSON files; move those away that are not meant"
+        )
     if outlines:
+        if given is None and (source / CLASSES).is_file():
+            given = read_classes(source / CLASSES)
         shapes = [shape for path in outlines.values() for shape in read_labelme(path)["shapes"]]
         found = sorted({str(shape.get("label")) for shape in shapes})
         classes, behind = _with_behind(found if given is None else list(given.values()))
@@ -117,6 +126,20 @@ def _reader(source: Path, labels: Path, layout: OwnLayout) -> tuple[LabelReader,
     if list_files(labels, Matlab.suffixes):
         raise UserError(f"{labels}: holds MATLAB files; say which variable has the ids, with --mat-key NAME")
     return Ids(), given or _class_file(source, "--classes FILE, or --palette FILE for label maps in colours")
+
+
+def _hint(source: Path, layout: OwnLayout) -> str:
+    """What `--labels` may be where files of polygons lie among the photos; "" where none do."""
+    path = next(iter(sorted((source / layout.images).rglob("*.json"))), None)
+    if path is None or layout.palette is not None or layout.mat_key is not None:
+        return ""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return ""
+    kinds = {"shapes": ("LabelMe files", Path(layout.images)), "annotations": ("a COCO file", path.relative_to(source))}
+    found = [kinds[key] for key in kinds if isinstance(content, dict) and key in content]
+    return "".join(f"; {layout.images}/ holds {what}: --labels {place}" for what, place in found[:1])
 
 
 def _jobs(images: Path, labels: Path, reader: LabelReader) -> list[Job]:

@@ -30,13 +30,24 @@ def test_matlab_files_without_a_key_are_recognised(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_said_by_what_lies_there(tmp_path: Path) -> None:
     raw = write_labelme(tmp_path / "raw", 2)
-    with pytest.raises(UserError, match=r"labels: no such .*; images/ holds JSON files: --labels images$"):
+    with pytest.raises(UserError, match=r"labels: no such .*; images/ holds LabelMe files: --labels images$"):
         run(raw, tmp_path / "root")
     (raw / "images").rename(raw / "labels")
     with pytest.raises(UserError, match=r"images: no such folder; give it with --images \(found: labels\)"):
         run(raw, tmp_path / "root")
+    coco = write_coco(tmp_path / "coco")
+    for part in ("train", "valid"):  # two files of one name must not hide what is missing
+        (coco / "images" / part).mkdir()
+        (coco / "images" / part / "all.json").write_bytes((coco / "instances.json").read_bytes())
+    with pytest.raises(
+        UserError, match=r"labels: no such .*; images/ holds a COCO file: --labels images/train/all\.json$"
+    ):
+        run(coco, tmp_path / "root")
     raw = write_coloured(tmp_path / "coloured", 2)
     with pytest.raises(UserError, match=r"nothing says what the ids mean; give --classes FILE, or --palette FILE"):
+        run(raw, tmp_path / "root")
+    (raw / "labels" / "notes.json").write_text("{}")
+    with pytest.raises(UserError, match=r"labels: holds 2 label maps and 1 JSON files; move those away"):
         run(raw, tmp_path / "root")
 
 

@@ -111,6 +111,10 @@ def test_outlines_in_the_usual_folder_name_their_own_classes(tmp_path: Path) -> 
     for outlines in (raw / "images").glob("*.json"):
         outlines.rename(raw / "labels" / outlines.name)
     assert classes(run(raw, tmp_path / "root").root) == ["background", "car", "road", "sky"]
+    (raw / "classes.txt").write_text("sky\nroad\ncar\nbackground\n")
+    assert classes(run(raw, tmp_path / "named").root) == ["sky", "road", "car", "background"], (
+        "their order, where it is given"
+    )
 
 
 def test_a_circle_covers_its_area_and_the_rest_is_unknown_where_the_classes_say_so(tmp_path: Path) -> None:
