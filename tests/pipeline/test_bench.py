@@ -31,6 +31,12 @@ from pipeline.training.trainer import Trainer
 SMALL = ("size=16", "train.batch_size=2", "discriminator.width=8", "discriminator.layers=2")
 
 
+@pytest.fixture(autouse=True)
+def few_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What shares are of, not how steady they are: each pair of steps costs seconds of reading the profiler."""
+    monkeypatch.setattr("pipeline.bench.shares.REPEATS", 1)
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
