@@ -120,9 +120,8 @@ class Gatherer:
             values[seed] = row["value"] - before["value"] if before is not None else row["value"]
             used.append(row)
             used_runs.setdefault(row["fingerprint"], []).append(run_id)
-        if (
-            inapplicable and not values
-        ):  # an older version left out the row that says so: no evaluation would give a value
+        if inapplicable and not values:
+            # An older version left out the row that says so: no evaluation would give a value.
             defects.update(dict.fromkeys(unrecorded, inapplicable[-1]))
         return Gathered(
             values=values,

@@ -59,9 +59,8 @@ def _machine() -> list[Finding]:
 
     host = host_facts()
     cpu = f"cpu: {host['processor']}, {host['cores']} cores for this process, {host['memory_gib']:g} GiB"
-    devices = (
-        torch.cuda.device_count() if torch.cuda.is_available() else 0
-    )  # a driver too old is counted and cannot be asked
+    # Devices of a driver that is too old are counted and cannot be asked.
+    devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
     cuda = [f"cuda: {torch.cuda.get_device_name(number)}" for number in range(devices)]
     return [Finding("device", "ok", text) for text in (*cuda, cpu)]
 

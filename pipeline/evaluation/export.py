@@ -109,9 +109,8 @@ def _begin(folder: Path, manifest: dict[str, Any], pictures: dict[str, Any]) -> 
     known: dict[str, Any] = {}
     if path.exists():
         found = atomic.read_json(path)
-        if (
-            not isinstance(found, dict) or "pictures" not in found
-        ):  # a prepared data set has a manifest of this name, too
+        # A prepared data set has a manifest of this name, too.
+        if not isinstance(found, dict) or "pictures" not in found:
             raise UserError(f"{folder} holds a {MANIFEST} of something else, not of an export; choose another folder")
         known = found.pop("pictures")
         differing = [key for key in manifest if found.get(key) != manifest[key]]
